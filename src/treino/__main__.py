@@ -1,0 +1,5 @@
+"""`python -m treino`."""
+
+from treino.cli.main import main
+
+main()

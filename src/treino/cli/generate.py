@@ -1,0 +1,65 @@
+"""`treino generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from treino.cli.options import echo_json, json_option, runs_option
+from treino.cli.text import _
+
+
+@click.command(
+    "generate",
+    help=_(
+        "Let a model go on with a text.\n\n"
+        "RUN is the name or path of a run, or a model folder; the latest run if left out.\n\n"
+        '\b\nExamples:\n  treino generate "O gato subiu no"\n  treino generate "O gato subiu no" --top 5\n'
+        '  treino generate modulo7 "o gato subiu" --greedy'
+    ),
+    short_help=_("Let a model go on with a text."),
+)
+@click.argument("words", nargs=-1, required=True, metavar="[RUN] PROMPT")
+@click.option("--top", type=click.IntRange(1, 1000), help=_("Show the likeliest next tokens as bars instead of text."))
+@click.option("--tokens", type=int, default=60, show_default=True, help=_("Most tokens to make."))
+@click.option("--temperature", type=float, default=0.8, show_default=True, help=_("Below 1 bolder choices are rarer."))
+@click.option("--top-k", type=int, help=_("Choose among the k likeliest tokens only."))
+@click.option("--top-p", type=float, help=_("Choose among the likeliest tokens that hold this share."))
+@click.option("--greedy", is_flag=True, help=_("Always take the likeliest token."))
+@click.option("--seed", type=int, help=_("Equal seeds give equal text."))
+@click.option("--stop", multiple=True, help=_("End before this text; may be repeated."))
+@click.option("--stream", is_flag=True, help=_("Print the text while it is made."))
+@runs_option
+@json_option
+def command(words: tuple[str, ...], top: int | None, stream: bool, runs: Path | None, as_json: bool, **options) -> None:
+    from treino.pipeline.api import load
+
+    if len(words) > 2:
+        raise click.UsageError(_("give a run and a prompt; put the prompt in quotes"))
+    run, prompt = words if len(words) == 2 else (None, words[0])
+    model = load(run, runs=runs)
+    if top:
+        _show_top(model.next_tokens(prompt, top), prompt, as_json)
+        return
+    pieces = model.stream(prompt, **options)
+    if as_json:
+        echo_json({"prompt": prompt, "text": "".join(pieces)})
+        return
+    if stream:
+        click.echo(prompt, nl=False)
+        for piece in pieces:
+            click.echo(piece, nl=False)
+        click.echo()
+        return
+    click.echo(prompt + "".join(pieces))
+
+
+def _show_top(rows: list[tuple[str, float]], prompt: str, as_json: bool) -> None:
+    if as_json:
+        echo_json({"prompt": prompt, "next": [{"text": text, "probability": share} for text, share in rows]})
+        return
+    from treino.cli.terminal import bars
+
+    shown = [(text.strip() and text or repr(text), share) for text, share in rows]
+    click.echo("\n".join(bars(shown)))

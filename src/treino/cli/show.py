@@ -1,0 +1,79 @@
+"""`treino show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from treino.cli.options import echo_json, json_option, runs_option
+from treino.cli.text import _, translator
+
+
+@click.command(
+    "show",
+    help=_(
+        "Show a run: its figures, every setting with the origin of its value, and the way back to the raw files.\n\n"
+        "RUN is a name or a path (the latest if left out); STAGE narrows it to one stage.\n\n"
+        "\b\nExamples:\n  treino show\n  treino show quickstart pretrain\n  treino show quickstart clean --removed 20"
+    ),
+    short_help=_("Show a run's figures, settings and history."),
+)
+@click.argument("run", required=False)
+@click.argument("stage", required=False)
+@click.option("--removed", type=click.IntRange(1), metavar="N", help=_("Show N documents that the stage changed or removed."))
+@runs_option
+@json_option
+def command(run: str | None, stage: str | None, removed: int | None, runs: Path | None, as_json: bool) -> None:
+    from treino.pipeline.inspect import removed_rows, show_run, show_stage
+
+    if stage is None:
+        content = show_run(run, runs)
+        echo_json(content) if as_json else _print_run(content)
+        return
+    content = show_stage(run, stage, runs)
+    if removed:
+        content["removed"] = removed_rows(run, stage, runs, removed)
+    echo_json(content) if as_json else _print_stage(content)
+
+
+def _print_run(content: dict) -> None:
+    translate = translator()
+    state = translate.date(content["finished"]) if content["finished"] else _("not finished")
+    click.echo(f"{content['name']}  {content['folder']}  {state}")
+    for stage in content["stages"]:
+        size = translate.bytes(stage["bytes"])
+        click.echo(f"\n{stage['stage']:<14} {translate.seconds(stage['seconds']):>12}  {size:>9}  {stage['digest'][:12]}")
+        _print_facts(stage["facts"])
+    click.echo("\n" + _("settings"))
+    for row in content["settings"]:
+        click.echo(f"  {row['where']:<28} {row['value']!s:<24} {row['origin']}")
+    click.echo("\n" + _("lineage"))
+    for line in content["lineage"]:
+        click.echo(f"  {line}")
+
+
+def _print_stage(content: dict) -> None:
+    for name in ("stage", "folder", "digest"):
+        click.echo(f"{name:<10} {content[name]}")
+    _print_facts(content["facts"])
+    click.echo(_("settings"))
+    for row in content["settings"]:
+        click.echo(f"  {row['where']:<28} {row['value']!s:<24} {row['origin']}")
+    click.echo(_("lineage"))
+    for line in content["lineage"]:
+        click.echo(f"  {line}")
+    for row in content.get("removed", []):
+        click.echo(f"\n{row['source']}  [{row['rule']}] {row['detail']}\n  - {row['before']}\n  + {row['after']}")
+
+
+def _print_facts(facts: dict, indent: str = "  ") -> None:
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            click.echo(f"{indent}{name}")
+            _print_facts(value, indent + "  ")
+        elif isinstance(value, list):
+            click.echo(f"{indent}{name:<28} {len(value)}")
+        else:
+            shown = translator().number(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+            click.echo(f"{indent}{name:<28} {shown}")

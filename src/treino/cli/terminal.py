@@ -1,0 +1,160 @@
+"""Draws the stream of events on a terminal: bars where there is one, a plain line per interval where there is none."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from treino import events
+from treino.cli.text import _, translator
+from treino.messages import Message, N_
+
+PLAIN_INTERVAL = 5.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+FEW_LINES = 12
+"""A training that logs no more lines than this shows them all."""
+
+SUMMARIES = {
+    "collect": N_("{documents_out} documents, {held_out_documents} held out"),
+    "clean": N_("{documents_out} of {documents_in} documents kept"),
+    "deduplicate": N_("{documents_out} of {documents_in} documents kept"),
+    "tokenise": N_("{training_tokens} tokens, vocabulary of {vocabulary}"),
+    "pretrain": N_("loss {first_loss:3} → {last_loss:3} ({improvement_percent:1} % better), {tokens_per_second:0} tokens/s"),
+    "evaluate": N_("loss {loss:3}, perplexity {perplexity:2}"),
+}
+
+
+class TerminalView:
+    """Listens to a run and shows it on standard error. Use it as a context manager."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self.bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._bar: TaskID | None = None
+        self._bar_of = ""
+        self._told = 0.0
+        self._lines = 0
+
+    def __enter__(self) -> TerminalView:
+        self.bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bars.stop()
+
+    def __call__(self, event: events.Event) -> None:
+        handler = getattr(self, "_on_" + event.kind.replace(".", "_"), None)
+        if handler:
+            handler(event.values)
+        elif events.TEXTS[event.kind]:
+            style = "yellow" if event.kind.startswith("warning.") else "dim"
+            self._print(_(events.TEXTS[event.kind], **event.values), style)
+
+    def _print(self, line: str, style: str = "") -> None:
+        self.console.print(Text(line, style=style))
+
+    def _on_run_started(self, values: dict[str, Any]) -> None:
+        self._print(_(events.TEXTS["run.started"], **values), "bold")
+
+    def _on_stage_started(self, values: dict[str, Any]) -> None:
+        why = "; ".join(translator().message(Message(**reason)) for reason in values["why"])
+        line = f"▸ {values['stage']}  {why}"
+        if values.get("expected_seconds") and values["expected_seconds"] > 2:
+            line += _(", about {seconds:seconds} as last time", seconds=values["expected_seconds"])
+        self._print(line, "cyan")
+        self._told = time.monotonic()
+
+    def _on_stage_cached(self, values: dict[str, Any]) -> None:
+        self._print(_("✓ {stage}  ready (took {seconds:seconds})", **values), "dim")
+
+    def _on_stage_finished(self, values: dict[str, Any]) -> None:
+        self._end_bar()
+        summary = ""
+        if values["stage"] in SUMMARIES:
+            try:
+                summary = _(SUMMARIES[values["stage"]], **values["facts"])
+            except (KeyError, ValueError):
+                summary = ""
+        took = translator().seconds(values["seconds"])
+        self._print(f"✓ {values['stage']}  {took}{'  ' + summary if summary else ''}", "green")
+
+    def _on_progress(self, values: dict[str, Any]) -> None:
+        note = f"{translator().number(values['done'])} {values['unit']}"
+        self._advance(values["what"], values["done"], values["total"], note)
+
+    def _on_forecast(self, values: dict[str, Any]) -> None:
+        memory = sum(values["memory"].values()) if isinstance(values.get("memory"), dict) else values.get("memory_bytes", 0)
+        self._print(
+            _("  forecast: {seconds:seconds}, {memory:bytes} of memory, {parameters} parameters", **_forecast(values, memory)),
+            "dim",
+        )
+
+    def _on_train_started(self, values: dict[str, Any]) -> None:
+        self._lines = 0
+
+    def _on_train_step(self, values: dict[str, Any]) -> None:
+        speed = values["tokens"] / values["seconds"] if values["seconds"] else 0.0
+        note = _("loss {loss:3}, {speed:0} tokens/s", loss=values["loss"], speed=speed)
+        if self.console.is_terminal:
+            self._advance("pretrain", values["step"], values["steps"], note)
+        elif time.monotonic() - self._told > PLAIN_INTERVAL or self._lines < FEW_LINES // 2 or values["step"] == values["steps"]:
+            self._told = time.monotonic()
+            self._lines += 1
+            self._print("  " + _("step {step:raw} of {steps:raw}:", **values) + " " + note)
+
+    def _on_train_validation(self, values: dict[str, Any]) -> None:
+        self._print("  " + _("step {step:raw}: validation loss {loss:3}", **values))
+
+    def _on_train_sample(self, values: dict[str, Any]) -> None:
+        self._print(f"    {values['prompt']}{values['text']}".replace("\n", " "), "italic")
+
+    def _on_train_checkpoint(self, values: dict[str, Any]) -> None:
+        pass
+
+    def _advance(self, what: str, done: float, total: float | None, note: str) -> None:
+        if not self.console.is_terminal:
+            if time.monotonic() - self._told > PLAIN_INTERVAL:
+                self._told = time.monotonic()
+                share = f" ({translator().percent(done / total, 0)})" if total else ""
+                self._print(f"  {what}: {note}{share}")
+            return
+        if self._bar is None or self._bar_of != what:
+            self._end_bar()
+            self._bar, self._bar_of = self.bars.add_task(what, total=total, note=note), what
+        self.bars.update(self._bar, completed=done, total=total, note=note)
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self.bars.remove_task(self._bar)
+            self._bar = None
+
+
+def _forecast(values: dict[str, Any], memory: float) -> dict[str, Any]:
+    parameters = values["parameters"]
+    total = parameters["total"] if isinstance(parameters, dict) else parameters
+    return {"seconds": values["seconds"], "memory": memory, "parameters": total}
+
+
+def bars(rows: list[tuple[str, float]], width: int = 30) -> list[str]:
+    """Lines of a horizontal bar chart: label, bar, percent."""
+    longest = max((len(label) for label, _share in rows), default=0)
+    top = max((share for _label, share in rows), default=1.0) or 1.0
+    return [
+        f"{label:<{longest}}  {'█' * max(1, round(width * share / top)):<{width}}  {translator().percent(share)}"
+        for label, share in rows
+    ]

@@ -1,0 +1,70 @@
+"""The only place that reads or sets the process environment, once, at the start."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+LOCALE_FOLDER = Path(__file__).parent / "locale"
+LANGUAGES = ("en", "pt_BR")
+
+# Set before the libraries that read them are imported: no telemetry, no progress bars of their own, no network.
+SETTINGS = {
+    "DO_NOT_TRACK": "true",
+    "SCARF_NO_ANALYTICS": "true",
+    "DAFT_ANALYTICS_ENABLED": "0",
+    "DAFT_PROGRESS_BAR": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "true",
+    "MPLBACKEND": "Agg",
+}
+
+
+def prepare() -> None:
+    """Switch telemetry off before any library is imported that would send it, and choose the language of gettext."""
+    for name, value in SETTINGS.items():
+        os.environ[name] = value
+    import gettext
+
+    # click asks the default domain of gettext; our catalogue answers for click's sentences, too.
+    os.environ["LANGUAGE"] = language()
+    gettext.bindtextdomain("treino", str(LOCALE_FOLDER))
+    gettext.textdomain("treino")
+
+
+def language() -> str:
+    """The reader's language: `TREINO_LANG` if set, else the locale, else English."""
+    for name in ("TREINO_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
+        value = os.environ.get(name, "")
+        if value:
+            return "pt_BR" if value.lower().startswith("pt") else "en"
+    return "en"
+
+
+def runs_folder() -> Path:
+    """Where runs and the store of artefacts live: `TREINO_RUNS`, else `runs` in the working folder."""
+    return Path(os.environ.get("TREINO_RUNS") or "runs")
+
+
+def fault_point() -> str | None:
+    """Name of the point at which this process must die (`TREINO_FAULT`): for the proofs of restartability only."""
+    return os.environ.get("TREINO_FAULT")
+
+
+def processors() -> int:
+    """Processors that this process may use (its affinity, where the system tells it)."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def instruction_set_limits() -> dict[str, str]:
+    """Limits that the user put on the instruction set; they are part of what makes two runs comparable."""
+    names = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def distributed() -> tuple[int, int]:
+    """(rank, world size) as torchrun sets them; (0, 1) for a single process."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))

@@ -1,0 +1,70 @@
+"""What can go wrong through no fault of the program, by the exit code that it ends with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from treino.messages import Message
+
+
+class TreinoError(Exception):
+    """A mistake or a mishap that a person can mend: where, what, and the fix, as sentences without a language.
+
+    Args:
+        text: English template marked with `N_`, with `{named}` fields.
+        where: place of the mistake as `file` or `file:line`, if it has one.
+        fix: English template that says what to do, sharing the same values.
+        values: what fills the fields of both templates.
+    """
+
+    exit_code = 1
+
+    def __init__(self, text: str, *, where: str | None = None, fix: str | None = None, **values: Any) -> None:
+        super().__init__(text)
+        self.where = where
+        self.message = Message(text, values)
+        self.fix = Message(fix, values) if fix else None
+
+    def __str__(self) -> str:
+        parts = [f"{self.where}: " if self.where else "", self.message.english()]
+        if self.fix:
+            parts.append(f"; {self.fix.english()}")
+        return "".join(parts)
+
+
+class UsageError(TreinoError):
+    """A wrong command, option or setting."""
+
+    exit_code = 2
+
+
+class DataError(TreinoError):
+    """An input that is missing or gives nothing that can be used."""
+
+    exit_code = 3
+
+
+class DoesNotFit(TreinoError):
+    """Work that this machine cannot hold."""
+
+    exit_code = 4
+
+
+class GateFailed(TreinoError):
+    """A result below the thresholds that the recipe sets."""
+
+    exit_code = 5
+
+
+class MachineError(TreinoError):
+    """The machine stands in the way: disk full, no permission, a folder in use."""
+
+    exit_code = 6
+
+
+class Interrupted(TreinoError):
+    """Stopped by Ctrl-C (130) or SIGTERM (143), with the work so far saved."""
+
+    def __init__(self, text: str, *, exit_code: int, **values: Any) -> None:
+        super().__init__(text, **values)
+        self.exit_code = exit_code

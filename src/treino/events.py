@@ -1,0 +1,81 @@
+"""The one stream of what happens: ids and values, no language.
+
+Library code calls `emit`; the terminal, `events.jsonl`, the report and the page listen. `TEXTS` maps each kind of event
+to the English template that a terminal shows for it (empty: shown in another form, or not at all).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from treino.messages import N_
+
+SCHEMA = 1
+
+TEXTS: dict[str, str] = {
+    "run.started": N_("run {run} of recipe {recipe} in {folder}"),
+    "run.finished": N_("finished in {seconds:seconds}: {ran:raw} stages ran, {cached:raw} were ready"),
+    "stage.started": "",
+    "stage.cached": "",
+    "stage.finished": "",
+    "stage.waiting": N_("{stage}: another process is making the same artefact; waiting for it"),
+    "stage.resumed": N_("{stage}: going on where an interrupted run stopped"),
+    "progress": "",
+    "forecast": "",
+    "decision": N_("decided and locked: {where} = {value} ({reason})"),
+    "warning.damaged": N_("{path} is damaged ({reason}); it was set aside as {aside} and is made again"),
+    "warning.lock_differs": N_("this machine differs from the one of the lock in {what}: the result may differ in its last digits"),
+    "train.started": "",
+    "train.step": "",
+    "train.validation": "",
+    "train.sample": "",
+    "train.checkpoint": "",
+    "warning.checkpoint_damaged": N_("checkpoint {checkpoint} is damaged ({reason}); going on from the one before it"),
+    "train.resumed": N_("going on from the checkpoint at step {step:raw}"),
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened: its kind (a key of `TEXTS`), when (seconds since the epoch) and its values."""
+
+    kind: str
+    time: float
+    values: dict[str, Any]
+
+
+Listener = Callable[[Event], None]
+_listeners: list[Listener] = []
+_last_progress: dict[str, float] = {}
+
+
+def emit(kind: str, **values: Any) -> None:
+    """Tell everyone who listens that something happened. An unknown kind is a bug."""
+    if kind not in TEXTS:
+        raise KeyError(f"unknown kind of event: {kind}")
+    event = Event(kind, time.time(), values)
+    for listener in tuple(_listeners):
+        listener(event)
+
+
+def progress(what: str, done: float, total: float | None, unit: str) -> None:
+    """Say how far a long loop has come; at most five times a second, and always at its end."""
+    now = time.monotonic()
+    if done != total and now - _last_progress.get(what, 0.0) < 0.2:
+        return
+    _last_progress[what] = now
+    emit("progress", what=what, done=done, total=total, unit=unit)
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Hear every event inside the `with` block."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)

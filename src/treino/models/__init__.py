@@ -1,0 +1,1 @@
+"""The networks, their folders on disk, and text from them."""

@@ -1,0 +1,51 @@
+"""What every language model answers to, whatever its architecture."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from treino.recipe import ModelSettings
+
+
+class LanguageModel(nn.Module, ABC):
+    """Token ids (rows, length) to logits (rows, length, vocabulary), each place seeing itself and what stands before it.
+
+    Attributes:
+        settings: the shape, every value resolved.
+        vocabulary: number of tokens.
+        context: longest row that it was made for.
+    """
+
+    def __init__(self, settings: ModelSettings, vocabulary: int) -> None:
+        super().__init__()
+        self.settings, self.vocabulary, self.context = settings, vocabulary, settings.context
+
+    @abstractmethod
+    def hidden(
+        self, ids: Tensor, positions: Tensor | None = None, segments: Tensor | None = None, cache: Any = None
+    ) -> Tensor:
+        """Vectors (rows, length, width) before the head.
+
+        Args:
+            ids: (rows, length).
+            positions: place of each token in its document; by default 0, 1, 2 … along the row (behind the cache).
+            segments: number of the document that a token belongs to within its row, −1 for padding. None: one document a
+                row; padding at the right needs no mask then, for nothing before it sees it.
+            cache: what `new_cache` gave; the row goes on from it, and it is brought up to date.
+        """
+
+    @abstractmethod
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The head: (…, width) to (…, vocabulary)."""
+
+    @abstractmethod
+    def new_cache(self, rows: int, length: int) -> Any:
+        """Memory of what was read, for generation: up to `length` tokens of `rows` rows."""
+
+    def forward(self, ids: Tensor, positions: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+        """Logits of every place."""
+        return self.logits(self.hidden(ids, positions, segments))

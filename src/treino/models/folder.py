@@ -1,0 +1,175 @@
+"""Models on disk: a Hugging Face folder for the Transformer, a small one of our own for the LSTM. No pickle is read.
+
+The LSTM's folder: `config.json` with `"model_type": "treino-lstm"`, `vocabulary` and the settings of `[model]`;
+`model.safetensors` with the names of torch (`embedding.weight`, `lstm.weight_ih_l0` …, `head.weight`, `head.bias`);
+`tokenizer.json`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from treino import files
+from treino.errors import DataError
+from treino.messages import N_
+from treino.models.base import LanguageModel
+from treino.models.build import build_model
+from treino.models.transformer import INITIAL_DEVIATION
+from treino.recipe import ModelSettings
+from treino.tokens.tokenizer import END_OF_TEXT, PAD, UNKNOWN, Tokenizer
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+LSTM_TYPE = "treino-lstm"
+
+
+def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write weights (float32; a tied table once), configuration, tokenizer and generation settings."""
+    files.make_private(folder)
+    tensors = {name: value.detach().float().contiguous().cpu() for name, value in model.named_parameters()}
+    files.write_bytes(folder / WEIGHTS, save(tensors, {"format": "pt"}))
+    is_lstm = model.settings.architecture == "lstm"
+    files.write_json(folder / CONFIG, _lstm_config(model) if is_lstm else _llama_config(model, tokenizer))
+    tokenizer.save(folder / "tokenizer.json")
+    if is_lstm:
+        return
+    ends = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text, "pad_token_id": tokenizer.pad}
+    files.write_json(folder / "generation_config.json", {**ends, "do_sample": True, "temperature": 0.8})
+    files.write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": END_OF_TEXT,
+            "eos_token": END_OF_TEXT,
+            "pad_token": PAD,
+            "unk_token": UNKNOWN if tokenizer.unknown is not None else None,
+            "model_max_length": model.context,
+            "clean_up_tokenization_spaces": False,
+        },
+    )
+
+
+def load_model(folder: Path) -> tuple[LanguageModel, Tokenizer]:
+    """A model and its tokenizer from a folder of ours or one of a Llama-architecture model.
+
+    Raises:
+        DataError: for a missing or damaged file, a pickle, or an architecture that is not supported.
+    """
+    config = files.read_json(folder / CONFIG)
+    tensors = _read_weights(folder)
+    if config.get("model_type") == LSTM_TYPE:
+        settings, vocabulary = ModelSettings.model_validate(config["settings"]), config["vocabulary"]
+    elif config.get("model_type") == "llama":
+        settings, vocabulary = _llama_settings(config), config["vocab_size"]
+    else:
+        raise DataError(
+            N_("{path} holds a model of the type {kind}, which is not supported"),
+            fix=N_("supported are llama and the LSTM of treino"),
+            path=str(folder),
+            kind=str(config.get("model_type")),
+        )
+    model = build_model(settings, vocabulary)
+    _fill(model, tensors, folder)
+    return model.eval(), Tokenizer.load(folder)
+
+
+def _llama_config(model: LanguageModel, tokenizer: Tokenizer) -> dict[str, Any]:
+    """The fields of transformers' LlamaConfig; θ in the older place and in the newer one."""
+    settings = model.settings
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": model.vocabulary,
+        "hidden_size": settings.width,
+        "intermediate_size": settings.feed_forward,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "num_key_value_heads": settings.kv_heads,
+        "head_dim": settings.width // settings.heads,
+        "max_position_embeddings": settings.context,
+        "rms_norm_eps": settings.norm_epsilon,
+        "rope_theta": settings.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": settings.rope_theta},
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": settings.tied,
+        "initializer_range": INITIAL_DEVIATION,
+        "bos_token_id": tokenizer.end_of_text,
+        "eos_token_id": tokenizer.end_of_text,
+        "pad_token_id": tokenizer.pad,
+        "dtype": "float32",
+        "use_cache": True,
+    }
+
+
+def _lstm_config(model: LanguageModel) -> dict[str, Any]:
+    return {"model_type": LSTM_TYPE, "vocabulary": model.vocabulary, "settings": model.settings.model_dump(mode="json")}
+
+
+def _llama_settings(config: dict[str, Any]) -> ModelSettings:
+    """Settings from a LlamaConfig; what this Transformer does not compute is refused by name."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if rope.get("rope_type", rope.get("type", "default")) != "default":
+        raise DataError(N_("this model scales its rotary positions ({kind}), which is not supported"), kind=str(rope))
+    for name in ("attention_bias", "mlp_bias"):
+        if config.get(name):
+            raise DataError(N_("this model sets {name}, which is not supported"), name=name)
+    heads = config["num_attention_heads"]
+    if config.get("head_dim") not in (None, config["hidden_size"] // heads):
+        raise DataError(N_("this model sets {name}, which is not supported"), name="head_dim")
+    return ModelSettings(
+        architecture="transformer",
+        width=config["hidden_size"],
+        layers=config["num_hidden_layers"],
+        heads=heads,
+        kv_heads=config.get("num_key_value_heads") or heads,
+        feed_forward=config["intermediate_size"],
+        embedding=config["hidden_size"],
+        context=config["max_position_embeddings"],
+        tied=config.get("tie_word_embeddings", False),
+        rope_theta=float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0),
+        norm_epsilon=config["rms_norm_eps"],
+    )
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    if (folder / INDEX).is_file():
+        names = sorted(set(files.read_json(folder / INDEX)["weight_map"].values()))
+    elif (folder / WEIGHTS).is_file():
+        names = [WEIGHTS]
+    else:
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        fix = N_("{names} is a pickle, which may run code when it is read: ask for safetensors") if pickled else None
+        raise DataError(N_("{path} holds no weights"), fix=fix, path=str(folder), names=", ".join(pickled))
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        path = folder / Path(name).name
+        try:
+            tensors |= load(path.read_bytes())
+        except (OSError, SafetensorError) as error:
+            raise DataError(N_("{path} is damaged: {reason}"), path=str(path), reason=str(error)) from None
+    return tensors
+
+
+def _fill(model: LanguageModel, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Put tensors into the model; every parameter must be there, in its shape."""
+    parameters = dict(model.named_parameters())
+    spare = {"lm_head.weight", "head.weight"} if model.settings.tied else set()
+    missing = sorted(parameters.keys() - tensors.keys()) + sorted(tensors.keys() - parameters.keys() - spare)
+    wrong = [name for name in parameters.keys() & tensors.keys() if parameters[name].shape != tensors[name].shape]
+    if missing or wrong:
+        raise DataError(
+            N_("the weights in {path} do not fit its config.json: {names}"),
+            path=str(folder),
+            names=", ".join((missing + wrong)[:5]),
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])

@@ -1,0 +1,209 @@
+"""A decoder-only Transformer of the Llama architecture (Touvron et al. 2023), with `LlamaForCausalLM`'s parameter names.
+
+Pre-norm blocks x ← x + Attention(RMSNorm(x)), x ← x + SwiGLU(RMSNorm(x)); rotary positions; keys and values shared by
+groups of heads; no biases; input and output tables tied or not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from treino.models.base import LanguageModel
+
+if TYPE_CHECKING:
+    from treino.recipe import ModelSettings
+
+INITIAL_DEVIATION = 0.02
+
+
+@dataclass
+class KeyValueCache:
+    """Keys and values of every layer, (layers, rows, kv heads, length, head size), and how many places are filled."""
+
+    keys: Tensor
+    values: Tensor
+    filled: int = 0
+
+
+@dataclass(frozen=True)
+class Places:
+    """What attention needs to know of places: rotations (rows or 1, 1, length, head size), and which pairs may see each
+    other (None: every earlier place).
+    """
+
+    cosine: Tensor
+    sine: Tensor
+    mask: Tensor | None
+
+
+class RMSNorm(nn.Module):
+    """x / √(mean(x²) + ε) · weight, the root in float32 (Zhang & Sennrich 2019)."""
+
+    def __init__(self, width: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.epsilon)
+        return self.weight * wide.to(x.dtype)
+
+
+class Attention(nn.Module):
+    """softmax(q·kᵀ / √d) · v over earlier places of the same document; `kv_heads` keys and values serve `heads` queries."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.heads, self.kv_heads = settings.heads, settings.kv_heads
+        self.size = settings.width // settings.heads
+        self.q_proj = nn.Linear(settings.width, self.heads * self.size, bias=False)
+        self.k_proj = nn.Linear(settings.width, self.kv_heads * self.size, bias=False)
+        self.v_proj = nn.Linear(settings.width, self.kv_heads * self.size, bias=False)
+        self.o_proj = nn.Linear(self.heads * self.size, settings.width, bias=False)
+
+    def forward(self, x: Tensor, places: Places, cache: KeyValueCache | None, layer: int) -> Tensor:
+        rows, length, _ = x.shape
+        q = self.q_proj(x).view(rows, length, self.heads, self.size).transpose(1, 2)
+        k = self.k_proj(x).view(rows, length, self.kv_heads, self.size).transpose(1, 2)
+        v = self.v_proj(x).view(rows, length, self.kv_heads, self.size).transpose(1, 2)
+        q, k = rotate(q, places), rotate(k, places)
+        causal = places.mask is None
+        if cache is not None:
+            span = slice(cache.filled, cache.filled + length)
+            cache.keys[layer, :, :, span], cache.values[layer, :, :, span] = k, v
+            k, v = cache.keys[layer, :, :, : span.stop], cache.values[layer, :, :, : span.stop]
+        if self.kv_heads != self.heads:
+            k = k.repeat_interleave(self.heads // self.kv_heads, 1)
+            v = v.repeat_interleave(self.heads // self.kv_heads, 1)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=places.mask, is_causal=causal and length > 1)
+        return self.o_proj(mixed.transpose(1, 2).reshape(rows, length, -1))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: W_down (silu(W_gate x) ⊙ W_up x) (Shazeer 2020)."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(settings.width, settings.feed_forward, bias=False)
+        self.up_proj = nn.Linear(settings.width, settings.feed_forward, bias=False)
+        self.down_proj = nn.Linear(settings.feed_forward, settings.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each behind a norm and beside a residual path."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.self_attn = Attention(settings)
+        self.mlp = FeedForward(settings)
+        self.input_layernorm = RMSNorm(settings.width, settings.norm_epsilon)
+        self.post_attention_layernorm = RMSNorm(settings.width, settings.norm_epsilon)
+        self.dropout = settings.dropout
+
+    def forward(self, x: Tensor, places: Places, cache: KeyValueCache | None, layer: int) -> Tensor:
+        x = x + self._drop(self.self_attn(self.input_layernorm(x), places, cache, layer))
+        return x + self._drop(self.mlp(self.post_attention_layernorm(x)))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+
+class Body(nn.Module):
+    """The tables and blocks under the head."""
+
+    def __init__(self, settings: ModelSettings, vocabulary: int) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(vocabulary, settings.width)
+        self.layers = nn.ModuleList(Block(settings) for _ in range(settings.layers))
+        self.norm = RMSNorm(settings.width, settings.norm_epsilon)
+
+
+class Transformer(LanguageModel):
+    """A Llama-architecture language model; see the module for the formulas.
+
+    Weights start normal with deviation 0.02; those that write into the residual path are divided by √(2 · layers), so that
+    its variance does not grow with depth (Radford et al. 2019).
+    """
+
+    def __init__(self, settings: ModelSettings, vocabulary: int) -> None:
+        super().__init__(settings, vocabulary)
+        self.model = Body(settings, vocabulary)
+        self.lm_head = nn.Linear(settings.width, vocabulary, bias=False)
+        if settings.tied:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for name, parameter in self.named_parameters():
+            if parameter.ndim >= 2:
+                into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+                scale = 1 / math.sqrt(2 * self.settings.layers) if into_residual else 1.0
+                nn.init.normal_(parameter, std=INITIAL_DEVIATION * scale)
+
+    def hidden(
+        self,
+        ids: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        before = cache.filled if cache else 0
+        if positions is None:
+            positions = torch.arange(before, before + ids.shape[1], device=ids.device)[None]
+        x = F.dropout(self.model.embed_tokens(ids), self.settings.dropout, self.training)
+        places = self._places(positions, segments, before, x)
+        for layer, block in enumerate(self.model.layers):
+            x = block(x, places, cache, layer)
+        if cache:
+            cache.filled += ids.shape[1]
+        return self.model.norm(x)
+
+    def _places(self, positions: Tensor, segments: Tensor | None, before: int, x: Tensor) -> Places:
+        cosine, sine = rotations(positions, self.settings.width // self.settings.heads, self.settings.rope_theta)
+        mask = None
+        length = x.shape[1]
+        if segments is not None:
+            # Padding is a segment of its own (−1), so every place sees at least itself and no row of the softmax is empty.
+            mask = (segments[:, :, None] == segments[:, None, :]) & causal_mask(length, 0, x.device)
+            mask = mask[:, None]
+        elif before and length > 1:
+            mask = causal_mask(length, before, x.device)
+        return Places(cosine.to(x.dtype), sine.to(x.dtype), mask)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.lm_head(hidden)
+
+    def new_cache(self, rows: int, length: int) -> KeyValueCache:
+        table = self.model.embed_tokens.weight
+        size = self.settings.width // self.settings.heads
+        shape = (self.settings.layers, rows, self.settings.kv_heads, length, size)
+        return KeyValueCache(table.new_zeros(shape), table.new_zeros(shape))
+
+
+def causal_mask(length: int, before: int, device: torch.device) -> Tensor:
+    """(length, before + length): place i may see the `before` earlier ones and its own row up to itself."""
+    return torch.ones(length, before + length, dtype=torch.bool, device=device).tril(before)
+
+
+def rotations(positions: Tensor, size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of position · θ^(−2i/d), i < d/2, laid out twice (Su et al. 2021, in the order of Llama)."""
+    rates = theta ** -(torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size)
+    angles = positions.float()[:, None, :, None] * rates
+    angles = torch.cat((angles, angles), -1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, places: Places) -> Tensor:
+    """Rotate each pair (x_i, x_{i+d/2}) by its angle; x: (rows, heads, length, d)."""
+    first, second = x.chunk(2, -1)
+    return x * places.cosine + torch.cat((-second, first), -1) * places.sine

@@ -1,0 +1,130 @@
+"""Collects what the report and the model card draw, from the records of the stages; nothing is computed anew here."""
+
+from __future__ import annotations
+
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from treino import __version__, environment, files
+from treino.pipeline.stage import Work
+from treino.recipe.load import setting_rows
+
+EXAMPLES_SHOWN = 12
+
+
+def gather_facts(work: Work) -> dict[str, Any]:
+    """The facts of a run in the form that `treino.report.write` documents."""
+    recipe = work.loaded.recipe
+    records = {record["stage"]: record for record in work.records}
+    examples = recipe.report.examples
+    return {
+        "name": recipe.name,
+        "language": work.language,
+        "created": time.time(),
+        "treino_version": __version__,
+        "examples": examples,
+        "stages": [_stage(record) for record in work.records],
+        "settings": _settings(work),
+        "training": _training(records.get("pretrain"), examples),
+        "evaluation": _content(records.get("evaluate"), "evaluation.json"),
+        "removed": _removed(records, examples),
+        "forecast": _content(records.get("pretrain"), "records/forecast.json"),
+        "measured": _measured(records.get("pretrain")),
+        "machine": records.get("pretrain", {}).get("machine", {}) | _machine(),
+        "lineage": [_lineage(record) for record in work.records],
+        "model": recipe.model.model_dump() | {"vocabulary": recipe.tokens.vocabulary},
+        "sources": [source.model_dump() for source in recipe.corpus.sources],
+    }
+
+
+def _stage(record: dict[str, Any]) -> dict[str, Any]:
+    facts = record["facts"]
+    return {
+        "name": record["stage"],
+        "state": record["state"],
+        "seconds": record["seconds"],
+        "documents_in": facts.get("documents_in"),
+        "documents_out": facts.get("documents_out"),
+        "bytes_out": sum(entry["bytes"] for entry in record["files"].values()),
+        "peak_memory": record["peak_memory"],
+        "facts": facts,
+    }
+
+
+def _settings(work: Work) -> list[dict[str, Any]]:
+    rows = setting_rows(work.loaded.recipe.model_dump(mode="json", by_alias=True), work.loaded.origins)
+    for record in work.records:
+        decided = record["ingredients"].get("decisions", {})
+        rows += [{"where": name, "value": value, "origin": "measured"} for name, value in decided.items()]
+    return rows
+
+
+def _training(record: dict[str, Any] | None, examples: bool) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    folder = Path(record["folder"]) / "records"
+    return record["facts"] | {
+        "curve": files.read_json(folder / "history.json"),
+        "validation": files.read_json(folder / "validation.json"),
+        "samples": files.read_json(folder / "samples.json") if examples else [],
+    }
+
+
+def _content(record: dict[str, Any] | None, name: str) -> Any:
+    path = Path(record["folder"]) / name if record else None
+    return files.read_json(path) if path and path.exists() else None
+
+
+def _removed(records: dict[str, dict[str, Any]], examples: bool) -> dict[str, Any]:
+    """Counts by rule over all stages of the corpus, and (where the recipe allows it) pieces of what went."""
+    by_rule: dict[str, int] = {}
+    changed: dict[str, int] = {}
+    shown: list[dict[str, Any]] = []
+    for record in records.values():
+        for rule, count in (record["facts"].get("removed_by_rule") or {}).items():
+            by_rule[rule] = by_rule.get(rule, 0) + count
+        for rule, count in (record["facts"].get("changed_by_rule") or {}).items():
+            changed[rule] = changed.get(rule, 0) + count
+        if examples:
+            shown += _examples(Path(record["folder"]) / "removed")
+    return {"by_rule": by_rule, "changed_by_rule": changed, "examples": shown[:EXAMPLES_SHOWN]}
+
+
+def _examples(folder: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet
+
+    rows: list[dict[str, Any]] = []
+    for path in sorted(folder.glob("*.parquet")):
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=EXAMPLES_SHOWN):
+            rows += batch.to_pylist()
+            if len(rows) >= EXAMPLES_SHOWN:
+                return rows[: EXAMPLES_SHOWN // 2]
+    return rows[: EXAMPLES_SHOWN // 2]
+
+
+def _measured(record: dict[str, Any] | None) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    facts = record["facts"]
+    return {
+        "parameters": facts["parameters"],
+        "seconds": facts["train_seconds"],
+        "tokens_per_second": facts["tokens_per_second"],
+        "peak_memory": record["peak_memory"],
+    }
+
+
+def _machine() -> dict[str, Any]:
+    return {"system": platform.system(), "processors": environment.processors(), "python": platform.python_version()}
+
+
+def _lineage(record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "stage": record["stage"],
+        "folder": Path(record["folder"]).name,
+        "digest": record["digest"],
+        "inputs": record["inputs"],
+        "reads": record["ingredients"].get("reads"),
+    }

@@ -1,0 +1,124 @@
+"""Looks at recipes and runs without changing them: what would run, what was found out, where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from treino import environment
+from treino.errors import UsageError
+from treino.messages import N_
+from treino.pipeline.lock import DecisionLock
+from treino.pipeline.plan import PlannedStage, plan_run
+from treino.pipeline.run_folder import RunFolder, find_run
+from treino.pipeline.stages import STANDARD
+from treino.pipeline.store import Artefact
+from treino.recipe.load import LoadedRecipe, setting_rows
+
+TABLES = {"collect": ("corpus", "world"), "tokenise": ("tokens",), "pretrain": ("model", "pretrain")}
+"""Tables of the recipe that a stage uses, where they are not just the one of its own name."""
+
+
+def settings_of(loaded: LoadedRecipe) -> list[dict[str, Any]]:
+    """Every setting of a recipe with its value and where the value came from."""
+    return setting_rows(loaded.recipe.model_dump(mode="json", by_alias=True), loaded.origins)
+
+
+def explain(loaded: LoadedRecipe, runs: Path) -> list[PlannedStage]:
+    """What each stage of a recipe would do now, and why."""
+    folder = RunFolder(runs, loaded.recipe.name)
+    lock = DecisionLock(folder.lock_path)
+    return plan_run(STANDARD, loaded, folder.store, lock, folder.before(), environment.language())
+
+
+def show_run(run: str | None, runs: Path | None) -> dict[str, Any]:
+    """A run's stages with their facts, its settings with origins, and its lineage."""
+    folder = find_run(runs or environment.runs_folder(), run)
+    content, artefacts = folder.read(), folder.artefacts()
+    return {
+        "name": folder.name,
+        "folder": str(folder.folder),
+        "finished": content["finished"],
+        "stages": [_stage(name, artefact) for name, artefact in artefacts.items()],
+        "settings": setting_rows(content["settings"], content["origins"]) + _decided(artefacts),
+        "lineage": lineage(artefacts, list(artefacts)[-1]),
+    }
+
+
+def show_stage(run: str | None, stage: str, runs: Path | None) -> dict[str, Any]:
+    """One stage of a run: facts, settings with origins, files, and the way back to what it was made from."""
+    folder = find_run(runs or environment.runs_folder(), run)
+    content, artefacts = folder.read(), folder.artefacts()
+    artefact = _named(artefacts, stage)
+    tables = TABLES.get(stage, (stage,))
+    rows = setting_rows(content["settings"], content["origins"]) + _decided({stage: artefact})
+    return _stage(stage, artefact) | {
+        "folder": str(artefact.folder),
+        "settings": [row for row in rows if row["where"].split(".")[0] in tables],
+        "why": artefact.record["why"],
+        "files": artefact.record["files"],
+        "lineage": lineage(artefacts, stage),
+    }
+
+
+def removed_rows(run: str | None, stage: str, runs: Path | None, count: int) -> list[dict[str, Any]]:
+    """The first `count` documents that a stage of the corpus changed or removed, with the rule."""
+    import pyarrow.parquet
+
+    artefact = _named(find_run(runs or environment.runs_folder(), run).artefacts(), stage)
+    rows: list[dict[str, Any]] = []
+    for path in sorted((artefact.folder / "removed").glob("*.parquet")):
+        rows += pyarrow.parquet.read_table(path).slice(0, count - len(rows)).to_pylist()
+    return rows
+
+
+def lineage(artefacts: Mapping[str, Artefact], stage: str) -> list[str]:
+    """From an artefact back to the raw files, one line each, nearest first."""
+    by_folder = {artefact.folder.name: artefact for artefact in artefacts.values()}
+    lines: list[str] = []
+    waiting = [artefacts[stage].folder.name]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop(0)
+        if name in seen or name not in by_folder:
+            continue
+        seen.add(name)
+        record = by_folder[name].record
+        inputs = sorted({item["folder"] for item in record["inputs"].values()})
+        lines.append(f"{name} ← {', '.join(inputs) if inputs else _raw(record)}")
+        waiting += inputs
+    return lines
+
+
+def _raw(record: Mapping[str, Any]) -> str:
+    reads = record["ingredients"].get("reads") or {}
+    return ", ".join(f"{name} (sha256 {str(value)[:12]})" for name, value in reads.items()) or "world"
+
+
+def _named(artefacts: Mapping[str, Artefact], stage: str) -> Artefact:
+    if stage not in artefacts:
+        known = ", ".join(artefacts)
+        raise UsageError(N_("this run has no stage {stage}"), fix=N_("its stages are: {known}"), stage=stage, known=known)
+    return artefacts[stage]
+
+
+def _stage(name: str, artefact: Artefact) -> dict[str, Any]:
+    record = artefact.record
+    return {
+        "stage": name,
+        "folder": artefact.folder.name,
+        "digest": artefact.digest,
+        "seconds": record["seconds"],
+        "peak_memory": record["peak_memory"],
+        "bytes": artefact.size,
+        "facts": record["facts"],
+    }
+
+
+def _decided(artefacts: Mapping[str, Artefact]) -> list[dict[str, Any]]:
+    rows = []
+    for artefact in artefacts.values():
+        decided = artefact.record["ingredients"].get("decisions", {})
+        rows += [{"where": name, "value": value, "origin": "measured"} for name, value in decided.items()]
+    return rows

@@ -1,0 +1,102 @@
+"""`recipe.lock.toml`: every decision that was taken from a measurement, with the hash of the settings behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from treino import environment, events, files
+from treino.errors import UsageError
+from treino.messages import N_
+from treino.pipeline.stage import Decisions
+
+SCHEMA = 1
+NAME = "recipe.lock.toml"
+
+
+class DecisionLock:
+    """Decisions by name. One is valid while the hash of the settings that it was decided from is the same."""
+
+    def __init__(self, path: Path, given: Path | None = None) -> None:
+        self.path = path
+        self.entries: dict[str, dict[str, Any]] = {}
+        self.machine: dict[str, Any] = {}
+        if path.exists():
+            self._take_own()
+        if given:
+            self._take(_read(given))
+
+    def _take(self, content: dict[str, Any]) -> None:
+        self.entries |= content["decisions"]
+        self.machine = content["machine"]
+
+    def _take_own(self) -> None:
+        """The run's own lock; a damaged one is set aside and its decisions are taken anew."""
+        try:
+            self._take(_read(self.path))
+        except UsageError as error:
+            aside = self.path.with_name(f"damaged-{NAME}")
+            os.replace(self.path, aside)
+            events.emit("warning.damaged", path=str(self.path), reason=str(error), aside=aside.name)
+
+    def valid(self, names: tuple[str, ...], settings: str) -> dict[str, Any] | None:
+        """Values of the named decisions, if all were taken from settings of this hash."""
+        entries = [self.entries.get(name) for name in names]
+        if any(entry is None or entry["settings"] != settings for entry in entries):
+            return None
+        return {name: self.entries[name]["value"] for name in names}
+
+    def add(self, decisions: Decisions, settings: str) -> None:
+        """Record new decisions and write the file at once."""
+        for name, (value, why, figures) in decisions.items():
+            self.entries[name] = {"value": value, "why": why, "settings": settings, "figures": json.dumps(figures)}
+            events.emit("decision", where=name, value=value, reason=why)
+        self.machine = machine()
+        self.write()
+
+    def write(self) -> None:
+        lines = [f"schema = {SCHEMA}", "", "[machine]"]
+        lines += [f"{name} = {json.dumps(value)}" for name, value in sorted(self.machine.items())]
+        for name, entry in sorted(self.entries.items()):
+            lines += ["", f'[decisions."{name}"]']
+            lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in sorted(entry.items())]
+        files.write_text(self.path, "\n".join(lines) + "\n")
+
+    def differences(self) -> list[str]:
+        """What of the machine is not as it was when the decisions were taken."""
+        now = machine()
+        return [name for name, value in self.machine.items() if now.get(name) != value]
+
+
+def machine() -> dict[str, Any]:
+    """What two runs must share for equal bits: torch build, threads, instruction set."""
+    import torch
+
+    return {
+        "torch": torch.__version__,
+        "threads": environment.processors(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "limits": json.dumps(environment.instruction_set_limits(), sort_keys=True),
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        for entry in content.get("decisions", {}).values():
+            assert {"value", "settings"} <= set(entry)
+    except FileNotFoundError:
+        raise UsageError(N_("there is no lock file {path}"), path=str(path)) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, AttributeError, AssertionError) as error:
+        raise UsageError(
+            N_("the lock file {path} cannot be used: {reason}"),
+            fix=N_("delete it: the decisions are then measured again"),
+            path=str(path),
+            reason=str(error) or type(error).__name__,
+        ) from None
+    if content.get("schema", 0) > SCHEMA:
+        raise UsageError(N_("the lock file {path} was written by a newer version of treino"), path=str(path))
+    return {"decisions": content.get("decisions", {}), "machine": content.get("machine", {})}

@@ -1,0 +1,135 @@
+"""The store of artefacts: `RUNS/store/<stage>-<key>/`, found by what they were made from, checked by what they hold."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from treino import events, files
+from treino.errors import DataError
+from treino.messages import N_
+
+SCHEMA = 1
+RECORD = "stage.json"
+KEY_LENGTH = 16
+MEASURED = "records/"
+"""Folder of what was measured (times, curves): checked like the rest, but no part of the artefact's digest."""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A finished stage output and its record."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        return self.record["digest"]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(entry["bytes"] for entry in self.record["files"].values())
+
+
+class Store:
+    """Artefacts of all runs in one folder."""
+
+    def __init__(self, runs: Path) -> None:
+        self.folder = runs / "store"
+
+    def path(self, stage: str, key: str) -> Path:
+        return self.folder / f"{stage}-{key[:KEY_LENGTH]}"
+
+    def partial(self, stage: str, key: str) -> Path:
+        return self.folder / f".{stage}-{key[:KEY_LENGTH]}.partial"
+
+    def lock_file(self, stage: str, key: str) -> Path:
+        return self.folder / f".{stage}-{key[:KEY_LENGTH]}.lock"
+
+    def find(self, stage: str, key: str) -> Artefact | None:
+        """The artefact, if it is there and whole. A damaged one raises `DamagedArtefact`; nothing is changed here."""
+        folder = self.path(stage, key)
+        if not folder.is_dir():
+            return None
+        record = read_record(folder)
+        _verify(folder, record)
+        return Artefact(folder, record)
+
+    def set_aside(self, damaged: DamagedArtefact) -> None:
+        """Move a damaged artefact out of the way, so that it is made again; nothing is deleted."""
+        aside = damaged.folder.with_name(f"damaged-{damaged.folder.name}-{uuid.uuid4().hex[:6]}")
+        with files.machine_errors(damaged.folder):
+            damaged.folder.rename(aside)
+        events.emit("warning.damaged", path=str(damaged.folder), reason=damaged.reason, aside=aside.name)
+
+    def publish(self, partial: Path, final: Path, record: dict[str, Any]) -> Artefact:
+        """Seal a finished partial folder with its record and give it its final name."""
+        listed = {name: _entry(partial / name) for name in files.list_files(partial) if name != RECORD}
+        tracked = {name: entry for name, entry in listed.items() if not name.startswith(MEASURED)}
+        record = record | {"schema": SCHEMA, "files": listed, "digest": files.digest(tracked)}
+        files.write_json(partial / RECORD, record | {"seal": files.digest(record)})
+        files.publish_folder(partial, final)
+        return Artefact(final, record)
+
+    def artefacts(self) -> list[Path]:
+        """Every finished artefact's folder."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path.parent for path in self.folder.glob(f"*/{RECORD}") if not path.parent.name.startswith("."))
+
+    def rate(self, stage: str) -> float | None:
+        """Seconds per byte of its input that the stage took when it ran last, if it ever did."""
+        newest: tuple[float, float] | None = None
+        for folder in self.folder.glob(f"{stage}-*"):
+            try:
+                record = read_record(folder)
+            except (DataError, DamagedArtefact):
+                continue
+            if record["bytes_in"] and (newest is None or record["finished"] > newest[0]):
+                newest = (record["finished"], record["seconds"] / record["bytes_in"])
+        return newest[1] if newest else None
+
+
+class DamagedArtefact(Exception):
+    """An artefact whose files are not what its record says."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"{folder}: {reason}")
+        self.folder, self.reason = folder, reason
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """An artefact's `stage.json`; a newer schema is refused, a damaged record raises `DamagedArtefact`."""
+    try:
+        record = files.read_json(folder / RECORD)
+        seal = record.pop("seal")
+    except (DataError, KeyError, AttributeError, TypeError) as error:
+        raise DamagedArtefact(folder, f"{RECORD}: {error}") from None
+    if isinstance(record.get("schema"), int) and record["schema"] > SCHEMA:
+        raise DataError(
+            N_("{path} was made by a newer version of treino (schema {schema:raw}, known here: {known:raw})"),
+            fix=N_("update treino, or choose another folder with --runs"),
+            path=str(folder),
+            schema=record["schema"],
+            known=SCHEMA,
+        )
+    if files.digest(record) != seal:
+        raise DamagedArtefact(folder, f"{RECORD}: digest differs")
+    return record
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": files.sha256_file(path)}
+
+
+def _verify(folder: Path, record: dict[str, Any]) -> None:
+    for name, entry in record["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise DamagedArtefact(folder, f"{name} is missing")
+        if path.stat().st_size != entry["bytes"] or files.sha256_file(path) != entry["sha256"]:
+            raise DamagedArtefact(folder, f"{name}: digest differs")

@@ -1,0 +1,96 @@
+"""From the dials to every value: what a recipe leaves open follows from `[model] size` here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from treino.errors import UsageError
+from treino.messages import N_
+from treino.recipe.base import DERIVED
+from treino.recipe.recipe import Recipe
+
+TRANSFORMER_SIZES = {
+    # width, layers, heads, vocabulary, context, rows of a batch
+    "tiny": (128, 4, 4, 2048, 128, 16),
+    "small": (256, 6, 4, 4096, 256, 16),
+    "base": (512, 8, 8, 8192, 512, 16),
+    "medium": (768, 12, 12, 16384, 1024, 16),
+    "large": (1024, 24, 16, 32768, 1024, 32),
+}
+LSTM_SIZES = {
+    # hidden width, layers, embedding, vocabulary, context, rows of a batch
+    "tiny": (128, 1, 64, 2048, 128, 32),
+    "small": (384, 1, 192, 4096, 128, 32),
+    "base": (768, 2, 384, 8192, 256, 32),
+    "medium": (1024, 2, 512, 16384, 256, 64),
+    "large": (1536, 3, 768, 32768, 256, 64),
+}
+
+
+def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
+    """Fill every setting that was left open; returns the full recipe and the dotted paths that were derived.
+
+    Feed-forward: 8/3 of the width (so that SwiGLU's three matrices weigh as much as the classic two of 4×), rounded
+    up to a multiple of 8. Learning rate: 4e-3 · √(128 / width), measured on the embedded world and on books (`LOG.md`).
+    """
+    model = recipe.model
+    derived: dict[str, dict[str, Any]] = {"tokens": {}, "model": {}, "pretrain": {}}
+
+    def fill(table: str, name: str, value: Any) -> None:
+        if getattr(getattr(recipe, table), name) == DERIVED:
+            derived[table][name] = value
+
+    if model.architecture == "lstm":
+        width, layers, embedding, vocabulary, context, rows = LSTM_SIZES[model.size]
+        fill("model", "embedding", embedding)
+        if "tied" not in model.model_fields_set:
+            derived["model"]["tied"] = False
+        fill("model", "heads", 1)
+        fill("model", "kv_heads", 1)
+        fill("model", "feed_forward", 1)
+    else:
+        width, layers, heads, vocabulary, context, rows = TRANSFORMER_SIZES[model.size]
+        width = model.width or width
+        fill("model", "heads", heads)
+        fill("model", "kv_heads", model.heads or heads)
+        fill("model", "feed_forward", -(-8 * width // 24) * 8)
+        fill("model", "embedding", width)
+    fill("model", "width", width)
+    fill("model", "layers", layers)
+    fill("model", "context", context)
+    fill("tokens", "vocabulary", vocabulary)
+    fill("pretrain", "batch", rows)
+    fill("pretrain", "learning_rate", round(4e-3 * (128 / (model.width or width)) ** 0.5, 6))
+    full = recipe.model_copy(
+        update={table: getattr(recipe, table).model_copy(update=values) for table, values in derived.items()}
+    )
+    _check(full)
+    return full, {f"{table}.{name}" for table, values in derived.items() for name in values}
+
+
+def _check(recipe: Recipe) -> None:
+    """Refuse shapes that do not fit together."""
+    model = recipe.model
+    if model.architecture == "transformer" and model.width % (2 * model.heads):
+        raise UsageError(
+            N_("{key} = {width:raw} cannot be shared among {heads:raw} heads of an even size"),
+            fix=N_("make width a multiple of {multiple:raw}, or change model.heads"),
+            key="model.width",
+            width=model.width,
+            heads=model.heads,
+            multiple=2 * model.heads,
+        )
+    if model.architecture == "transformer" and model.heads % model.kv_heads:
+        raise UsageError(
+            N_("{key} = {kv_heads:raw} does not divide model.heads = {heads:raw}"),
+            fix=N_("choose a kv_heads that divides heads"),
+            key="model.kv_heads",
+            heads=model.heads,
+            kv_heads=model.kv_heads,
+        )
+    if model.architecture == "lstm" and model.tied and model.embedding != model.width:
+        raise UsageError(
+            N_("{key} = true needs model.embedding equal to model.width"),
+            fix=N_("set them equal, or set {key} to false"),
+            key="model.tied",
+        )

@@ -1,0 +1,195 @@
+"""The facts that the report and the model card are drawn from: plain JSON values, every part optional.
+
+A part that is missing or None is left out, or a sentence says that it is missing. Nothing here is computed by the
+report. Times in seconds, sizes in bytes, losses in natural logarithms per token, shares between 0 and 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Required, TypedDict
+
+
+class Stage(TypedDict, total=False):
+    """One stage of the pipeline, in the order of the run. `state`: "ran" or "cached"."""
+
+    name: str
+    state: str
+    seconds: float | None
+    documents_in: int | None
+    documents_out: int | None
+    bytes_out: int | None
+    peak_memory: int | None
+
+
+class Setting(TypedDict, total=False):
+    """One setting: `where` is its dotted path, `origin` one of default, file, flag, derived, measured."""
+
+    where: str
+    value: Any
+    origin: str
+
+
+class Point(TypedDict, total=False):
+    """One record of the training or the validation curve; only `step` and `loss` are drawn."""
+
+    step: Required[int]
+    loss: Required[float]
+
+
+class Sample(TypedDict, total=False):
+    """What the model went on with after `prompt`, at a step of its training."""
+
+    step: int
+    prompt: str
+    text: str
+
+
+class Training(TypedDict, total=False):
+    """Facts of the pretraining stage with its records."""
+
+    parameters: int
+    steps: int
+    tokens_seen: int
+    epochs: float
+    precision: str
+    train_seconds: float
+    tokens_per_second: float
+    first_loss: float
+    last_loss: float
+    improvement_percent: float
+    curve: list[Point]
+    validation: list[Point]
+    samples: list[Sample]
+
+
+class Interval(TypedDict, total=False):
+    """A mean with the ends of its 95 % interval; the ends may be missing."""
+
+    mean: Required[float]
+    low: float | None
+    high: float | None
+
+
+class Baseline(TypedDict, total=False):
+    """A thing that the model is held against, in bits per UTF-8 byte of the held-out text."""
+
+    name: Required[str]
+    bits_per_byte: Required[float]
+
+
+class Truthfulness(TypedDict, total=False):
+    """Probability mass on the true answers of one group of prompts, beside that of three baselines.
+
+    `group`: "stated", "derived" or "control"; another name is shown as it is.
+    """
+
+    group: Required[str]
+    prompts: int
+    model: Required[Interval]
+    chance: float | None
+    frequency: float | None
+    ngram: float | None
+
+
+class Evaluation(TypedDict, total=False):
+    """Facts of the evaluation stage. `generator_bits_per_byte`: the world's own, which no model can beat on average."""
+
+    documents: int
+    tokens: int
+    bytes: int
+    loss: float
+    perplexity: float
+    bits_per_byte: Interval | None
+    baselines: list[Baseline]
+    sample_megabytes: float | None
+    truthfulness: list[Truthfulness]
+    generator_bits_per_byte: float | None
+
+
+class Removal(TypedDict, total=False):
+    """One document that was changed or removed, shown only where the recipe allows it. `after` is None when removed."""
+
+    rule: str
+    before: str
+    after: str | None
+
+
+class Removed(TypedDict, total=False):
+    """Documents by the rule that removed them, and by the rule that changed them."""
+
+    by_rule: dict[str, int]
+    changed_by_rule: dict[str, int]
+    examples: list[Removal]
+
+
+class Measured(TypedDict, total=False):
+    """What training did need, to stand beside the forecast (`treino.planning.forecast.compare`)."""
+
+    parameters: int
+    peak_memory: int
+    tokens: int
+    tokens_per_second: float
+    seconds: float
+
+
+class Model(TypedDict, total=False):
+    """The model's shape, as in the recipe, with its vocabulary."""
+
+    architecture: str
+    width: int
+    layers: int
+    context: int
+    vocabulary: int
+
+
+class Source(TypedDict, total=False):
+    """One source of documents, as in the recipe; of its path only the last part is shown."""
+
+    path: str
+    language: str
+    licence: str
+
+
+class Artefact(TypedDict, total=False):
+    """One artefact of the run: its folder in the store, its digest, and what it was made from.
+
+    `inputs`: {kind: {folder, digest}}; `reads`: what came from outside the store, {name: digest}.
+    """
+
+    stage: str
+    folder: str
+    digest: str
+    inputs: dict[str, dict[str, str]]
+    reads: Any
+
+
+class Facts(TypedDict, total=False):
+    """Everything a report may show. `created`: seconds since the epoch. `examples`: whether text may be shown.
+
+    `licence`: of the model, as an identifier of the Hugging Face Hub. `lineage`: in the order of the run.
+    `forecast`: a `treino.planning.forecast.Forecast` as JSON.
+    """
+
+    name: str
+    created: float
+    treino_version: str
+    examples: bool
+    licence: str | None
+    stages: list[Stage] | None
+    settings: list[Setting] | None
+    model: Model | None
+    sources: list[Source] | None
+    training: Training | None
+    evaluation: Evaluation | None
+    removed: Removed | None
+    forecast: dict[str, Any] | None
+    measured: Measured | None
+    machine: dict[str, Any] | None
+    lineage: list[Artefact] | None
+
+
+def present(facts: Any) -> Any:
+    """The same facts without the values that are None, at any depth: drawing then only asks whether a key is there."""
+    if isinstance(facts, dict):
+        return {key: present(value) for key, value in facts.items() if value is not None}
+    return [present(item) for item in facts] if isinstance(facts, list | tuple) else facts

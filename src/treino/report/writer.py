@@ -1,0 +1,124 @@
+"""Words and numbers of a report: translated, in the reader's form, and escaped for HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from treino.language import Translator
+from treino.messages import N_
+
+LABELS = {
+    # stages
+    "collect": N_("collect"),
+    "clean": N_("clean"),
+    "deduplicate": N_("deduplicate"),
+    "tokenise": N_("tokenise"),
+    "pretrain": N_("pretrain"),
+    "evaluate": N_("evaluate"),
+    "report": N_("report"),
+    # where a setting comes from
+    "default": N_("default"),
+    "file": N_("recipe file"),
+    "flag": N_("command line"),
+    "derived": N_("derived"),
+    "measured": N_("measured"),
+    # parts of a model, and of its memory
+    "embedding": N_("embedding"),
+    "attention": N_("attention"),
+    "feed_forward": N_("feed-forward"),
+    "norms": N_("norms"),
+    "recurrent": N_("recurrent layers"),
+    "head": N_("output head"),
+    "weights": N_("weights"),
+    "gradients": N_("gradients"),
+    "optimiser": N_("optimiser"),
+    "activations": N_("activations"),
+    "mask": N_("document mask"),
+    "logits": N_("logits and loss"),
+    "data": N_("data"),
+    "base": N_("Python and torch"),
+    # quantities of a forecast
+    "parameters": N_("parameters"),
+    "peak_memory": N_("peak memory"),
+    "seconds": N_("training time"),
+    "tokens": N_("tokens"),
+    "tokens_per_second": N_("tokens per second"),
+}
+"""Names that facts carry as identifiers, and what a person reads for them; others are shown as they are."""
+
+
+UNKNOWN = "–"
+"""What stands for a value that is not there."""
+
+
+class Writer:
+    """Renders for one language; everything it returns is safe inside an HTML element or a quoted attribute."""
+
+    def __init__(self, language: str) -> None:
+        self.translator = Translator(language)
+        self.language = language
+
+    def say(self, text: str, /, **values: Any) -> str:
+        """A sentence: its message id translated, its fields filled, the whole escaped."""
+        return escape(self.translator.text(text, **values))
+
+    def label(self, name: str, labels: Mapping[str, str] = LABELS) -> str:
+        """What a person reads for an identifier; an unknown one with its underscores as spaces."""
+        known = labels.get(name)
+        return self.say(known) if known else escape(str(name).replace("_", " "))
+
+    def number(self, value: float | None, digits: int | None = None) -> str:
+        return UNKNOWN if value is None else escape(self.translator.number(value, digits))
+
+    def percent(self, share: float | None, digits: int = 1) -> str:
+        return UNKNOWN if share is None else escape(self.translator.percent(share, digits))
+
+    def bytes(self, count: float | None) -> str:
+        return UNKNOWN if count is None else escape(self.translator.bytes(count))
+
+    def seconds(self, seconds: float | None) -> str:
+        return UNKNOWN if seconds is None else escape(self.translator.seconds(seconds))
+
+    def date(self, timestamp: float) -> str:
+        return escape(self.translator.date(timestamp))
+
+    def quantity(self, name: str, value: float | None) -> str:
+        """A number in the unit that belongs to its name."""
+        if name == "peak_memory":
+            return self.bytes(value)
+        if name == "seconds":
+            return self.seconds(value)
+        return self.number(value if value is None else round(value))
+
+
+def escape(text: object) -> str:
+    """Text made safe for HTML; control characters that HTML forbids become the replacement character."""
+    clean = "".join(c if c in "\n\t" or (c >= " " and not "\x7f" <= c <= "\x9f") else "\ufffd" for c in str(text))
+    return html.escape(clean, quote=True)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]], caption: str = "") -> str:
+    """A table of cells that are HTML already; the first cell of a row is its heading."""
+    columns = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    body = []
+    for first, *others in rows:
+        cells = "".join(f"<td>{cell}</td>" for cell in others)
+        body.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+    title = f"<caption>{caption}</caption>" if caption else ""
+    return (
+        f'<div class="scroll"><table>{title}<thead><tr>{columns}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def terms(rows: Iterable[tuple[str, str]], kind: str) -> str:
+    """Names with their values, both HTML already, as a description list of a CSS class; unknown values are left out."""
+    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in rows if value != UNKNOWN)
+    return f'<dl class="{kind}">{items}</dl>' if items else ""
+
+
+def details(summary: str, body: str) -> str:
+    """A part that opens on demand."""
+    return f"<details><summary>{summary}</summary>{body}</details>"

@@ -1,0 +1,1 @@
+"""One training loop; objectives, penalties and batch sources plug into it."""

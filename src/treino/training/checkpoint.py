@@ -1,0 +1,94 @@
+"""Saved states of a training run: whole or absent, checked when read, the newest few kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from treino import events, files
+from treino.errors import DataError
+from treino.training.optimiser import load_optimiser_state, optimiser_state
+
+SCHEMA = 1
+STATE, MODEL, OPTIMISER = "state.json", "model.safetensors", "optimiser.safetensors"
+
+
+@dataclass
+class Progress:
+    """What a resumed run must know beside the tensors: steps and tokens done, seconds spent, the history so far, and the
+    losses of steps that no line of the history tells yet.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    validation: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    untold: list[float] = field(default_factory=list)
+
+
+def save_checkpoint(
+    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress, *, keep: int
+) -> None:
+    """Write `folder/step-…` beside its final name, sync, rename; then remove all but the `keep` newest."""
+    final = folder / f"step-{progress.step:09d}"
+    if final.exists():
+        return
+    partial = folder / f".{final.name}.partial"
+    files.remove_folder(partial)
+    files.make_private(partial)
+    tensors = {MODEL: model_tensors(model), OPTIMISER: optimiser_state(model, optimiser)}
+    for name, values in tensors.items():
+        files.write_bytes(partial / name, save({key: value.contiguous() for key, value in values.items()}))
+    state = vars(progress) | {"schema": SCHEMA, "sha256": {name: files.sha256_file(partial / name) for name in tensors}}
+    state["digest"] = files.digest(state)
+    files.write_json(partial / STATE, state)
+    files.publish_folder(partial, final)
+    for old in checkpoints(folder)[keep:]:
+        files.remove_folder(old)
+    events.emit("train.checkpoint", step=progress.step)
+
+
+def load_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> Progress | None:
+    """Restore the newest whole checkpoint; a damaged one is named, set aside, and the one before it is taken."""
+    for path in checkpoints(folder):
+        try:
+            state = _check(path)
+            weights = load((path / MODEL).read_bytes())
+            momenta = load((path / OPTIMISER).read_bytes())
+        except (DataError, OSError, KeyError, ValueError) as error:
+            events.emit("warning.checkpoint_damaged", checkpoint=path.name, reason=str(error))
+            path.rename(path.with_name(f"damaged-{path.name}"))
+            continue
+        model.load_state_dict(weights, strict=False)
+        load_optimiser_state(model, optimiser, momenta)
+        return Progress(**{item.name: state[item.name] for item in fields(Progress)})
+    return None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Finished checkpoints, newest first."""
+    return sorted(folder.glob("step-*"), reverse=True) if folder.exists() else []
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, each once: a tied table is stored under its first name."""
+    named = dict(model.named_parameters()) | dict(model.named_buffers())
+    return {name: value.detach() for name, value in named.items()}
+
+
+def _check(path: Path) -> dict[str, Any]:
+    state = files.read_json(path / STATE)
+    stored = state.pop("digest", "")
+    if not isinstance(state, dict) or files.digest(state) != stored or state["schema"] != SCHEMA:
+        raise ValueError(f"{STATE}: digest differs")
+    for name, expected in state["sha256"].items():
+        if files.sha256_file(path / name) != expected:
+            raise ValueError(f"{name}: digest differs")
+    return state

@@ -1,0 +1,67 @@
+"""What the loop minimises: sums by term over a batch, and the counts that they are divided by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from treino.models.base import LanguageModel
+from treino.tokens.packing import IGNORED, Batch
+
+
+class Objective(Protocol):
+    """A loss as a sum of terms, L = Σ_term weight · (Σ sums) / (Σ counts).
+
+    Sums and counts are added up over all micro-batches (and ranks) of a step, and `counts` needs the batch alone, so k
+    micro-batches give the gradient of one large batch exactly; dividing by the mean of each micro-batch would not.
+    """
+
+    weights: Mapping[str, float]
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """What each term's sum is divided by: a function of the batch alone (class weights count as weights)."""
+        ...
+
+    def sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Scalar sum of each term over the batch, with its gradient."""
+        ...
+
+
+Penalty = Callable[[nn.Module], Tensor]
+"""A function of the parameters (EWC, L2-SP), added once per optimiser step, undivided."""
+
+
+class NextToken:
+    """Cross-entropy of the next token, in natural logarithms; positions whose target is `IGNORED` do not count."""
+
+    weights: Mapping[str, float] = {"next_token": 1.0}
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        return {"next_token": float((batch.targets != IGNORED).sum())}
+
+    def sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        assert isinstance(model, LanguageModel)
+        hidden = model.hidden(batch.ids, positions=batch.positions, segments=batch.segments)
+        kept = batch.targets != IGNORED
+        logits = model.logits(hidden[kept]).float()
+        return {"next_token": F.cross_entropy(logits, batch.targets[kept], reduction="sum")}
+
+
+def evaluate_objective(model: nn.Module, objective: Objective, batches: list[Batch], autocast: torch.autocast) -> float:
+    """The objective over held-out batches, without gradients and without dropout."""
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), autocast:
+        for batch in batches:
+            for name, value in objective.sums(model, batch).items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+            for name, value in objective.counts(batch).items():
+                counts[name] = counts.get(name, 0.0) + value
+    model.train(was_training)
+    return sum(objective.weights[name] * sums[name] / counts[name] for name in sums)

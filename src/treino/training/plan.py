@@ -1,0 +1,30 @@
+"""Everything that the loop needs to know, decided before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from treino.training.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A finished plan: the same plan, data, build and thread count give the same weights, bit for bit, on a CPU.
+
+    `batch` rows are one micro-batch, `accumulation` micro-batches are one step.
+    """
+
+    steps: int
+    batch: int
+    accumulation: int
+    schedule: Schedule
+    weight_decay: float
+    beta2: float
+    clip: float
+    precision: Literal["float32", "bfloat16"]
+    seed: int
+    log_every: int
+    validate_every: int
+    checkpoint_seconds: float
+    checkpoints_kept: int = 2

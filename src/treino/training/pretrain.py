@@ -1,0 +1,198 @@
+"""The pretraining stage: a fresh model learns to predict the next token."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+
+from treino import environment, events, files
+from treino.errors import DataError
+from treino.messages import N_
+from treino.models.build import build_model
+from treino.models.folder import save_model
+from treino.models.generation import generate
+from treino.planning.forecast import forecast
+from treino.recipe import ModelSettings, PretrainSettings, parse_budget
+from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWindows, make_batch
+from treino.tokens.shards import open_shard
+from treino.tokens.tokenizer import Tokenizer
+from treino.training.calibrate import Speed, faster, measure_speed
+from treino.training.loop import Task, train
+from treino.training.objective import NextToken
+from treino.training.plan import TrainingPlan
+from treino.training.schedule import Schedule
+from treino.training.source import RowSource
+
+VALIDATION_TOKENS = 16_384
+"""Validation during training reads at most so many tokens: enough for a curve, and a few per cent of the time."""
+
+RESERVED_SHARE = 0.08
+"""Part of a budget in minutes that is not given to steps (looks at validation, samples, saving), beside the time that the
+calibration itself took."""
+
+
+class Pretraining:
+    """The stage's parts, built from settings and a tokens folder.
+
+    The same object serves the calibration (which decides number format and steps) and the run that follows.
+    """
+
+    def __init__(self, settings: PretrainSettings, shape: ModelSettings, tokens: Path, seed: int) -> None:
+        self.started = time.monotonic()
+        torch.set_num_threads(environment.processors())
+        self.settings, self.shape, self.seed = settings, shape, seed
+        self.tokenizer = Tokenizer.load(tokens)
+        self.rows = self._rows(tokens, "training")
+        rows = self.rows.rows_in_epoch(0)
+        if not rows:
+            raise DataError(N_("there is nothing to learn: no row of tokens"), fix=N_("give more or longer documents"))
+        self.batch = min(settings.batch, max(1, rows // settings.accumulation))
+        self.steps_per_epoch = rows / (self.batch * settings.accumulation)
+        torch.manual_seed(seed)
+        self.model = build_model(shape, self.tokenizer.size)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(self.device)
+        self.task = Task(
+            model=self.model,
+            objective=NextToken(),
+            source=RowSource(self.rows, self.batch, settings.accumulation),
+            validation=self._validation(tokens),
+            sample=self._sample if settings.sample_prompt else None,
+        )
+
+    def _rows(self, tokens: Path, part: str) -> Rows:
+        shard = open_shard(tokens, part)
+        if self.settings.window:
+            return WordWindows(shard, self.settings.window, self.seed)
+        if self.shape.architecture == "lstm":
+            return DocumentRows(shard, self.shape.context, self.seed)
+        return PackedRows(shard, self.shape.context, self.seed, isolate=self.settings.isolate_documents)
+
+    def _validation(self, tokens: Path) -> list[Batch]:
+        if not len(open_shard(tokens, "validation")):
+            return []
+        rows = self._rows(tokens, "validation")
+        count = min(rows.rows_in_epoch(0), max(1, VALIDATION_TOKENS // self.shape.context))
+        chosen = [(0, index) for index in range(count)]
+        batches = [make_batch(rows, chosen[first : first + self.batch]) for first in range(0, count, self.batch)]
+        return [batch.to(self.device) for batch in batches]
+
+    def _sample(self) -> dict[str, str]:
+        prompt = self.settings.sample_prompt
+        pieces = generate(self.model, self.tokenizer, prompt, tokens=40, temperature=0.7, top_k=40, seed=self.seed)
+        return {"prompt": prompt, "text": "".join(pieces)}
+
+    def decide(self) -> dict[str, tuple[Any, str, dict[str, Any]]]:
+        """What must be measured before the first step: {name: (value, why, figures)}.
+
+        `pretrain.precision`: the faster format; bfloat16 is tried where torch computes it in matrix products here.
+        `pretrain.steps`: steps that the budget buys; a budget in minutes buys as many as the measured speed allows.
+        """
+        wanted = self.settings.precision
+        amount, unit = parse_budget(self.settings.budget)
+        if wanted == "auto":
+            best, tried = faster(self.task, ("float32", "bfloat16"))
+        else:
+            best = measure_speed(self.task, wanted)
+            tried = [best]
+        figures = {"speeds": [asdict(speed) for speed in tried]}
+        why = ", ".join(f"{speed.precision} {speed.tokens_per_second:.0f} tokens/s" for speed in tried)
+        steps = self.steps_for(amount, unit, best)
+        return {
+            "pretrain.precision": (best.precision, why, figures),
+            "pretrain.steps": (steps, self.settings.budget, {}),
+            "pretrain.tokens_per_second": (round(best.tokens_per_second, 1), why, {}),
+        }
+
+    def steps_for(self, amount: float, unit: str, speed: Speed) -> int:
+        """Steps of a budget; tokens count as places in rows, the unit in which the work is done."""
+        if unit == "steps":
+            return max(1, round(amount))
+        if unit == "epochs":
+            return max(1, round(amount * self.steps_per_epoch))
+        if unit == "minutes":
+            left = 60 * amount * (1 - RESERVED_SHARE) - (time.monotonic() - self.started)
+            return max(1, int(left / speed.seconds_per_step))
+        width = self.settings.window or self.shape.context
+        return max(1, math.ceil(amount / (self.batch * self.settings.accumulation * width)))
+
+    def run(self, decisions: dict[str, Any], output: Path) -> dict[str, Any]:
+        """Train by the plan that the decisions complete, and write the model's folder and the records of the training."""
+        plan = self._plan(decisions)
+        records = files.make_private(output / "records")
+        self._store_forecast(plan, decisions, records / "forecast.json")
+        events.emit("train.started", steps=plan.steps, parameters=self._parameters(), precision=plan.precision)
+        progress = train(self.task, plan, output / "checkpoints")
+        self.model.eval()
+        save_model(self.model.to("cpu"), self.tokenizer, output / "model")
+        for name in ("history", "validation", "samples"):
+            files.write_json(records / f"{name}.json", getattr(progress, name))
+        files.remove_folder(output / "checkpoints")
+        return self._facts(plan, progress.history, progress.validation, progress.samples, progress.seconds)
+
+    def _plan(self, decisions: dict[str, Any]) -> TrainingPlan:
+        settings, steps = self.settings, int(decisions["pretrain.steps"])
+        schedule = Schedule(
+            settings.learning_rate, steps, settings.warmup, settings.final_learning_rate, settings.schedule
+        )
+        return TrainingPlan(
+            steps=steps,
+            batch=self.batch,
+            accumulation=settings.accumulation,
+            schedule=schedule,
+            weight_decay=settings.weight_decay,
+            beta2=settings.beta2,
+            clip=settings.clip,
+            precision=cast(Literal["float32", "bfloat16"], decisions["pretrain.precision"]),
+            seed=self.seed,
+            log_every=settings.log_every or max(1, steps // 100),
+            validate_every=settings.validate_every or max(1, steps // 10),
+            checkpoint_seconds=settings.checkpoint_seconds,
+        )
+
+    def _parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def _store_forecast(self, plan: TrainingPlan, decisions: dict[str, Any], path: Path) -> None:
+        """Written once, before the first step; a resumed run leaves it as it is."""
+        expected = forecast(
+            self.shape,
+            self.tokenizer.size,
+            batch=plan.batch,
+            context=self.settings.window or self.shape.context,
+            steps=plan.steps * plan.accumulation,
+            tokens_per_second=float(decisions["pretrain.tokens_per_second"]),
+        )
+        if not path.exists():
+            files.write_json(path, asdict(expected))
+        events.emit("forecast", stage="pretrain", **files.read_json(path))
+
+    def _facts(
+        self, plan: TrainingPlan, history: list[dict], validation: list[dict], samples: list[dict], seconds: float
+    ) -> dict[str, Any]:
+        first, last = history[0]["loss"], history[-1]["loss"]
+        tokens = history[-1]["tokens"]
+        facts: dict[str, Any] = {
+            "parameters": self._parameters(),
+            "steps": plan.steps,
+            "tokens_seen": tokens,
+            "epochs": round(plan.steps / self.steps_per_epoch, 3),
+            "precision": plan.precision,
+            "first_loss": first,
+            "last_loss": last,
+            "improvement_percent": 100 * (first - last) / first,
+            "train_seconds": seconds,
+            "tokens_per_second": tokens / seconds if seconds else 0.0,
+        }
+        if validation:
+            facts["first_validation_loss"], facts["last_validation_loss"] = validation[0]["loss"], validation[-1]["loss"]
+        if samples:
+            facts["sample"] = samples[-1]
+        return facts
+
+

@@ -1,0 +1,238 @@
+"""The runner and its cache, on small stages of our own: nothing heavy is imported."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from treino import events, files
+from treino.errors import DataError, MachineError
+from treino.pipeline.api import Run, run
+from treino.pipeline.plan import plan_run
+from treino.pipeline.lock import DecisionLock
+from treino.pipeline.run_folder import RunFolder, find_run
+from treino.pipeline.stage import Pipeline, Stage, Work, insert
+from treino.recipe.load import load_recipe
+
+
+def stage(name: str, consumes: tuple[str, ...], produces: str, change: Callable[[str], str], **more: Any) -> Stage:
+    """A stage that changes a text."""
+
+    def work(given: Work) -> dict[str, Any]:
+        text = "".join((given.inputs[kind] / "text.txt").read_text(encoding="utf-8") for kind in consumes)
+        files.write_text(given.output / "text.txt", change(text))
+        return {"characters": len(text)}
+
+    def settings(loaded: Any, language: str) -> Any:
+        return loaded.recipe.clean.model_dump() if name == "upper" else {}
+
+    return Stage(name, 1, consumes, (produces,), settings, work, **more)
+
+
+PIPELINE: Pipeline = (
+    stage("make", (), "text", lambda _: "o gato\n"),
+    stage("upper", ("text",), "text", str.upper),
+    stage("count", ("text",), "count", lambda text: str(len(text))),
+)
+
+
+class Heard(list[events.Event]):
+    """A listener that keeps what it hears."""
+
+    def __call__(self, event: events.Event) -> None:
+        self.append(event)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [event.values for event in self if event.kind == kind]
+
+
+def go(tmp_path: Path, pipeline: Pipeline = PIPELINE, *overrides: str, **more: Any) -> tuple[Run, Heard]:
+    heard = Heard()
+    return run(None, runs=tmp_path / "runs", pipeline=pipeline, overrides=overrides, listener=heard, **more), heard
+
+
+def ran(heard: Heard) -> list[str]:
+    return [values["stage"] for values in heard.of("stage.started")]
+
+
+def text_of(finished: Run, name: str) -> str:
+    return (finished.artefacts[name].folder / "text.txt").read_text(encoding="utf-8")
+
+
+def test_a_second_run_runs_nothing(tmp_path: Path) -> None:
+    first, heard = go(tmp_path)
+    assert ran(heard) == ["make", "upper", "count"]
+    second, heard = go(tmp_path)
+    assert ran(heard) == []
+    assert len(heard.of("stage.cached")) == 3
+    assert second.digests == first.digests
+
+
+def test_a_foreign_stage_fits_between_two_others(tmp_path: Path) -> None:
+    before, _ = go(tmp_path)
+    reverse = stage("reverse", ("text",), "text", lambda text: text[::-1])
+    after, heard = go(tmp_path, insert(PIPELINE, reverse, after="upper"))
+    assert ran(heard) == ["reverse", "count"]
+    assert text_of(after, "reverse") == "\nOTAG O"
+    assert after.artefacts["count"].record["inputs"]["text"]["folder"] == after.artefacts["reverse"].folder.name
+    assert text_of(before, "upper") == "O GATO\n"
+
+
+def test_only_what_uses_a_setting_runs_again_and_says_why(tmp_path: Path) -> None:
+    go(tmp_path)
+    _, heard = go(tmp_path, PIPELINE, "clean.minimum_characters=3")
+    # `upper` uses the setting; its output is the same, so `count` is not run again.
+    assert ran(heard) == ["upper"]
+    why = heard.of("stage.started")[0]["why"][0]
+    assert why["values"] == {"name": "minimum_characters", "old": "20", "new": "3"}
+    _, heard = go(tmp_path, PIPELINE, "clean.minimum_characters=3", "pretrain.clip=2.0")
+    assert ran(heard) == []
+
+
+def test_a_new_version_or_seed_runs_again(tmp_path: Path) -> None:
+    go(tmp_path)
+    newer = (PIPELINE[0], replace(PIPELINE[1], version=2), PIPELINE[2])
+    _, heard = go(tmp_path, newer)
+    assert ran(heard) == ["upper"]
+    assert "version" in heard.of("stage.started")[0]["why"][0]["text"]
+    _, heard = go(tmp_path, PIPELINE, "seed=2")
+    assert ran(heard) == ["make", "upper", "count"]
+
+
+def test_the_plan_says_the_same_without_running(tmp_path: Path) -> None:
+    def plan(*overrides: str) -> list[tuple[str, str]]:
+        folder = RunFolder(tmp_path / "runs", "quickstart")
+        loaded = load_recipe(None, overrides)
+        lock = DecisionLock(folder.lock_path)
+        planned = plan_run(PIPELINE, loaded, folder.store, lock, folder.before(), "en")
+        return [(item.state, "; ".join(why.english() for why in item.why)) for item in planned]
+
+    assert [state for state, _ in plan()] == ["will run"] * 3
+    assert not (tmp_path / "runs").exists()
+    go(tmp_path)
+    assert [state for state, _ in plan()] == ["ready"] * 3
+    states = plan("clean.minimum_characters=3")
+    assert [state for state, _ in states] == ["ready", "will run", "will run"]
+    assert states[1][1] == "minimum_characters changed from 20 to 3"
+    assert states[2][1] == "its input is made again by upper"
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "record", "stray record"])
+def test_a_damaged_artefact_is_named_set_aside_and_made_again(tmp_path: Path, damage: str) -> None:
+    first, _ = go(tmp_path)
+    folder = first.artefacts["upper"].folder
+    target = folder / ("stage.json" if "record" in damage else "text.txt")
+    content = target.read_bytes()
+    if damage == "remove":
+        target.unlink()
+    else:
+        changed = {"flip": content[:-1] + b"X", "truncate": content[:2], "record": content[:-9], "stray record": b"[]"}
+        target.write_bytes(changed[damage])
+    second, heard = go(tmp_path)
+    assert ran(heard) == ["upper"]
+    warning = heard.of("warning.damaged")[0]
+    assert str(folder) == warning["path"]
+    assert (folder.parent / warning["aside"]).is_dir()
+    assert second.digests == first.digests
+
+
+def test_an_artefact_of_a_newer_schema_is_refused_and_kept(tmp_path: Path) -> None:
+    first, _ = go(tmp_path)
+    record = first.artefacts["upper"].folder / "stage.json"
+    content = json.loads(record.read_text(encoding="utf-8")) | {"schema": 99}
+    record.write_text(json.dumps(content), encoding="utf-8")
+    before = record.read_bytes()
+    with pytest.raises(DataError, match="newer version"):
+        go(tmp_path)
+    assert record.read_bytes() == before
+
+
+def test_folders_are_private_and_a_run_records_its_recipe(tmp_path: Path) -> None:
+    finished, heard = go(tmp_path, PIPELINE, "seed=3")
+    for folder in (finished.folder, finished.artefacts["make"].folder):
+        assert os.name == "nt" or stat.S_IMODE(folder.stat().st_mode) == 0o700
+    kinds = [json.loads(line)["kind"] for line in (finished.folder / "events.jsonl").read_text("utf-8").splitlines()]
+    assert kinds == [event.kind for event in heard if event.kind != "progress"]
+    assert "# --set seed=3" in (finished.folder / "recipe.toml").read_text(encoding="utf-8")
+    assert (finished.folder / "recipe.lock.toml").exists()
+
+
+def test_a_failing_stage_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    def fail(_: Work) -> dict[str, Any]:
+        raise DataError("nothing left")
+
+    go(tmp_path)
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "runs").rglob("*")) if path.is_file()}
+    broken = (PIPELINE[0], replace(PIPELINE[1], run=fail, version=9), PIPELINE[2])
+    with pytest.raises(DataError, match="nothing left"):
+        go(tmp_path, broken)
+    after = {path: path.read_bytes() for path in sorted((tmp_path / "runs").rglob("*")) if path.is_file()}
+    assert after == before
+    with pytest.raises(DataError):
+        go(tmp_path / "new", (replace(PIPELINE[0], run=fail),))
+    assert not (tmp_path / "new" / "runs").exists()
+
+
+def hold(runs: str, ready: Any, done: Any) -> None:
+    """Child process: sit in a run folder until told to leave."""
+    with RunFolder(Path(runs), "quickstart").exclusive():
+        ready.set()
+        done.wait(30)
+
+
+def test_two_processes_exclude_each_other(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    child = context.Process(target=hold, args=(str(tmp_path / "runs"), ready, done))
+    child.start()
+    try:
+        assert ready.wait(30)
+        with pytest.raises(MachineError, match="in use") as caught:
+            go(tmp_path)
+        assert caught.value.exit_code == 6
+    finally:
+        done.set()
+        child.join(30)
+    _, heard = go(tmp_path)
+    assert ran(heard) == ["make", "upper", "count"]
+
+
+def test_decisions_are_taken_once_and_travel_with_the_lock(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def decide(_: Work) -> dict[str, tuple[Any, str, dict[str, Any]]]:
+        asked.append(1)
+        return {"count.base": (len(asked), "measured", {})}
+
+    measured = replace(PIPELINE[2], decide=decide, decides=("count.base",))
+    pipeline = (*PIPELINE[:2], measured)
+    first, heard = go(tmp_path, pipeline)
+    assert heard.of("decision")[0]["value"] == 1
+    go(tmp_path, pipeline)
+    assert asked == [1]
+    other, heard = go(tmp_path / "elsewhere", pipeline, lock=first.folder / "recipe.lock.toml")
+    assert asked == [1]
+    assert other.digests == first.digests
+    go(tmp_path / "anew", pipeline, "seed=5", lock=first.folder / "recipe.lock.toml")
+    assert asked == [1, 1], "other settings behind a decision: it is taken anew"
+
+
+def test_runs_are_found_by_name_by_path_and_as_the_latest(tmp_path: Path) -> None:
+    first, _ = go(tmp_path)
+    second, _ = go(tmp_path, PIPELINE, 'name="outro nome"')
+    assert find_run(tmp_path / "runs", "quickstart").folder == first.folder
+    assert find_run(tmp_path, second.folder).name == "outro nome"
+    os.utime(first.folder / "run.json", (1, 1))
+    assert find_run(tmp_path / "runs").name == "outro nome"
+    with pytest.raises(DataError, match="outro nome, quickstart"):
+        find_run(tmp_path / "runs", "nenhum")
+    with pytest.raises(DataError, match="treino run"):
+        find_run(tmp_path / "nothing")

@@ -1,0 +1,179 @@
+"""Facts of a run as the pipeline hands them to the report."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+SAMPLES = (
+    "da de o que a em um não",
+    " da praça é um dia de chuva. A mulher de Ana é o gato do",
+    " fica na rua do mercado. Quem trabalha nela é Joana, que gosta de pão e de conversa.",
+    " da Rua das Flores abre cedo. Joana, a padeira, acorda às quatro e põe o pão no forno antes que o sino toque.",
+)
+
+
+def make_facts() -> dict[str, Any]:
+    """A run on the world, complete: every part of the report has something to draw."""
+    steps = [1, *range(10, 981, 10)]
+    curve = [
+        {"step": step, "loss": 1.32 + 6.1 * math.exp(-step / 110) + 0.06 * math.sin(step * 7.3), "tokens": step * 2048}
+        for step in steps
+    ]
+    validation = [{"step": s, "loss": 1.36 + 6.2 * math.exp(-s / 112) + s * 0.00006} for s in range(98, 981, 98)]
+    names = ("collect", "clean", "deduplicate", "tokenise", "pretrain", "evaluate")
+    digests = {name: f"{index + 10:02x}" * 32 for index, name in enumerate(names)}
+    return {
+        "name": "quickstart",
+        "created": 1_795_000_000.0,
+        "treino_version": "0.1.0",
+        "examples": True,
+        "stages": [
+            _stage("collect", "cached", 6.4, None, 20_812, 5_120_331, 310_000_000),
+            _stage("clean", "cached", 5.1, 20_812, 20_730, 5_011_904, 402_000_000),
+            _stage("deduplicate", "ran", 2.3, 20_730, 20_127, 4_861_020, 398_000_000),
+            _stage("tokenise", "ran", 4.9, 20_127, None, 2_404_112, 421_000_000),
+            _stage("pretrain", "ran", 92.7, None, None, 4_310_016, 764_000_000),
+            _stage("evaluate", "ran", 21.2, 1_004, None, 38_118, 655_000_000),
+        ],
+        "settings": [
+            {"where": "corpus.sources", "value": [{"path": "world", "weight": 1.0}], "origin": "file"},
+            {"where": "clean.fix_encoding", "value": True, "origin": "default"},
+            {"where": "model.width", "value": 128, "origin": "derived"},
+            {"where": "pretrain.budget", "value": "2M tokens", "origin": "flag"},
+            {"where": "pretrain.precision", "value": "float32", "origin": "measured"},
+            {"where": "pretrain.learning_rate", "value": 0.004, "origin": "derived"},
+        ],
+        "model": {
+            "architecture": "transformer",
+            "width": 128,
+            "layers": 4,
+            "heads": 4,
+            "kv_heads": 4,
+            "vocabulary": 2048,
+            "tokenizer": "bpe",
+            "context": 128,
+        },
+        "sources": [{"path": "town/world", "weight": 1.0, "language": "pt", "licence": "CC0-1.0", "text": ""}],
+        "training": {
+            "parameters": 1_050_752,
+            "steps": 980,
+            "tokens_seen": 2_007_040,
+            "epochs": 1.62,
+            "precision": "float32",
+            "train_seconds": 88.4,
+            "tokens_per_second": 22_704.1,
+            "first_loss": curve[0]["loss"],
+            "last_loss": curve[-1]["loss"],
+            "improvement_percent": 100 * (1 - curve[-1]["loss"] / curve[0]["loss"]),
+            "curve": curve,
+            "validation": validation,
+            "samples": [
+                {"step": step, "prompt": "A padaria", "text": text}
+                for step, text in zip((98, 294, 588, 980), SAMPLES, strict=True)
+            ],
+        },
+        "evaluation": {
+            "documents": 1_004,
+            "tokens": 58_210,
+            "bytes": 241_120,
+            "loss": 1.402,
+            "perplexity": 4.06,
+            "bits_per_byte": {"mean": 0.488, "low": 0.479, "high": 0.497},
+            "baselines": [
+                {"name": "3-gram", "bits_per_byte": 0.571},
+                {"name": "5-gram", "bits_per_byte": 0.509},
+                {"name": "xz, alone", "bits_per_byte": 1.713},
+                {"name": "xz, after the training text", "bits_per_byte": 0.918},
+            ],
+            "sample_megabytes": 16.0,
+            "truthfulness": [
+                _group("stated", 240, 0.713, 0.668, 0.755, 0.118, 0.162, 0.401),
+                _group("derived", 120, 0.224, 0.171, 0.283, 0.131, 0.151, 0.198),
+                _group("control", 160, 0.109, 0.081, 0.141, 0.116, 0.114, 0.117),
+            ],
+            "generator_bits_per_byte": 0.401,
+        },
+        "removed": {
+            "by_rule": {"exact_duplicate": 603, "too_short": 82},
+            "changed_by_rule": {"encoding": 207, "white_space": 101, "hard_wraps": 12},
+            "examples": [
+                {"rule": "encoding", "before": "A padaria nÃ£o abre hoje.", "after": "A padaria não abre hoje."},
+                {"rule": "too_short", "before": "Sim.", "after": None},
+            ],
+        },
+        "forecast": {
+            "parameters": {
+                "embedding": 262_144,
+                "attention": 262_144,
+                "feed_forward": 525_312,
+                "norms": 1_152,
+                "total": 1_050_752,
+            },
+            "memory": {
+                "weights": 4_203_008,
+                "gradients": 4_203_008,
+                "optimiser": 8_406_016,
+                "activations": 71_303_168,
+                "mask": 1_310_720,
+                "logits": 67_108_864,
+                "data": 65_536,
+                "base": 350_000_000,
+                "total": 506_600_320,
+            },
+            "seconds": 84.2,
+            "seconds_low": 70.2,
+            "seconds_high": 105.3,
+        },
+        "measured": {
+            "parameters": 1_050_752,
+            "peak_memory": 561_000_000,
+            "tokens_per_second": 22_704.1,
+            "seconds": 88.4,
+        },
+        "machine": {"system": "Linux", "processor": "x86_64", "threads": 2, "instruction_set": "AVX512"},
+        "lineage": [
+            {
+                "stage": name,
+                "folder": f"{name}-{digests[name][:16]}",
+                "digest": digests[name],
+                "inputs": {"documents": {"folder": f"{before}-{digests[before][:16]}", "digest": digests[before]}}
+                if before
+                else {},
+                "reads": None if before else {"contos/árvore.txt": "ab" * 32},
+            }
+            for before, name in zip((None, *names), names, strict=False)
+        ],
+    }
+
+
+def _stage(name: str, state: str, seconds: float, before: int | None, after: int | None, size: int, peak: int) -> dict:
+    return {
+        "name": name,
+        "state": state,
+        "seconds": seconds,
+        "documents_in": before,
+        "documents_out": after,
+        "bytes_out": size,
+        "peak_memory": peak,
+    }
+
+
+def _group(
+    name: str, prompts: int, mean: float, low: float, high: float, chance: float, frequency: float, ngram: float
+) -> dict:
+    return {
+        "group": name,
+        "prompts": prompts,
+        "model": {"mean": mean, "low": low, "high": high},
+        "chance": chance,
+        "frequency": frequency,
+        "ngram": ngram,
+    }
+
+
+@pytest.fixture
+def facts() -> dict[str, Any]:
+    return make_facts()

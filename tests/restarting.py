@@ -1,0 +1,116 @@
+"""Runs Treino in child processes that die at named points, for the tests and for `make proof`."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MINI = """
+name = "mini"
+[world]
+documents = 150
+people = 8
+[tokens]
+vocabulary = 300
+validation = 0.1
+[model]
+architecture = "{architecture}"
+width = 16
+layers = 1
+heads = 2
+embedding = 16
+context = 32
+dropout = 0.2
+[pretrain]
+budget = "{steps} steps"
+batch = 3
+accumulation = 3
+precision = "float32"
+validate_every = 5
+checkpoint_seconds = 0.0
+[evaluate]
+sample_megabytes = 0.05
+bootstrap = 100
+"""
+"""Small, yet with everything on: dropout, accumulation, validation, checkpoints after every step, several epochs."""
+
+
+def recipe(folder: Path, architecture: str = "transformer", steps: int = 12) -> Path:
+    """Write the small recipe; returns its path."""
+    path = folder / "mini.toml"
+    text = MINI.replace("{architecture}", architecture).replace("{steps}", str(steps))
+    if architecture == "lstm":
+        text = text.replace("heads = 2\n", "")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def start(
+    path: Path, runs: Path, *, lock: Path | None = None, fault: str | None = None, more: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """Start `treino run --json` on one thread in a process of its own."""
+    command = [sys.executable, "-m", "treino", "run", str(path), "--runs", str(runs), "--json", *more]
+    if lock:
+        command += ["--lock", str(lock)]
+    environment = os.environ | {"TREINO_LANG": "en", "OMP_NUM_THREADS": "1"}
+    environment.pop("TREINO_FAULT", None)
+    if fault:
+        environment["TREINO_FAULT"] = fault
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+
+
+def finish(child: subprocess.Popen[str], timeout: float = 300) -> tuple[int, list[dict], str]:
+    """Exit code, the JSON lines of standard output, and standard error."""
+    out, err = child.communicate(timeout=timeout)
+    return child.returncode, [json.loads(line) for line in out.splitlines()], err
+
+
+def digests(lines: list[dict]) -> dict[str, str]:
+    """Digest of every stage from the last line of a run."""
+    assert lines[-1]["kind"] == "result", lines[-1]
+    return {name: value for name, value in lines[-1]["digests"].items() if name != "report"}
+
+
+def fault_points(path: Path, folder: Path, lock: Path) -> list[str]:
+    """Every fault point that a run of the recipe passes, in order, each with its count."""
+    record = folder / "points.txt"
+    code, _, err = finish(start(path, folder / "recorded", lock=lock, fault=f"record={record}"))
+    assert code == 0, err
+    return record.read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def killed_at(point: str, path: Path, runs: Path, lock: Path) -> dict[str, str]:
+    """Die at a fault point, run again; the digests of the second run."""
+    code, _, err = finish(start(path, runs, lock=lock, fault=point))
+    assert code == -signal.SIGKILL, f"{point}: not reached, exit {code}: {err}"
+    code, lines, err = finish(start(path, runs, lock=lock))
+    assert code == 0, f"{point}: {err}"
+    return digests(lines)
+
+
+def killed_in_training(path: Path, runs: Path, lock: Path, draw: random.Random) -> tuple[int, dict[str, str]]:
+    """Kill a run after a random step, at a random moment of the next one, and run again; (step, digests)."""
+    child = start(path, runs, lock=lock)
+    assert child.stdout
+    wanted = draw.randrange(1, 40)
+    step = 0
+    for line in child.stdout:
+        event = json.loads(line)
+        if event["kind"] == "train.step":
+            step = event["step"]
+            if step >= wanted:
+                break
+    time.sleep(draw.random() * 0.05)
+    child.kill()
+    child.communicate()
+    code, lines, err = finish(start(path, runs, lock=lock))
+    assert code == 0, err
+    return step, digests(lines)
