@@ -38,7 +38,7 @@ def test_ticks_lie_on_the_axis_at_even_round_distances(low: float, size: float) 
 
 def test_curves_are_drawn_to_scale() -> None:
     """A straight fall from 4 to 2 ends in the corners, but for the margin of 4 % above and below."""
-    figure = loss_figure(points(4.0, 3.0, 2.0), points(4.0, 2.0, every=15), Writer("en"), "")
+    figure = loss_figure(points(4.0, 3.0, 2.0), points(4.0, 2.0, every=15), Writer("en"))
     line = re.search(r'class="line training" d="([^"]+)"', figure)
     assert line
     pairs = [tuple(map(float, pair.split())) for pair in line[1].removeprefix("M").split("L")]
@@ -51,15 +51,15 @@ def test_curves_are_drawn_to_scale() -> None:
 
 def test_long_curves_are_thinned_and_broken_values_left_out() -> None:
     long = points(*(5 / (1 + index / 500) for index in range(20_000)))
-    figure = loss_figure([*long, {"step": 300_000, "loss": math.nan}], [], Writer("en"), "")
+    figure = loss_figure([*long, {"step": 300_000, "loss": math.nan}], [], Writer("en"))
     raw = re.search(r'class="line training raw" d="([^"]+)"', figure)
     assert raw and raw[1].count("L") == MOST_POINTS - 1
     assert raw[1].endswith(f"L{WIDTH:g} {raw[1].split()[-1]}") and "nan" not in figure
-    assert loss_figure(points(2.0), [], Writer("en"), "") == ""
+    assert loss_figure(points(2.0), [], Writer("en")) == ""
 
 
 def test_smoothing_leaves_a_straight_line_straight() -> None:
-    figure = loss_figure(points(*(5 - index / 100 for index in range(100))), [], Writer("en"), "")
+    figure = loss_figure(points(*(5 - index / 100 for index in range(100))), [], Writer("en"))
     raw, mean = re.findall(r'class="line training(?: raw)?" d="([^"]+)"', figure)
     assert raw == mean
 

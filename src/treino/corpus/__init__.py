@@ -1,0 +1,1 @@
+"""Sources to documents, and documents to a corpus that is worth learning from."""

@@ -12,6 +12,8 @@ from treino.messages import N_
 from treino.models.base import LanguageModel
 from treino.tokens.tokenizer import StreamDecoder, Tokenizer
 
+SHORT_WINDOW = 16
+
 
 def generate(
     model: LanguageModel,
@@ -77,8 +79,10 @@ def _pieces(model: LanguageModel, tokenizer: Tokenizer, prompt: str, tokens: int
     read = 0
     for _ in range(tokens):
         if read + len(unread) > model.context:
-            # The memory is full: read the last half of the text again and go on from there.
-            cache, unread, read = model.new_cache(1, model.context), ids[-(model.context // 2 or 1) :], 0
+            # The memory is full: read the last half of the text again and go on from there. A model that learnt from
+            # windows of a few words sees exactly so many each time.
+            keep = model.context if model.context < SHORT_WINDOW else model.context // 2
+            cache, unread, read = model.new_cache(1, model.context), ids[-keep:], 0
         with torch.inference_mode():
             hidden = model.hidden(torch.tensor([unread], device=device), cache=cache)
             logits = model.logits(hidden[0, -1]).float().cpu()

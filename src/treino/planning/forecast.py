@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from treino.planning.flops import training_flops_per_token
-from treino.planning.memory import training_memory
+from treino.planning.memory import BASE_BYTES, training_memory
 from treino.planning.parameters import Shape, parameters
 
 SPREAD = 0.2
@@ -45,6 +45,7 @@ def forecast(
     spread: float = SPREAD,
     precision: str = "float32",
     packed: bool = True,
+    base: int = BASE_BYTES,
 ) -> Forecast:
     """Forecast `steps` optimiser steps of `accumulation` passes over `batch` rows of `context` tokens.
 
@@ -52,6 +53,7 @@ def forecast(
 
     Args:
         tokens_per_second: measured on a few steps of this model on this machine; None leaves the time open.
+        base: bytes that the process holds before it builds the model, where they are known.
         extra_seconds: for what stands outside the steps (validation, samples, saving).
     """
     tokens = steps * accumulation * batch * context
@@ -63,7 +65,7 @@ def forecast(
     return Forecast(
         parameters=parameters(shape, vocabulary),
         flops={part: amount * tokens for part, amount in flops.items()},
-        memory=training_memory(shape, vocabulary, batch, context, precision=precision, packed=packed),
+        memory=training_memory(shape, vocabulary, batch, context, precision=precision, packed=packed, base=base),
         steps=steps,
         tokens=tokens,
         tokens_per_second=tokens_per_second,

@@ -1,17 +1,28 @@
-"""How much memory training takes, by part, in bytes: a calculation, not a measurement; allocators take some more."""
+"""How much memory training takes, by part, in bytes: a calculation for the CPU, within about a fifth of the truth."""
 
 from __future__ import annotations
 
-from treino.planning.parameters import Shape, kv_width, parameters
+from treino.planning.parameters import Shape, parameters
 
 BASE_BYTES = 350_000_000
 """The interpreter with torch loaded and its kernels warm, before any model: measured on Linux with the CPU build."""
+
+HEAP_SHARE = 0.5
+"""What an allocator keeps back, as a share of what a step takes and frees: .39 to .64 measured with glibc on three
+shapes (0 where every block is given back at once, `MALLOC_MMAP_THRESHOLD_=65536`, at the price of time)."""
 
 WORD = 4  # bytes of a float32
 
 
 def training_memory(
-    shape: Shape, vocabulary: int, batch: int, context: int, *, precision: str = "float32", packed: bool = True
+    shape: Shape,
+    vocabulary: int,
+    batch: int,
+    context: int,
+    *,
+    precision: str = "float32",
+    packed: bool = True,
+    base: int = BASE_BYTES,
 ) -> dict[str, int]:
     """Bytes by part at the worst moment of a training step of `batch` rows of `context` tokens; `total` is their sum.
 
@@ -25,7 +36,8 @@ def training_memory(
     - logits 16·T·V: logits, log-probabilities and a gradient for each, float32; in bfloat16 the logits exist in both
       formats, and so do their gradients: 20·T·V
     - data 32·T: ids, targets, positions and segments as 64-bit integers
-    - base: `BASE_BYTES`
+    - heap: `HEAP_SHARE` of activations, mask and logits
+    - base: the process before the model; by default `BASE_BYTES`
     """
     count = parameters(shape, vocabulary)["total"]
     tokens = batch * context
@@ -38,35 +50,40 @@ def training_memory(
         "mask": mask_bytes(shape, batch, context, precision) if packed else 0,
         "logits": tokens * vocabulary * (20 if half else 16),
         "data": 4 * 8 * tokens,
-        "base": BASE_BYTES,
+        "base": base,
     }
+    parts["heap"] = round(HEAP_SHARE * (parts["activations"] + parts["mask"] + parts["logits"]))
     return parts | {"total": sum(parts.values())}
 
 
 def activation_bytes(shape: Shape, tokens: int, precision: str = "float32") -> int:
     """Bytes that the layers keep for the backward pass, without recomputation.
 
-    Transformer, numbers per token and layer (h width, k keys' width, f feed-forward): the residual stream before each
-    norm 2h, the norms' outputs 2h, queries and attention's output 2h, keys and values 2k, and 4f in the feed-forward
-    part (gate, its SiLU, up, product). SDPA keeps no scores. In bfloat16 all but the residual stream take half.
+    Transformer, numbers per token and layer (h width, f feed-forward): the residual stream before each norm and its
+    normalised values 4h, the norms' outputs 2h, queries and attention's output 2h, keys and values repeated for every
+    head 2h, and 4f in the feed-forward part (gate, its SiLU, up, product): 10h + 4f. SDPA keeps no scores. Under
+    bfloat16 autocast the first 4h stay float32, and each of the five matrices that read a norm's output keeps its own
+    copy: 4h wide, 9h + 4f half as wide.
 
-    LSTM, per token and layer: its input, its output h, and about 15h that torch's fused kernel on a CPU keeps for
-    itself (gates, cell states and their gradients; measured), in the format computed in.
+    LSTM, bytes per token and layer: its input, and its output with what torch's fused kernel on a CPU keeps (gates,
+    cell states, work space), measured: 64h in float32, 45h in bfloat16.
     """
-    element = 2 if precision == "bfloat16" else WORD
-    width = shape.width
+    width, layers, half = shape.width, shape.layers, precision == "bfloat16"
     if shape.architecture == "lstm":
-        inputs = shape.embedding + (shape.layers - 1) * width
-        return tokens * element * (inputs + 16 * width * shape.layers)
-    per_token = 2 * width * WORD + element * (4 * width + 2 * kv_width(shape) + 4 * shape.feed_forward)
-    return tokens * shape.layers * per_token
+        inputs = shape.embedding + (layers - 1) * width
+        return tokens * (inputs * (2 if half else WORD) + layers * width * (45 if half else 64))
+    if half:
+        return tokens * layers * (WORD * 4 * width + 2 * (9 * width + 4 * shape.feed_forward))
+    return tokens * layers * WORD * (10 * width + 4 * shape.feed_forward)
 
 
 def mask_bytes(shape: Shape, batch: int, context: int, precision: str = "float32") -> int:
     """Bytes of the mask that keeps packed documents apart; none for an LSTM, whose rows hold one document.
 
-    batch · s² truth values, and as many numbers in the format computed in when SDPA adds them to the scores.
+    batch · s² truth values, and in every layer as many numbers in the format computed in: SDPA makes them from the
+    truth values, and keeps them for the backward pass.
     """
     if shape.architecture == "lstm":
         return 0
-    return batch * context**2 * (1 + (2 if precision == "bfloat16" else WORD))
+    element = 2 if precision == "bfloat16" else WORD
+    return batch * context**2 * (1 + shape.layers * element)

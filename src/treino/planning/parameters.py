@@ -38,9 +38,9 @@ def parameters(shape: Shape, vocabulary: int) -> dict[str, int]:
     embedding V·h, attention L·(2h² + 2h·k), feed-forward 3·L·h·f, norms (2L + 1)·h, head V·h.
 
     LSTM (torch's, with two bias vectors a layer; e embedding): embedding V·e, recurrent 4h·(e + h + 2) for the first
-    layer and 4h·(2h + 2) for each further one, head V·h.
+    layer and 4h·(2h + 2) for each further one, head V·h + V (its bias).
 
-    The head is 0 where it is tied to the embedding.
+    A head tied to the embedding counts no matrix: 0, and V for the LSTM's bias.
     """
     width, layers = shape.width, shape.layers
     head = 0 if shape.tied else vocabulary * width
@@ -50,7 +50,7 @@ def parameters(shape: Shape, vocabulary: int) -> dict[str, int]:
         parts = {
             "embedding": vocabulary * shape.embedding,
             "recurrent": first + (layers - 1) * further,
-            "head": head,
+            "head": head + vocabulary,
         }
     else:
         parts = {

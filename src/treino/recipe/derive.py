@@ -57,7 +57,7 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
         fill("model", "embedding", width)
     fill("model", "width", width)
     fill("model", "layers", layers)
-    fill("model", "context", context)
+    fill("model", "context", recipe.pretrain.window or context)
     fill("tokens", "vocabulary", vocabulary)
     fill("pretrain", "batch", rows)
     fill("pretrain", "learning_rate", round(4e-3 * (128 / (model.width or width)) ** 0.5, 6))

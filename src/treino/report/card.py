@@ -11,9 +11,10 @@ from typing import Any, cast
 from treino.language import Translator
 from treino.messages import N_
 from treino.report.facts import Evaluation, Facts, Interval, Model, Training, present
-from treino.report.judgement import GROUPS, verdict_on_baselines
+from treino.report.judgement import bits_of, comparable, verdict_on_baselines
+from treino.report.labels import BASELINES, GROUPS, LABELS
 from treino.report.sections import LIMITS, improvement_message
-from treino.report.writer import LABELS, UNKNOWN
+from treino.report.writer import UNKNOWN
 
 USE_TREINO = """```bash
 treino generate {folder} {prompt}
@@ -138,7 +139,7 @@ def _training(training: Training | None, translator: Translator) -> str:
 
 def _evaluation(evaluation: Evaluation | None, translator: Translator) -> str:
     title = f"## {translator.text(N_('Evaluation'))}"
-    if not evaluation:
+    if not evaluation or evaluation.get("loss") is None:
         return f"{title}\n\n{translator.text(N_('The model was not evaluated.'))}"
     rows = [
         [translator.text(N_("loss (nats per token)")), _number(evaluation.get("loss"), translator, 3)],
@@ -147,9 +148,9 @@ def _evaluation(evaluation: Evaluation | None, translator: Translator) -> str:
     interval = evaluation.get("bits_per_byte")
     if interval:
         rows.append([translator.text(N_("bits per byte")), _interval(interval, translator)])
-    for other in evaluation.get("baselines") or []:
-        name = translator.text(N_("bits per byte of {name}"), name=_plain(_label(other["name"], translator)))
-        rows.append([name, _number(other["bits_per_byte"], translator, 3)])
+    for other in comparable(evaluation.get("baselines") or []):
+        name = translator.text(N_("bits per byte of {name}"), name=_plain(_label(other["name"], translator, BASELINES)))
+        rows.append([name, _number(bits_of(other), translator, 3)])
     head = [translator.text(N_("on held-out text")), translator.text(N_("value"))]
     lines = [title, _table(head, rows)]
     verdict = verdict_on_baselines(evaluation)

@@ -41,8 +41,8 @@ def axis(low: float, high: float, count: int = 5, *, whole: bool = False) -> Axi
     return Axis(low, high, ticks, max(0, -math.floor(math.log10(step) + 1e-9)))
 
 
-def loss_figure(curve: Sequence[Point], validation: Sequence[Point], writer: Writer, caption: str) -> str:
-    """The figure: every logged step thin, its running mean thick, validation as dots; `caption` is HTML already.
+def loss_figure(curve: Sequence[Point], validation: Sequence[Point], writer: Writer) -> str:
+    """The figure: every logged step thin, its running mean thick, validation as dots.
 
     "" when there is nothing to draw.
     """
@@ -61,10 +61,12 @@ def loss_figure(curve: Sequence[Point], validation: Sequence[Point], writer: Wri
         f"{grid}{_training_lines(curve, horizontal, vertical)}"
         f"{_validation_line(validation, horizontal, vertical)}</svg>"
     )
+    smoothed = writer.say(N_("Thin: every recorded step. Thick: the mean over its neighbours."))
+    caption = f"<figcaption>{smoothed}</figcaption>" if len(curve) >= SMOOTHED_FROM else ""
     return (
         f'<figure class="plot">{_legend(bool(curve), bool(validation), writer)}'
         f'<div class="chart"><div class="area">{drawing}{_tick_labels(horizontal, vertical, writer)}</div></div>'
-        f'<p class="axis-name">{writer.say(N_("step"))}</p><figcaption>{caption}</figcaption></figure>'
+        f'<p class="axis-name">{writer.say(N_("step"))}</p>{caption}</figure>'
     )
 
 

@@ -71,10 +71,16 @@ class Interval(TypedDict, total=False):
 
 
 class Baseline(TypedDict, total=False):
-    """A thing that the model is held against, in bits per UTF-8 byte of the held-out text."""
+    """A thing that the model is held against, in bits per UTF-8 byte of the held-out text; without them by its `loss`.
+
+    `held_out_bytes`, `training_bytes`: what a compressor read.
+    """
 
     name: Required[str]
-    bits_per_byte: Required[float]
+    bits_per_byte: float
+    loss: float
+    held_out_bytes: int
+    training_bytes: int
 
 
 class Truthfulness(TypedDict, total=False):
@@ -92,7 +98,11 @@ class Truthfulness(TypedDict, total=False):
 
 
 class Evaluation(TypedDict, total=False):
-    """Facts of the evaluation stage. `generator_bits_per_byte`: the world's own, which no model can beat on average."""
+    """Facts of the evaluation stage. `interval_over`: "documents" or "blocks".
+
+    `generator_bits_per_byte`: of the world's own grammar, on the documents where it is known;
+    `model_bits_per_byte_there`: the model's on the same.
+    """
 
     documents: int
     tokens: int
@@ -100,18 +110,23 @@ class Evaluation(TypedDict, total=False):
     loss: float
     perplexity: float
     bits_per_byte: Interval | None
+    interval_over: str
     baselines: list[Baseline]
-    sample_megabytes: float | None
     truthfulness: list[Truthfulness]
     generator_bits_per_byte: float | None
+    model_bits_per_byte_there: float | None
 
 
 class Removal(TypedDict, total=False):
-    """One document that was changed or removed, shown only where the recipe allows it. `after` is None when removed."""
+    """One document that was changed or removed, shown only where the recipe allows it. `after`: empty when removed.
+
+    `detail`: for the rule "changed" the names of the rules, comma-separated; else what the rule has to say.
+    """
 
     rule: str
+    detail: str
     before: str
-    after: str | None
+    after: str
 
 
 class Removed(TypedDict, total=False):

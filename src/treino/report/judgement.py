@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from treino.messages import N_, Message
 from treino.report.bars import Bar, bars
 from treino.report.facts import Baseline, Evaluation, Interval, Truthfulness
-from treino.report.writer import LABELS, UNKNOWN, Writer, escape, table, terms
+from treino.report.labels import BASELINES, GROUPS
+from treino.report.writer import UNKNOWN, Writer, escape, table, terms
 
 NEITHER = "neither"
 
-GROUPS = {
-    "stated": N_("stated facts, in new words"),
-    "derived": N_("facts that follow from stated ones"),
-    "control": N_("facts that nobody stated (control)"),
-}
-"""Groups of prompts about the world."""
+
+def comparable(baselines: Sequence[Baseline]) -> list[Baseline]:
+    """Those with bits per byte; a word-level tokenizer has none to give."""
+    return [baseline for baseline in baselines if "bits_per_byte" in baseline]
+
+
+def bits_of(baseline: Baseline) -> float:
+    return baseline.get("bits_per_byte", math.inf)
 
 
 def leader(model: Interval, baselines: Sequence[Baseline]) -> str | None:
     """Who needs the fewest bits: "model", a baseline's name, or `NEITHER` where the best baseline lies within the
     model's 95-percent interval. None without baselines.
     """
+    baselines = comparable(baselines)
     if not baselines:
         return None
-    best = min(baselines, key=lambda baseline: baseline["bits_per_byte"])
+    best = min(baselines, key=bits_of)
     low, high = model.get("low"), model.get("high")
-    if low is not None and high is not None and low <= best["bits_per_byte"] <= high:
+    if low is not None and high is not None and low <= bits_of(best) <= high:
         return NEITHER
-    return "model" if model["mean"] < best["bits_per_byte"] else best["name"]
+    return "model" if model["mean"] < bits_of(best) else best["name"]
 
 
 def verdict_on_baselines(evaluation: Evaluation) -> Message | None:
     """The plain sentence on who is ahead; None where there is nothing to compare."""
-    model, baselines = evaluation.get("bits_per_byte"), evaluation.get("baselines") or []
+    model, baselines = evaluation.get("bits_per_byte"), comparable(evaluation.get("baselines") or [])
     ahead = leader(model, baselines) if model else None
     if not model or ahead is None:
         return None
-    best = min(baselines, key=lambda baseline: baseline["bits_per_byte"])
-    name = Message(LABELS[best["name"]]) if best["name"] in LABELS else best["name"]
-    values = {"mean": model["mean"], "other": name, "bits": best["bits_per_byte"]}
+    best = min(baselines, key=bits_of)
+    name = Message(BASELINES[best["name"]]) if best["name"] in BASELINES else best["name"]
+    values = {"mean": model["mean"], "other": name, "bits": bits_of(best)}
     if ahead == NEITHER:
         sentence = N_(
             "Neither is ahead: the model needs {mean:3} bits per byte, and the {bits:3} of the best of the others "
@@ -63,6 +68,8 @@ def who_is_ahead(evaluation: Evaluation, writer: Writer) -> str:
 
 def held_out_section(evaluation: Evaluation, writer: Writer) -> str:
     """Loss, perplexity and bits per byte on text that training never saw, and the baselines."""
+    if evaluation.get("loss") is None:
+        return f"<p>{writer.say(N_('No text was held out, so nothing judges the model.'))}</p>"
     interval = evaluation.get("bits_per_byte")
     rows = [
         (writer.say(N_("bits per byte")), _interval(interval, writer) if interval else UNKNOWN),
@@ -86,42 +93,42 @@ def _interval(interval: Interval, writer: Writer) -> str:
 def _baselines(evaluation: Evaluation, writer: Writer) -> str:
     model, others = evaluation.get("bits_per_byte"), evaluation.get("baselines") or []
     if not model:
-        sentence = N_("Bits per byte cannot be given for this tokenizer, so nothing stands beside the model.")
-        return f"<p>{writer.say(sentence)}</p>"
-    rows = [
-        Bar(
-            writer.say(N_("this model")),
-            model["mean"],
-            _interval(model, writer),
-            model.get("low"),
-            model.get("high"),
-            kind="model",
-        )
-    ]
-    for other in others:
-        bits = other["bits_per_byte"]
-        rows.append(Bar(writer.label(other["name"]), bits, writer.number(bits, 3)))
+        sentence = N_("Bits per byte cannot be given for this tokenizer; the others' loss on the same tokens:")
+        losses = [(writer.label(other["name"], BASELINES), writer.number(other.get("loss"), 3)) for other in others]
+        return f"<p>{writer.say(sentence)}</p>{terms(losses, 'facts')}" if others else ""
+    ends = model.get("low"), model.get("high")
+    rows = [Bar(writer.say(N_("this model")), model["mean"], _interval(model, writer), *ends, kind="model")]
+    for other in comparable(others):
+        rows.append(Bar(writer.label(other["name"], BASELINES), bits_of(other), writer.number(bits_of(other), 3)))
     bound = evaluation.get("generator_bits_per_byte")
     if bound is not None:
         rows.append(Bar(writer.say(N_("the text's own generator")), bound, writer.number(bound, 3), kind="bound"))
     rows.sort(key=lambda row: row.value)
     maximum = 1.02 * max(max(row.value, row.high or 0.0) for row in rows)
     ahead = who_is_ahead(evaluation, writer)
-    notes = [writer.say(N_("Bits per UTF-8 byte: fewer is better. The whisker is a 95-percent interval."))]
-    if bound is not None:
-        notes.append(
-            writer.say(
-                N_("The generator knows every rule it wrote by: on average no model can need fewer bits than it.")
-            )
-        )
-    if evaluation.get("sample_megabytes"):
-        notes.append(
-            writer.say(
-                N_("The comparisons read at most {megabytes} MB of text."), megabytes=evaluation.get("sample_megabytes")
-            )
-        )
     verdict = f'<p class="verdict">{ahead}</p>' if ahead else ""
-    return f"{verdict}<figure>{bars(rows, maximum)}<figcaption>{' '.join(notes)}</figcaption></figure>"
+    return f"{verdict}<figure>{bars(rows, maximum)}<figcaption>{_notes(evaluation, writer)}</figcaption></figure>"
+
+
+def _notes(evaluation: Evaluation, writer: Writer) -> str:
+    """How the bars are to be read."""
+    notes = [writer.say(N_("Bits per UTF-8 byte: fewer is better."))]
+    over = evaluation.get("interval_over")
+    if over == "documents":
+        notes.append(writer.say(N_("The whisker is a 95-percent interval over documents.")))
+    elif over:
+        notes.append(writer.say(N_("The whisker is a 95-percent interval over blocks of about 2 kB.")))
+    for other in evaluation.get("baselines") or []:
+        if other["name"] == "xz_after_training" and {"held_out_bytes", "training_bytes"} <= other.keys():
+            read = N_("xz saw {held_out_bytes:bytes} of held-out and {training_bytes:bytes} of training text.")
+            notes.append(writer.say(read, **other))
+    if {"generator_bits_per_byte", "model_bits_per_byte_there"} <= evaluation.keys():
+        sentence = N_(
+            "On the documents whose generator is known, the generator needs {generator_bits_per_byte:3} and the model "
+            "{model_bits_per_byte_there:3}; it knows every rule it wrote by, so on average no model can need fewer."
+        )
+        notes.append(writer.say(sentence, **evaluation))
+    return " ".join(notes)
 
 
 def truthfulness_section(groups: Sequence[Truthfulness], writer: Writer) -> str:

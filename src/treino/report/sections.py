@@ -9,9 +9,10 @@ from treino.messages import N_, Message
 from treino.planning.forecast import compare
 from treino.report.bars import Bar, bars
 from treino.report.curves import loss_figure, loss_table
-from treino.report.facts import Artefact, Facts, Removed, Sample, Setting, Training
+from treino.report.facts import Artefact, Facts, Removal, Removed, Sample, Setting, Training
 from treino.report.gap import describe_gap
 from treino.report.judgement import who_is_ahead
+from treino.report.labels import RULES
 from treino.report.writer import UNKNOWN, Writer, details, escape, table, terms
 
 MOST_SAMPLES = 8
@@ -99,8 +100,7 @@ def training_section(training: Training, writer: Writer) -> str:
             )
         )
     gap = writer.translator.message(describe_gap(curve, validation))
-    caption = writer.say(N_("Thin: every recorded step. Thick: the mean over its neighbours."))
-    figure = loss_figure(curve, validation, writer, caption)
+    figure = loss_figure(curve, validation, writer)
     return (
         f'<p class="lead">{" ".join(sentences)}</p>{figure}<p class="verdict">{escape(gap)}</p>'
         f"{_pace(training, writer)}{loss_table(curve, validation, writer)}"
@@ -155,7 +155,7 @@ def removed_section(removed: Removed, examples: bool, writer: Writer) -> str:
     ):
         if counts and sum(counts.values()):
             ordered = sorted(counts.items(), key=lambda item: -item[1])
-            rows = [Bar(writer.label(rule), count, writer.number(count)) for rule, count in ordered]
+            rows = [Bar(writer.label(rule, RULES), count, writer.number(count)) for rule, count in ordered]
             parts.append(f"<h3>{title}</h3>{bars(rows, max(counts.values()))}")
     if not parts:
         return f"<p>{writer.say(N_('No document was removed or changed.'))}</p>"
@@ -163,7 +163,7 @@ def removed_section(removed: Removed, examples: bool, writer: Writer) -> str:
     shown = (removed.get("examples") or []) if examples else []
     rows = [
         (
-            writer.label(example.get("rule", "")),
+            _rules(example, writer),
             _excerpt(example.get("before") or ""),
             _excerpt(after) if (after := example.get("after")) else f"<em>{writer.say(N_('removed'))}</em>",
         )
@@ -172,6 +172,13 @@ def removed_section(removed: Removed, examples: bool, writer: Writer) -> str:
     head = (writer.say(N_("rule")), writer.say(N_("before")), writer.say(N_("after")))
     opened = details(writer.say(N_("Examples")), table(head, rows)) if rows else ""
     return f'<p class="lead">{lead}</p>{"".join(parts)}{opened}'
+
+
+def _rules(example: Removal, writer: Writer) -> str:
+    """The rule's name; for a changed document the names of all rules that changed it."""
+    rule, detail = example.get("rule", ""), example.get("detail", "")
+    names = detail.split(", ") if rule == "changed" and detail else [rule]
+    return ", ".join(writer.label(name, RULES) for name in names)
 
 
 def _excerpt(text: str) -> str:

@@ -7,47 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from treino.language import Translator
-from treino.messages import N_
-
-LABELS = {
-    # stages
-    "collect": N_("collect"),
-    "clean": N_("clean"),
-    "deduplicate": N_("deduplicate"),
-    "tokenise": N_("tokenise"),
-    "pretrain": N_("pretrain"),
-    "evaluate": N_("evaluate"),
-    "report": N_("report"),
-    # where a setting comes from
-    "default": N_("default"),
-    "file": N_("recipe file"),
-    "flag": N_("command line"),
-    "derived": N_("derived"),
-    "measured": N_("measured"),
-    # parts of a model, and of its memory
-    "embedding": N_("embedding"),
-    "attention": N_("attention"),
-    "feed_forward": N_("feed-forward"),
-    "norms": N_("norms"),
-    "recurrent": N_("recurrent layers"),
-    "head": N_("output head"),
-    "weights": N_("weights"),
-    "gradients": N_("gradients"),
-    "optimiser": N_("optimiser"),
-    "activations": N_("activations"),
-    "mask": N_("document mask"),
-    "logits": N_("logits and loss"),
-    "data": N_("data"),
-    "base": N_("Python and torch"),
-    # quantities of a forecast
-    "parameters": N_("parameters"),
-    "peak_memory": N_("peak memory"),
-    "seconds": N_("training time"),
-    "tokens": N_("tokens"),
-    "tokens_per_second": N_("tokens per second"),
-}
-"""Names that facts carry as identifiers, and what a person reads for them; others are shown as they are."""
-
+from treino.report.labels import LABELS
 
 UNKNOWN = "–"
 """What stands for a value that is not there."""

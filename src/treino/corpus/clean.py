@@ -1,0 +1,128 @@
+"""The clean stage: small rules in a fixed order, each a pure function from text to text, with an account of what they did."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ftfy
+
+from treino import events
+from treino.corpus.documents import (
+    DOCUMENTS,
+    PARTS,
+    REMOVED,
+    Writer,
+    content_hash,
+    read_rows,
+    removed_row,
+)
+from treino.corpus.unwrap import unwrap
+from treino.errors import DataError
+from treino.messages import N_
+
+if TYPE_CHECKING:
+    from treino.recipe import CleanSettings
+
+FTFY = ftfy.TextFixerConfig(
+    uncurl_quotes=False,
+    fix_latin_ligatures=False,
+    fix_character_width=False,
+    unescape_html=True,
+    remove_terminal_escapes=False,
+    remove_control_chars=False,
+    fix_line_breaks=False,
+    fix_surrogates=True,
+    normalization="NFC",
+    explain=False,
+)
+# What is invisible and means nothing in running text: controls, soft hyphen, zero-width marks, direction marks, BOM.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufffe]")
+_SPACES = re.compile(r"[^\S\n]+")
+_SUSPICIOUS = re.compile(r"[^\x00-\x7fáàâãäéèêëíìîïóòôõöúùûüçñÁÀÂÃÄÉÈÊËÍÌÎÏÓÒÔÕÖÚÙÛÜÇÑºª°–—“”‘’«»…•§]|[ÃÂâï][^\s\w]|&")
+
+
+def fix_encoding(text: str) -> str:
+    """NFC, and text mended that was decoded with the wrong table ("nÃ£o" → "não"); HTML entities become characters."""
+    text = unicodedata.normalize("NFC", text)
+    return ftfy.fix_text(text, FTFY) if _SUSPICIOUS.search(text) else text
+
+
+def controls(text: str) -> str:
+    """Line ends become \\n, form feeds a paragraph's end; other control and zero-width characters go."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x85", "\n").replace("\x0c", "\n\n")
+    return _CONTROLS.sub("", text.replace("\u2028", "\n").replace("\u2029", "\n\n"))
+
+
+def white_space(text: str) -> str:
+    """Runs of spaces become one, lines lose their ends, more than one blank line becomes one."""
+    lines = [line.strip() for line in _SPACES.sub(" ", text).split("\n")]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+def rules(settings: CleanSettings) -> dict[str, Callable[[str], str]]:
+    """The rules in force, by name, in order."""
+    chosen: dict[str, Callable[[str], str]] = {}
+    if settings.fix_encoding:
+        chosen["fix_encoding"] = fix_encoding
+    chosen |= {"controls": controls, "white_space": white_space}
+    if settings.unwrap:
+        chosen["unwrap"] = unwrap
+    return chosen
+
+
+def clean_text(text: str, settings: CleanSettings) -> tuple[str, list[str]]:
+    """The cleaned text, and the names of the rules that changed it."""
+    changed = []
+    for name, rule in rules(settings).items():
+        after = rule(text)
+        if after != text:
+            changed.append(name)
+        text = after
+    return text, changed
+
+
+def clean(settings: CleanSettings, documents: Path, output: Path) -> dict[str, Any]:
+    """Clean both parts of a documents folder; rows changed or removed are recorded with the rule and an excerpt."""
+    counts: Counter[str] = Counter()
+    changed: Counter[str] = Counter()
+    removed: Counter[str] = Counter()
+    with Writer(output / "removed", REMOVED) as record:
+        for part in PARTS:
+            with Writer(output / part, DOCUMENTS) as kept:
+                for row in read_rows(documents, part):
+                    counts["in"] += 1
+                    counts["bytes_in"] += len(row["text"].encode("utf-8", "surrogatepass"))
+                    events.progress("clean", counts["in"], None, "documents")
+                    text, names = clean_text(row["text"], settings)
+                    if len(text) < max(1, settings.minimum_characters):
+                        removed["too_short"] += 1
+                        record.add(removed_row(row, "too_short", str(len(text))))
+                        continue
+                    for name in names:
+                        changed[name] += 1
+                    if names:
+                        record.add(removed_row(row, "changed", ", ".join(names), text))
+                    counts[part] += 1
+                    counts["bytes_out"] += len(text.encode())
+                    kept.add(row | {"text": text, "content_hash": content_hash(text)})
+    if not counts["training"]:
+        raise DataError(
+            N_("no text is left after cleaning: {count} documents were removed"),
+            fix=N_("lower clean.minimum_characters (now {minimum:raw}), or give longer texts"),
+            count=counts["in"],
+            minimum=settings.minimum_characters,
+        )
+    return {
+        "documents_in": counts["in"],
+        "documents_out": counts["training"] + counts["held_out"],
+        "held_out_documents": counts["held_out"],
+        "bytes_in": counts["bytes_in"],
+        "bytes_out": counts["bytes_out"],
+        "changed_by_rule": dict(changed),
+        "removed_by_rule": dict(removed),
+    }

@@ -1,0 +1,118 @@
+"""Documents of one source, in a stream: what it is decides how it is read."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from treino import files
+from treino.corpus.sources.raw import Problems, read_text
+from treino.corpus.sources.tables import csv_rows, json_rows
+from treino.errors import DataError
+from treino.messages import N_
+
+if TYPE_CHECKING:
+    from treino.recipe import SourceSettings, WorldSettings
+
+COMPRESSIONS = ("", ".gz", ".zst")
+KINDS = {".txt": "text", ".md": "text", ".jsonl": "json", ".ndjson": "json", ".csv": "csv"}
+WORLD = "world"
+
+
+@dataclass(frozen=True)
+class RawDocument:
+    """A text as its source gives it: the file's path below the source, the row in it (0 for a whole file), what else is
+    known, and whether it may be held out.
+    """
+
+    name: str
+    row: int
+    text: str
+    meta: dict[str, Any]
+    may_be_held_out: bool = True
+
+
+def kind_of(path: Path) -> str | None:
+    """How a file is read, by its name without a compression's ending; None: not a source."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    if suffixes and suffixes[-1] in COMPRESSIONS[1:]:
+        suffixes.pop()
+    return KINDS.get(suffixes[-1]) if suffixes else None
+
+
+def source_files(source: SourceSettings, base: Path) -> list[tuple[str, Path]]:
+    """(name, path) of the files of a source, sorted by name: the path below the source's folder, POSIX and NFC, so that
+    neither the machine nor the order of a listing shows in it.
+    """
+    root = base / source.path
+    if root.is_file():
+        return [(_nfc(root.name), root)]
+    if not root.is_dir():
+        raise DataError(
+            N_("there is no file or folder {path}"),
+            fix=N_("check corpus.sources: paths start from the folder of the recipe"),
+            path=str(root),
+        )
+    found = [path for path in root.rglob("*") if path.is_file() and kind_of(path) and not _hidden(path, root)]
+    named = sorted((_nfc(path.relative_to(root).as_posix()), path) for path in found)
+    if not named:
+        kinds = ", ".join(KINDS)
+        raise DataError(
+            N_("the folder {path} holds no file that can be read"),
+            fix=N_("readable are {kinds}, plain or as .gz or .zst"),
+            path=str(root),
+            kinds=kinds,
+        )
+    return named
+
+
+def source_digest(source: SourceSettings, base: Path) -> dict[str, str]:
+    """{name: SHA-256} of what a source reads; empty for the world and for lines, which the settings hold whole."""
+    if source.lines or source.path == WORLD:
+        return {}
+    return {name: _digest(path) for name, path in source_files(source, base)}
+
+
+def _digest(path: Path) -> str:
+    try:
+        return files.sha256_file(path)
+    except OSError:
+        return "unreadable"
+
+
+def read_source(
+    source: SourceSettings, world: WorldSettings, base: Path, seed: int, problems: Problems
+) -> Iterator[RawDocument]:
+    """Every document of a source. What cannot be used is noted in `problems` and never stops the rest."""
+    if source.lines:
+        for row, line in enumerate(source.lines, 1):
+            yield RawDocument("recipe", row, line, {})
+        return
+    if source.path == WORLD:
+        from treino.corpus.world.documents import documents
+
+        for document in documents(world, seed):
+            clean = document.meta.get("planted") == "none"
+            yield RawDocument(WORLD, document.index, document.text, document.meta, clean)
+        return
+    for name, path in source_files(source, base):
+        kind = kind_of(path) or "text"
+        if kind == "text":
+            text = read_text(path, problems, name)
+            if text is not None:
+                yield RawDocument(name, 0, text, {})
+            continue
+        rows = json_rows if kind == "json" else csv_rows
+        for row, text in rows(path, source.text, problems, name):
+            yield RawDocument(name, row, text, {})
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)

@@ -1,0 +1,89 @@
+"""Names that facts carry as identifiers, and what a person reads for them; other names are shown as they are."""
+
+from __future__ import annotations
+
+from treino.messages import N_
+
+LABELS = {
+    # stages
+    "collect": N_("collect"),
+    "clean": N_("clean"),
+    "deduplicate": N_("deduplicate"),
+    "tokenise": N_("tokenise"),
+    "pretrain": N_("pretrain"),
+    "evaluate": N_("evaluate"),
+    "report": N_("report"),
+    # where a setting comes from
+    "default": N_("default"),
+    "file": N_("recipe file"),
+    "flag": N_("command line"),
+    "derived": N_("derived"),
+    "measured": N_("measured"),
+    # parts of a model, and of its memory
+    "embedding": N_("embedding"),
+    "attention": N_("attention"),
+    "feed_forward": N_("feed-forward"),
+    "norms": N_("norms"),
+    "recurrent": N_("recurrent layers"),
+    "head": N_("output head"),
+    "weights": N_("weights"),
+    "gradients": N_("gradients"),
+    "optimiser": N_("optimiser"),
+    "activations": N_("activations"),
+    "mask": N_("document mask"),
+    "logits": N_("logits and loss"),
+    "data": N_("data"),
+    "heap": N_("kept by the allocator"),
+    "base": N_("Python and torch"),
+    # quantities of a forecast
+    "parameters": N_("parameters"),
+    "peak_memory": N_("peak memory"),
+    "seconds": N_("training time"),
+    "tokens": N_("tokens"),
+    "tokens_per_second": N_("tokens per second"),
+}
+"""Stages, origins of settings, parts of a model and of its memory, quantities of a forecast."""
+
+GROUPS = {
+    "stated": N_("stated facts, in new words"),
+    "derived": N_("facts that follow from stated ones"),
+    "control": N_("facts that nobody stated (control)"),
+}
+"""Groups of prompts about the world."""
+
+BASELINES = {
+    "kneser_ney_3": N_("3-gram (Kneser-Ney)"),
+    "kneser_ney_5": N_("5-gram (Kneser-Ney)"),
+    "xz": N_("xz, held-out text alone"),
+    "xz_after_training": N_("xz, after the training text"),
+}
+"""What the model is held against."""
+
+RULES = {
+    # sources
+    "unreadable": N_("file cannot be read"),
+    "damaged": N_("damaged file, used up to the break"),
+    "truncated": N_("file breaks off, used up to the break"),
+    "expands_without_bound": N_("compressed file without end"),
+    "binary": N_("not a text file"),
+    "too_large": N_("file too large"),
+    "empty": N_("empty"),
+    "line_too_long": N_("line too long"),
+    "broken_json": N_("line that is not JSON"),
+    "not_an_object": N_("JSON line that is no object"),
+    "no_text": N_("row without text"),
+    "wrong_number_of_columns": N_("wrong number of columns"),
+    "quote_never_closed": N_("quotation mark never closed"),
+    "broken_csv": N_("broken CSV row"),
+    # cleaning
+    "too_short": N_("too short"),
+    "changed": N_("changed"),
+    "fix_encoding": N_("broken characters mended"),
+    "controls": N_("invisible characters removed"),
+    "white_space": N_("white space evened"),
+    "unwrap": N_("hard-wrapped lines joined"),
+    # deduplication
+    "duplicate": N_("duplicate"),
+    "also_held_out": N_("equal to a held-out document"),
+}
+"""Rules by which documents, lines or files were set aside, removed or changed."""
