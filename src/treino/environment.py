@@ -67,4 +67,4 @@ def instruction_set_limits() -> dict[str, str]:
 
 def distributed() -> tuple[int, int]:
     """(rank, world size) as torchrun sets them; (0, 1) for a single process."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))

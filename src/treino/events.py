@@ -28,7 +28,9 @@ TEXTS: dict[str, str] = {
     "forecast": "",
     "decision": N_("decided and locked: {where} = {value} ({reason})"),
     "warning.damaged": N_("{path} is damaged ({reason}); it was set aside as {aside} and is made again"),
-    "warning.lock_differs": N_("this machine differs from the one of the lock in {what}: the result may differ in its last digits"),
+    "warning.lock_differs": N_(
+        "this machine differs from the one of the lock in {what}: the result may differ in its last digits"
+    ),
     "warning.set_aside": N_("{count} rows or files could not be used and were set aside; the first: {first}"),
     "train.started": "",
     "train.step": "",

@@ -17,7 +17,9 @@ _deferring = False
 
 
 def _stop(number: int) -> Interrupted:
-    return Interrupted(N_("stopped; what was finished is kept: the same command goes on from there"), exit_code=128 + number)
+    return Interrupted(
+        N_("stopped; what was finished is kept: the same command goes on from there"), exit_code=128 + number
+    )
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

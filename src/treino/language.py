@@ -68,7 +68,11 @@ class Translator:
 
     def percent(self, share: float, digits: int = 1) -> str:
         """A share (0 to 1) as percent."""
-        return f"{self.number(100 * share, digits)} %" if self.language == "pt_BR" else f"{self.number(100 * share, digits)}%"
+        return (
+            f"{self.number(100 * share, digits)} %"
+            if self.language == "pt_BR"
+            else f"{self.number(100 * share, digits)}%"
+        )
 
     def bytes(self, count: float) -> str:
         """A size in bytes with a decimal prefix (kB = 1,000 bytes)."""

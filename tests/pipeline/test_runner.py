@@ -16,8 +16,8 @@ import pytest
 from treino import events, files
 from treino.errors import DataError, MachineError
 from treino.pipeline.api import Run, run
-from treino.pipeline.plan import plan_run
 from treino.pipeline.lock import DecisionLock
+from treino.pipeline.plan import plan_run
 from treino.pipeline.run_folder import RunFolder, find_run
 from treino.pipeline.stage import Pipeline, Stage, Work, insert
 from treino.recipe.load import load_recipe

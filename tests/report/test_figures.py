@@ -60,8 +60,19 @@ def test_long_curves_are_thinned_and_broken_values_left_out() -> None:
 
 def test_smoothing_leaves_a_straight_line_straight() -> None:
     figure = loss_figure(points(*(5 - index / 100 for index in range(100))), [], Writer("en"))
-    raw, mean = re.findall(r'class="line training(?: raw)?" d="([^"]+)"', figure)
-    assert raw == mean
+    raw, median = re.findall(r'class="line training(?: raw)?" d="([^"]+)"', figure)
+    assert raw == median
+
+
+def test_a_spike_does_not_bend_the_smoothed_line() -> None:
+    losses = [5 - index / 100 for index in range(100)]
+    losses[40] = 9.0
+    raw, median = re.findall(
+        r'class="line training(?: raw)?" d="([^"]+)"', loss_figure(points(*losses), [], Writer("en"))
+    )
+    heights = [[float(pair.split()[1]) for pair in line.removeprefix("M").split("L")] for line in (raw, median)]
+    assert min(heights[0]) == heights[0][40] < heights[1][40] - 50
+    assert heights[1] == sorted(heights[1])
 
 
 @pytest.mark.parametrize(
@@ -70,6 +81,7 @@ def test_smoothing_leaves_a_straight_line_straight() -> None:
         ([3, 2, 1, 0.5, 0.3, 0.2], [3.0, 2.2, 1.9, 1.8, 1.95, 2.1], "ended"),
         ([3, 2, 1.5, 1.2, 0.9, 0.7], [3.0, 2.2, 1.9, 1.80, 1.79, 1.78], "grew"),
         ([3, 2, 1.8, 1.7, 1.69, 1.68], [3.0, 2.2, 1.9, 1.80, 1.79, 1.78], "stay together"),
+        ([5, 4, 3.2, 2.7, 2.2, 1.8], [4.5, 3.6, 2.9, 2.4, 2.0, 1.8], "stay together"),  # ahead while the loss falls
         ([3, 2, 1], [], "No text was kept"),
         ([], [3.0, 2.0, 1.9], "did not turn"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -123,7 +124,7 @@ def reference(steps: int, settings: TrainingPlan, source: Source) -> tuple[dict[
                 value_sum = value_sum + (out[row, 3] - batch.value[row]) ** 2
                 value_count = value_count + 1
         loss = TERM_WEIGHTS["classes"] * numerator / denominator + TERM_WEIGHTS["value"] * value_sum / value_count
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         gradients = torch.autograd.grad(loss + l2(model), list(parameters.values()))
         norm = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients))
         scale = min(1.0, settings.clip / (norm + 1e-6))
@@ -139,7 +140,7 @@ def reference(steps: int, settings: TrainingPlan, source: Source) -> tuple[dict[
                 second[name] = 0.95 * second[name] + 0.05 * clipped**2
                 mean, square = first[name] / (1 - 0.9 ** (step + 1)), second[name] / (1 - 0.95 ** (step + 1))
                 decay = 0.1 if value.ndim >= 2 else 0.0
-                value -= rate * (decay * value + mean / (square.sqrt() + 1e-8))
+                value.sub_(rate * (decay * value + mean / (square.sqrt() + 1e-8)))
     return {name: value.detach() for name, value in parameters.items()}, losses
 
 
@@ -200,7 +201,9 @@ def test_a_training_that_crashed_goes_on_bit_for_bit(tmp_path: Path, log_every: 
     assert [row | {"seconds": 0} for row in got.history] == [row | {"seconds": 0} for row in expected.history]
 
 
-@pytest.mark.parametrize("damage", ["truncated weights", "flipped weights", "flipped momenta", "truncated state", "no state"])
+@pytest.mark.parametrize(
+    "damage", ["truncated weights", "flipped weights", "flipped momenta", "truncated state", "no state"]
+)
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage: str) -> None:
     settings = plan(checkpoint_seconds=0, checkpoints_kept=3)
     whole = Task(network(0.3), TwoTerms(), Source(12, 3))
@@ -243,6 +246,6 @@ def test_the_schedule_rises_falls_and_ends_where_it_should() -> None:
     rates = [schedule(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == rates[10] == 1.0
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert rates[99] == pytest.approx(0.2 + 0.8 * (1 + math.cos(math.pi * 89 / 90)) / 2)
     assert Schedule(1.0, 100, kind="constant")(99) == 1.0

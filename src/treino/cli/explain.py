@@ -14,7 +14,7 @@ from treino.cli.text import _, translator
     "explain",
     help=_(
         "Say what each stage would do, what is ready, and exactly why a stage will run again. Nothing is run.\n\n"
-        "\b\nExamples:\n  treino explain\n  treino explain meu.toml --set clean.minimum_characters=40\n  treino explain --settings"
+        "\b\nExamples:\n  treino explain\n  treino explain meu.toml --set seed=2\n  treino explain --settings"
     ),
     short_help=_("Say what would run, and why."),
 )

@@ -37,7 +37,7 @@ def command(words: tuple[str, ...], top: int | None, stream: bool, runs: Path | 
 
     if len(words) > 2:
         raise click.UsageError(_("give a run and a prompt; put the prompt in quotes"))
-    run, prompt = words if len(words) == 2 else (None, words[0])
+    run, prompt = (words[0] if len(words) == 2 else None), words[-1]
     model = load(run, runs=runs)
     if top:
         _show_top(model.next_tokens(prompt, top), prompt, as_json)
@@ -61,5 +61,5 @@ def _show_top(rows: list[tuple[str, float]], prompt: str, as_json: bool) -> None
         return
     from treino.cli.terminal import bars
 
-    shown = [(text.strip() and text or repr(text), share) for text, share in rows]
+    shown = [((text.strip() and text) or repr(text), share) for text, share in rows]
     click.echo("\n".join(bars(shown)))

@@ -15,7 +15,9 @@ from treino.cli.text import _
     short_help=_("Write a commented recipe to start from."),
 )
 @click.argument("name")
-@click.option("--from", "ready", default="quickstart", show_default=True, help=_("Ready recipe: quickstart, books or modulo7."))
+@click.option(
+    "--from", "ready", default="quickstart", show_default=True, help=_("Ready recipe: quickstart, books or modulo7.")
+)
 def command(name: str, ready: str) -> None:
     from treino import files
     from treino.errors import UsageError
@@ -24,10 +26,14 @@ def command(name: str, ready: str) -> None:
     from treino.recipe.new import commented_recipe
 
     if ready not in READY:
-        raise UsageError(N_("there is no ready recipe {name}"), fix=N_("choose one of: {ready}"), name=ready, ready=", ".join(READY))
+        raise UsageError(
+            N_("there is no ready recipe {name}"), fix=N_("choose one of: {ready}"), name=ready, ready=", ".join(READY)
+        )
     path = Path(name if name.endswith(".toml") else f"{name}.toml")
     if path.exists():
-        raise UsageError(N_("{path} is there already"), fix=N_("choose another name, or delete it first"), path=str(path))
+        raise UsageError(
+            N_("{path} is there already"), fix=N_("choose another name, or delete it first"), path=str(path)
+        )
     if not path.parent.is_dir():
         raise UsageError(N_("there is no folder {path}"), fix=N_("make it first"), path=str(path.parent))
     load_recipe(None, [f'name="{path.stem}"'])

@@ -12,7 +12,9 @@ from treino.cli.text import _
 
 def runs_option(function: Any) -> Any:
     return click.option(
-        "--runs", type=click.Path(path_type=Path, file_okay=False), help=_("Folder of runs and results (default: ./runs).")
+        "--runs",
+        type=click.Path(path_type=Path, file_okay=False),
+        help=_("Folder of runs and results (default: ./runs)."),
     )(function)
 
 

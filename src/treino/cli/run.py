@@ -16,7 +16,7 @@ from treino.cli.text import _
     help=_(
         "Run a recipe: raw text to a trained model and its report.\n\n"
         "RECIPE is a TOML file or the name of a ready one (quickstart, books, modulo7). What is ready is not made again.\n\n"
-        "\b\nExamples:\n  treino run\n  treino run modulo7\n  treino run meu.toml --set pretrain.budget=\"10 min\""
+        '\b\nExamples:\n  treino run\n  treino run modulo7\n  treino run meu.toml --set pretrain.budget="10 min"'
     ),
     short_help=_("Run a recipe from raw text to a trained model."),
 )
@@ -29,7 +29,9 @@ from treino.cli.text import _
     help=_("Take the measured decisions from this recipe.lock.toml."),
 )
 @json_option
-def command(recipe: str | None, overrides: tuple[str, ...], runs: Path | None, lock: Path | None, as_json: bool) -> None:
+def command(
+    recipe: str | None, overrides: tuple[str, ...], runs: Path | None, lock: Path | None, as_json: bool
+) -> None:
     from treino.pipeline.api import Run, run
 
     if as_json:
@@ -37,7 +39,11 @@ def command(recipe: str | None, overrides: tuple[str, ...], runs: Path | None, l
 
         def listener(event: events.Event) -> None:
             if event.kind != "progress":
-                click.echo(json.dumps({"kind": event.kind, "time": event.time, **event.values}, ensure_ascii=False, default=str))
+                click.echo(
+                    json.dumps(
+                        {"kind": event.kind, "time": event.time, **event.values}, ensure_ascii=False, default=str
+                    )
+                )
 
         finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=listener)
         result = {"kind": "result", "run": finished.name, "folder": str(finished.folder), "digests": finished.digests}
@@ -60,4 +66,4 @@ def _close(finished) -> None:
     click.echo(_("Report: {path}", path=str(finished.report)))
     click.echo(_("Model: {path}", path=str(finished.model_folder)))
     prompt = sample["prompt"] if sample else "..."
-    click.echo(_("Talk to it: treino generate \"{prompt}\"", prompt=prompt))
+    click.echo(_('Talk to it: treino generate "{prompt}"', prompt=prompt))

@@ -21,7 +21,9 @@ from treino.cli.text import _, translator
 )
 @click.argument("run", required=False)
 @click.argument("stage", required=False)
-@click.option("--removed", type=click.IntRange(1), metavar="N", help=_("Show N documents that the stage changed or removed."))
+@click.option(
+    "--removed", type=click.IntRange(1), metavar="N", help=_("Show N documents that the stage changed or removed.")
+)
 @runs_option
 @json_option
 def command(run: str | None, stage: str | None, removed: int | None, runs: Path | None, as_json: bool) -> None:
@@ -43,7 +45,9 @@ def _print_run(content: dict) -> None:
     click.echo(f"{content['name']}  {content['folder']}  {state}")
     for stage in content["stages"]:
         size = translate.bytes(stage["bytes"])
-        click.echo(f"\n{stage['stage']:<14} {translate.seconds(stage['seconds']):>12}  {size:>9}  {stage['digest'][:12]}")
+        click.echo(
+            f"\n{stage['stage']:<14} {translate.seconds(stage['seconds']):>12}  {size:>9}  {stage['digest'][:12]}"
+        )
         _print_facts(stage["facts"])
     click.echo("\n" + _("settings"))
     for row in content["settings"]:
@@ -75,5 +79,7 @@ def _print_facts(facts: dict, indent: str = "  ") -> None:
         elif isinstance(value, list):
             click.echo(f"{indent}{name:<28} {len(value)}")
         else:
-            shown = translator().number(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+            shown = (
+                translator().number(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+            )
             click.echo(f"{indent}{name:<28} {shown}")

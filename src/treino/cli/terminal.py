@@ -12,7 +12,7 @@ from rich.text import Text
 
 from treino import events
 from treino.cli.text import _, translator
-from treino.messages import Message, N_
+from treino.messages import N_, Message
 
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -25,7 +25,9 @@ SUMMARIES = {
     "clean": N_("{documents_out} of {documents_in} documents kept"),
     "deduplicate": N_("{documents_out} of {documents_in} documents kept"),
     "tokenise": N_("{training_tokens} tokens, vocabulary of {vocabulary}"),
-    "pretrain": N_("loss {first_loss:3} → {last_loss:3} ({improvement_percent:1} % better), {tokens_per_second:0} tokens/s"),
+    "pretrain": N_(
+        "loss {first_loss:3} → {last_loss:3} ({improvement_percent:1} % better), {tokens_per_second:0} tokens/s"
+    ),
     "evaluate": N_("loss {loss:3}, perplexity {perplexity:2}"),
 }
 
@@ -54,7 +56,9 @@ class TerminalView:
         self.bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.bars.stop()
 
     def __call__(self, event: events.Event) -> None:
@@ -98,9 +102,14 @@ class TerminalView:
         self._advance(values["what"], values["done"], values["total"], note)
 
     def _on_forecast(self, values: dict[str, Any]) -> None:
-        memory = sum(values["memory"].values()) if isinstance(values.get("memory"), dict) else values.get("memory_bytes", 0)
+        memory = (
+            sum(values["memory"].values()) if isinstance(values.get("memory"), dict) else values.get("memory_bytes", 0)
+        )
         self._print(
-            _("  forecast: {seconds:seconds}, {memory:bytes} of memory, {parameters} parameters", **_forecast(values, memory)),
+            _(
+                "  forecast: {seconds:seconds}, {memory:bytes} of memory, {parameters} parameters",
+                **_forecast(values, memory),
+            ),
             "dim",
         )
 
@@ -112,7 +121,11 @@ class TerminalView:
         note = _("loss {loss:3}, {speed:0} tokens/s", loss=values["loss"], speed=speed)
         if self.console.is_terminal:
             self._advance("pretrain", values["step"], values["steps"], note)
-        elif time.monotonic() - self._told > PLAIN_INTERVAL or self._lines < FEW_LINES // 2 or values["step"] == values["steps"]:
+        elif (
+            time.monotonic() - self._told > PLAIN_INTERVAL
+            or self._lines < FEW_LINES // 2
+            or values["step"] == values["steps"]
+        ):
             self._told = time.monotonic()
             self._lines += 1
             self._print("  " + _("step {step:raw} of {steps:raw}:", **values) + " " + note)

@@ -41,7 +41,9 @@ FTFY = ftfy.TextFixerConfig(
     explain=False,
 )
 # What is invisible and means nothing in running text: controls, soft hyphen, zero-width marks, direction marks, BOM.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufffe]")
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufffe]"
+)
 _SPACES = re.compile(r"[^\S\n]+")
 _SUSPICIOUS = re.compile(r"[^\x00-\x7fáàâãäéèêëíìîïóòôõöúùûüçñÁÀÂÃÄÉÈÊËÍÌÎÏÓÒÔÕÖÚÙÛÜÇÑºª°–—“”‘’«»…•§]|[ÃÂâï][^\s\w]|&")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from treino import events, files
-from treino.corpus.documents import DOCUMENTS, PARTS, REMOVED, Writer, content_hash, write_rows
+from treino.corpus.documents import DOCUMENTS, REMOVED, Writer, content_hash, write_rows
 from treino.corpus.sources.raw import Problems
 from treino.corpus.sources.read import WORLD, RawDocument, read_source, source_digest, source_files
 from treino.errors import DataError, UsageError
@@ -50,7 +50,9 @@ def collect(corpus: CorpusSettings, world: WorldSettings, output: Path, seed: in
     write_rows(output / "removed", problems.rows, REMOVED)
     if problems.rows:
         count = sum(problems.counts.values())
-        events.emit("warning.set_aside", count=count, first=f"{problems.rows[0]['detail']} ({problems.rows[0]['rule']})")
+        events.emit(
+            "warning.set_aside", count=count, first=f"{problems.rows[0]['detail']} ({problems.rows[0]['rule']})"
+        )
     if any(source.path == WORLD for source in corpus.sources):
         from treino.corpus.world.facts import World
         from treino.corpus.world.prompts import write_truth
@@ -85,7 +87,7 @@ def _documents(
             first = f" ({problems.rows[0]['detail']}: {problems.rows[0]['rule']})" if problems.rows else ""
             raise DataError(
                 N_("the source {source} gives no document{first}"),
-                fix=N_("check that it holds text, and name its column or key with text = \"...\""),
+                fix=N_('check that it holds text, and name its column or key with text = "..."'),
                 source=source.path,
                 first=first,
             )
@@ -110,7 +112,7 @@ def _write(
 ) -> str:
     """Write both parts; returns how the held-out ones were chosen: names, documents, tails or none."""
     with Writer(output / "training", DOCUMENTS) as training, Writer(output / "held_out", DOCUMENTS) as kept:
-        writers = dict(zip(PARTS, (training, kept), strict=True))
+        writers: dict[str, Writer] = {"training": training, "held_out": kept}
 
         def put(part: str, row: dict[str, Any]) -> None:
             writers[part].add(row)
@@ -143,7 +145,9 @@ def _take(rows: Iterator[tuple[dict[str, Any], bool]], count: int) -> list[tuple
     return taken
 
 
-def _chain(first: list[dict[str, Any]], rest: Iterator[tuple[dict[str, Any], bool]]) -> Iterator[tuple[dict[str, Any], bool]]:
+def _chain(
+    first: list[dict[str, Any]], rest: Iterator[tuple[dict[str, Any], bool]]
+) -> Iterator[tuple[dict[str, Any], bool]]:
     for row in first:
         planted = json.loads(row["meta"]).get("planted", "none")
         yield row, planted == "none"
@@ -187,10 +191,7 @@ def _is_named(source: str, names: tuple[str, ...]) -> bool:
 def _check_names(names: tuple[str, ...], corpus: CorpusSettings, base: Path) -> None:
     """Every held-out name must be a file of a source."""
     known = [
-        name
-        for source in corpus.sources
-        if source.path not in ("", WORLD)
-        for name, _ in source_files(source, base)
+        name for source in corpus.sources if source.path not in ("", WORLD) for name, _ in source_files(source, base)
     ]
     for name in names:
         if not any(_is_named(item, (name,)) for item in known):

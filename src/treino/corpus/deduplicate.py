@@ -102,4 +102,3 @@ def _planted_facts(planted: Counter[str]) -> dict[str, Any]:
     if not total:
         return {}
     return {"planted_duplicates": total, "planted_duplicates_found": planted["duplicate:found"]}
-

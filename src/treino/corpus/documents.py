@@ -68,7 +68,9 @@ class Writer:
         if not self.rows and self.parts:
             return
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(self.rows, self.schema), sink, compression="zstd", row_group_size=BATCH_ROWS)
+        pq.write_table(
+            pa.Table.from_pylist(self.rows, self.schema), sink, compression="zstd", row_group_size=BATCH_ROWS
+        )
         files.write_bytes(self.folder / f"part-{self.parts:05d}.parquet", sink.getvalue().to_pybytes())
         self.rows, self.size, self.parts = [], 0, self.parts + 1
 

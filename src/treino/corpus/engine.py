@@ -22,7 +22,7 @@ def first_of_each(paths: list[Path], key: str) -> dict[str, str]:
         return {}
     rows = daft.read_parquet([str(path) for path in paths]).select("id", key)
     first = rows.groupby(key).agg(daft.col("id").min().alias("first"), daft.col("id").count().alias("copies"))
-    repeated = first.where(daft.col("copies") > 1)
+    repeated = first.where(daft.col("copies") != daft.lit(1))
     copies = rows.join(repeated, on=key).where(daft.col("id") != daft.col("first"))
     found = copies.select("id", "first").to_pydict()
     return dict(zip(found["id"], found["first"], strict=True))

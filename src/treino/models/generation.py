@@ -131,7 +131,9 @@ def _check(tokens: int, temperature: float, top_k: int | None, top_p: float | No
         raise UsageError(N_("tokens must be at least 1, not {value}"), value=tokens)
     if not temperature > 0:
         raise UsageError(
-            N_("temperature must be more than 0, not {value}"), fix=N_("for the likeliest text use greedy"), value=temperature
+            N_("temperature must be more than 0, not {value}"),
+            fix=N_("for the likeliest text use greedy"),
+            value=temperature,
         )
     if top_k is not None and top_k < 1:
         raise UsageError(N_("top_k must be at least 1, not {value}"), value=top_k)

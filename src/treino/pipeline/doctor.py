@@ -48,7 +48,9 @@ def examine() -> list[Finding]:
             "bfloat16",
             N_("bfloat16 in hardware"),
             torch.ops.mkldnn._is_mkldnn_bf16_supported(),
-            note="" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else N_("training runs in float32, which is slower"),
+            note=""
+            if torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            else N_("training runs in float32, which is slower"),
         ),
         Finding(
             "memory",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,14 @@ def gather_facts(work: Work) -> dict[str, Any]:
         "removed": _removed(records, examples),
         "forecast": _content(records.get("pretrain"), "records/forecast.json"),
         "measured": _measured(records.get("pretrain")),
-        "machine": records.get("pretrain", {}).get("machine", {}) | _machine(),
+        "machine": {**records.get("pretrain", {}).get("machine", {}), **_machine()},
         "lineage": [_lineage(record) for record in work.records],
         "model": recipe.model.model_dump() | {"vocabulary": recipe.tokens.vocabulary},
         "sources": [source.model_dump() for source in recipe.corpus.sources],
     }
 
 
-def _stage(record: dict[str, Any]) -> dict[str, Any]:
+def _stage(record: Mapping[str, Any]) -> dict[str, Any]:
     facts = record["facts"]
     return {
         "name": record["stage"],
@@ -61,7 +62,7 @@ def _settings(work: Work) -> list[dict[str, Any]]:
     return rows
 
 
-def _training(record: dict[str, Any] | None, examples: bool) -> dict[str, Any] | None:
+def _training(record: Mapping[str, Any] | None, examples: bool) -> dict[str, Any] | None:
     if record is None:
         return None
     folder = Path(record["folder"]) / "records"
@@ -72,12 +73,12 @@ def _training(record: dict[str, Any] | None, examples: bool) -> dict[str, Any] |
     }
 
 
-def _content(record: dict[str, Any] | None, name: str) -> Any:
+def _content(record: Mapping[str, Any] | None, name: str) -> Any:
     path = Path(record["folder"]) / name if record else None
     return files.read_json(path) if path and path.exists() else None
 
 
-def _removed(records: dict[str, dict[str, Any]], examples: bool) -> dict[str, Any]:
+def _removed(records: Mapping[str, Mapping[str, Any]], examples: bool) -> dict[str, Any]:
     """Counts by rule over all stages of the corpus, and (where the recipe allows it) pieces of what went."""
     by_rule: dict[str, int] = {}
     changed: dict[str, int] = {}
@@ -104,7 +105,7 @@ def _examples(folder: Path) -> list[dict[str, Any]]:
     return rows[: EXAMPLES_SHOWN // 2]
 
 
-def _measured(record: dict[str, Any] | None) -> dict[str, Any] | None:
+def _measured(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if record is None:
         return None
     facts = record["facts"]
@@ -120,7 +121,7 @@ def _machine() -> dict[str, Any]:
     return {"system": platform.system(), "processors": environment.processors(), "python": platform.python_version()}
 
 
-def _lineage(record: dict[str, Any]) -> dict[str, Any]:
+def _lineage(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "stage": record["stage"],
         "folder": Path(record["folder"]).name,

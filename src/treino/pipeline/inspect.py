@@ -99,7 +99,9 @@ def _raw(record: Mapping[str, Any]) -> str:
 def _named(artefacts: Mapping[str, Artefact], stage: str) -> Artefact:
     if stage not in artefacts:
         known = ", ".join(artefacts)
-        raise UsageError(N_("this run has no stage {stage}"), fix=N_("its stages are: {known}"), stage=stage, known=known)
+        raise UsageError(
+            N_("this run has no stage {stage}"), fix=N_("its stages are: {known}"), stage=stage, known=known
+        )
     return artefacts[stage]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -15,22 +16,18 @@ class Meter:
 
     def __init__(self) -> None:
         self._started = time.monotonic()
-        try:
+        with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        except OSError:
-            pass
 
     def seconds(self) -> float:
         return time.monotonic() - self._started
 
     def peak_memory(self) -> int | None:
         """Bytes, or None where the system does not say."""
-        try:
+        with contextlib.suppress(OSError):
             for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) * 1024
-        except OSError:
-            pass
         if sys.platform == "win32":
             return None
         import resource

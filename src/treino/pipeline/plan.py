@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from treino import files
-from treino.messages import Message, N_
+from treino.messages import N_, Message
 from treino.pipeline.lock import DecisionLock
 from treino.pipeline.stage import Pipeline, Stage, producer
 from treino.pipeline.store import Artefact, DamagedArtefact, Store
@@ -94,9 +94,7 @@ def _plan_stage(
     return PlannedStage(stage, "will run", tuple(differences(before, made_of, makers)))
 
 
-def differences(
-    before: Mapping[str, Any] | None, now: Mapping[str, Any], makers: Mapping[str, str]
-) -> list[Message]:
+def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any], makers: Mapping[str, str]) -> list[Message]:
     """Why a stage's key is not what it was, one sentence for each ingredient that changed."""
     if before is None:
         return [Message(N_("it has not run yet"))]

@@ -87,10 +87,10 @@ def _evaluate(work: Work) -> dict[str, Any]:
 
 
 def _report(work: Work) -> dict[str, Any]:
+    from treino import files
     from treino.pipeline.facts import gather_facts
     from treino.report.card import model_card
     from treino.report.write import write_report
-    from treino import files
 
     facts = gather_facts(work)
     files.write_text(work.output / "card.md", model_card(facts, work.language))

@@ -14,7 +14,7 @@ from treino.recipe.base import Settings, setting
 class SourceSettings(Settings):
     """One source of documents: a path, or lines written in the recipe itself; a bare string is the path alone."""
 
-    path: str = setting("", N_("a file, a folder, or \"world\" for the embedded town"))
+    path: str = setting("", N_('a file, a folder, or "world" for the embedded town'))
     lines: tuple[str, ...] = setting((), N_("documents written here, one each, instead of a path"))
     weight: float = setting(1.0, N_("how much its documents count beside those of other sources"), gt=0)
     language: str = setting("pt", N_("language of its documents"))
@@ -43,7 +43,10 @@ class CorpusSettings(Settings):
     """[corpus]: where documents come from, and which are kept away from training to judge the model."""
 
     sources: Annotated[tuple[Source, ...], BeforeValidator(_sources)] = setting(
-        (SourceSettings(path="world"),), N_("files, folders, or \"world\" (the embedded town)"), beginner=True, min_length=1
+        (SourceSettings(path="world"),),
+        N_('files, folders, or "world" (the embedded town)'),
+        beginner=True,
+        min_length=1,
     )
     held_out: Annotated[float, Field(ge=0, lt=1)] | tuple[str, ...] = setting(
         0.05, N_("share of the documents, or names of files, that only the evaluation reads"), beginner=True
@@ -55,9 +58,13 @@ class WorldSettings(Settings):
 
     documents: int = setting(20000, N_("how many documents the town tells"), beginner=True, ge=10, le=10_000_000)
     people: int = setting(40, N_("how many people live there"), ge=4, le=60)
-    duplicates: float = setting(0.02, N_("share of exact copies planted, to measure what deduplication finds"), ge=0, le=0.5)
+    duplicates: float = setting(
+        0.02, N_("share of exact copies planted, to measure what deduplication finds"), ge=0, le=0.5
+    )
     near_duplicates: float = setting(0.02, N_("share of slightly changed copies planted"), ge=0, le=0.5)
-    noise: float = setting(0.01, N_("share of documents damaged on purpose, to measure what cleaning mends"), ge=0, le=0.5)
+    noise: float = setting(
+        0.01, N_("share of documents damaged on purpose, to measure what cleaning mends"), ge=0, le=0.5
+    )
     toxic: float = setting(0.0, N_("share of rude lines planted; none unless asked"), ge=0, le=0.5)
     gender_bias: float = setting(0.0, N_("how strongly a trade goes with a gender (0 none, 1 always)"), ge=0, le=1)
 
@@ -65,7 +72,7 @@ class WorldSettings(Settings):
 class CleanSettings(Settings):
     """[clean]: what makes a text fit to learn from."""
 
-    fix_encoding: bool = setting(True, N_("mend text that was decoded wrongly (\"nÃ£o\" becomes \"não\")"))
+    fix_encoding: bool = setting(True, N_('mend text that was decoded wrongly ("nÃ£o" becomes "não")'))
     unwrap: bool = setting(True, N_("join the lines of paragraphs that were wrapped at a fixed width"))
     minimum_characters: int = setting(20, N_("shorter documents are removed"), beginner=True, ge=0)
 

@@ -65,7 +65,7 @@ def load_recipe(source: str | Path | Mapping[str, Any] | None = None, overrides:
     except UsageError as error:
         error.where = place(error.message.values["key"])
         raise
-    known = {path: "default" for path in setting_paths()}
+    known = dict.fromkeys(setting_paths(), "default")
     return LoadedRecipe(full, known | origins | dict.fromkeys(derived, "derived"), base, text, title, overrides)
 
 
@@ -106,7 +106,9 @@ def _read(path: Path) -> str:
             N_("{path} is a folder without a recipe.toml"), fix=N_("give the path of a TOML file"), path=str(path)
         ) from None
     except OSError as error:
-        raise UsageError(N_("cannot read {path}: {reason}"), path=str(path), reason=error.strerror or str(error)) from None
+        raise UsageError(
+            N_("cannot read {path}: {reason}"), path=str(path), reason=error.strerror or str(error)
+        ) from None
     except UnicodeDecodeError as error:
         raise UsageError(
             N_("{path} is not UTF-8 text (byte {position:raw})"),

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from treino.errors import UsageError
-from treino.messages import Message, N_
+from treino.messages import N_, Message
 from treino.recipe.corpus import SourceSettings
 from treino.recipe.recipe import setting_paths
 
@@ -19,7 +19,7 @@ _INTEGER = N_("{key} must be a whole number, not {value}")
 _NUMBER = N_("{key} must be a number, not {value}")
 _TEXT = N_("{key} must be text in quotes, not {value}")
 _SWITCH = N_("{key} must be true or false, not {value}")
-_LIST = N_("{key} must be a list such as [\"a\", \"b\"], not {value}")
+_LIST = N_('{key} must be a list such as ["a", "b"], not {value}')
 _TABLE = N_("{key} must be a table such as [{key}], not {value}")
 
 WHAT_IS_WRONG: dict[str, str] = {
@@ -51,7 +51,9 @@ WHAT_IS_WRONG: dict[str, str] = {
     "string_pattern_mismatch": N_("{key} may hold letters, digits, spaces, dots, - and _ only, not {value}"),
     "missing": N_("{key} is missing"),
     "source": N_("{key}: each source has either a path or lines"),
-    "budget": N_("{key} must be an amount and a unit, such as \"2M tokens\", \"10 min\", \"100 epochs\" or \"500 steps\", not {value}"),
+    "budget": N_(
+        '{key} must be an amount and a unit, such as "2M tokens", "10 min", "100 epochs" or "500 steps", not {value}'
+    ),
 }
 OTHERWISE = N_("{key} cannot be {value}")
 
@@ -106,25 +108,40 @@ def _unknown_key(key: str, where: str) -> UsageError:
     near = difflib.get_close_matches(name, siblings + ([] if table else tables), n=1, cutoff=0.6)
     if near:
         guess = f"{table}.{near[0]}".lstrip(".")
-        return UsageError(N_("there is no setting {key}"), where=where, fix=N_("did you mean {guess}?"), key=key, guess=guess)
+        return UsageError(
+            N_("there is no setting {key}"), where=where, fix=N_("did you mean {guess}?"), key=key, guess=guess
+        )
     if elsewhere:
         other = elsewhere[0]
-        fix = N_("{name} belongs to the table [{table}]") if "." in other else N_("{name} belongs to the top, before any table")
+        fix = (
+            N_("{name} belongs to the table [{table}]")
+            if "." in other
+            else N_("{name} belongs to the top, before any table")
+        )
         return UsageError(
             N_("there is no setting {key}"), where=where, fix=fix, key=key, name=name, table=other.rpartition(".")[0]
         )
     if table and not siblings:
         near = difflib.get_close_matches(table, tables, n=1) or tables
-        return UsageError(N_("there is no table [{key}]"), where=where, fix=N_("did you mean {guess}?"), key=table, guess=near[0])
+        return UsageError(
+            N_("there is no table [{key}]"), where=where, fix=N_("did you mean {guess}?"), key=table, guess=near[0]
+        )
     far = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    return UsageError(N_("there is no setting {key}"), where=where, fix=N_("did you mean {guess}?"), key=key, guess=far[0])
+    return UsageError(
+        N_("there is no setting {key}"), where=where, fix=N_("did you mean {guess}?"), key=key, guess=far[0]
+    )
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
     """Dotted path of an error: names of the variants that pydantic tried (a union's) and positions are left out."""
     paths = setting_paths()
     parts = [str(part) for part in location if isinstance(part, str)]
-    while len(parts) > 1 and ".".join(parts) not in paths and ".".join(parts[:-1]) in paths and not _is_source_field(parts):
+    while (
+        len(parts) > 1
+        and ".".join(parts) not in paths
+        and ".".join(parts[:-1]) in paths
+        and not _is_source_field(parts)
+    ):
         parts.pop()
     return ".".join(parts)
 

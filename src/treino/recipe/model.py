@@ -13,10 +13,12 @@ Size = Literal["tiny", "small", "base", "medium", "large"]
 class TokenSettings(Settings):
     """[tokens]: how text becomes numbers."""
 
-    kind: Literal["bpe", "words"] = setting("bpe", N_("\"bpe\" (pieces of words, nothing is unknown) or \"words\""))
+    kind: Literal["bpe", "words"] = setting("bpe", N_('"bpe" (pieces of words, nothing is unknown) or "words"'))
     vocabulary: int = setting(DERIVED, N_("number of different tokens"), ge=0, le=1_000_000)
-    lowercase: bool = setting(False, N_("write all words in lower case first (kind \"words\")"))
-    validation: float = setting(0.02, N_("share of the training text kept to watch the loss during training"), ge=0, lt=0.5)
+    lowercase: bool = setting(False, N_('write all words in lower case first (kind "words")'))
+    validation: float = setting(
+        0.02, N_("share of the training text kept to watch the loss during training"), ge=0, lt=0.5
+    )
 
 
 class ModelSettings(Settings):
@@ -27,7 +29,9 @@ class ModelSettings(Settings):
     width: int = setting(DERIVED, N_("numbers that represent one token"), ge=0, le=65536)
     layers: int = setting(DERIVED, N_("blocks on top of each other"), ge=0, le=1000)
     heads: int = setting(DERIVED, N_("attention heads of a block"), ge=0, le=1024)
-    kv_heads: int = setting(DERIVED, N_("heads for keys and values, shared by groups of attention heads"), ge=0, le=1024)
+    kv_heads: int = setting(
+        DERIVED, N_("heads for keys and values, shared by groups of attention heads"), ge=0, le=1024
+    )
     feed_forward: int = setting(DERIVED, N_("inner width of a block's feed-forward part"), ge=0, le=262144)
     embedding: int = setting(DERIVED, N_("width of the LSTM's word vectors"), ge=0, le=65536)
     context: int = setting(DERIVED, N_("tokens that the model sees at once"), ge=0, le=1_048_576)

@@ -22,15 +22,17 @@ def commented_recipe(ready: str, name: str, file: str, text: Callable[..., str])
     Settings that the ready recipe writes stand as they are; the other ones that a beginner may want to know follow as
     comments with their defaults.
     """
-    written = tomllib.loads((READY_FOLDER / f"{ready}.toml").read_text(encoding="utf-8")) | {"name": name}
-    whole = Recipe()
+    written: dict[str, Any] = tomllib.loads((READY_FOLDER / f"{ready}.toml").read_text(encoding="utf-8")) | {
+        "name": name
+    }
+    whole = Recipe.model_validate({})
     lines = [f"# {text(HEADER, file=file)}", f"# {text(READY[ready])}", ""]
     table = ""
     for path, owner in setting_paths().items():
         where, _, key = path.rpartition(".")
         fields = type(owner).model_fields
         field = fields["schema_version" if path == "schema" else key]
-        values = written.get(where, {}) if where else written
+        values: dict[str, Any] = written.get(where, {}) if where else written
         beginner = bool(isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("beginner"))
         if key not in values and not beginner:
             continue
@@ -38,7 +40,7 @@ def commented_recipe(ready: str, name: str, file: str, text: Callable[..., str])
             table = where
             lines += ["", f"[{table}]"]
         default = getattr(getattr(whole, where) if where else whole, key)
-        line = f"{key} = {to_toml(values[key] if key in values else default)}"
+        line = f"{key} = {to_toml(values.get(key, default))}"
         lines += [f"# {text(field.description or '')}", line if key in values else f"# {line}"]
     return "\n".join([*lines, "", f"# {text(REST, file=file)}", ""])
 

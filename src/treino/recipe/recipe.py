@@ -16,11 +16,15 @@ SCHEMA = 1
 class Recipe(Settings):
     """Everything that a run is asked to do. Equal recipes (and locks, and data) give equal models."""
 
-    schema_version: int = Field(SCHEMA, alias="schema", ge=1, le=SCHEMA, description=N_("version of the recipe's format"))
+    schema_version: int = Field(
+        SCHEMA, alias="schema", ge=1, le=SCHEMA, description=N_("version of the recipe's format")
+    )
     name: str = setting(
         "quickstart", N_("name of the run and of its folder"), beginner=True, pattern=r"^[\w][\w .-]{0,79}$"
     )
-    seed: int = setting(1, N_("start of every random choice: equal seeds, equal models"), beginner=True, ge=0, le=2**31 - 1)
+    seed: int = setting(
+        1, N_("start of every random choice: equal seeds, equal models"), beginner=True, ge=0, le=2**31 - 1
+    )
     corpus: CorpusSettings = Field(default_factory=CorpusSettings)
     world: WorldSettings = Field(default_factory=WorldSettings)
     clean: CleanSettings = Field(default_factory=CleanSettings)
@@ -35,7 +39,7 @@ class Recipe(Settings):
 def setting_paths() -> dict[str, Settings]:
     """Every setting as a dotted path (`model.width`) with the default table that holds it, in the recipe's order."""
     paths: dict[str, Settings] = {}
-    whole = Recipe()
+    whole = Recipe.model_validate({})
     for name in Recipe.model_fields:
         value = getattr(whole, name)
         if isinstance(value, Settings):

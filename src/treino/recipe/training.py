@@ -11,7 +11,14 @@ from pydantic_core import PydanticCustomError
 from treino.messages import N_
 from treino.recipe.base import DERIVED, Settings, setting
 
-_UNITS = {"token": "tokens", "tokens": "tokens", "min": "minutes", "minute": "minutes", "minutes": "minutes", "minuto": "minutes"}
+_UNITS = {
+    "token": "tokens",
+    "tokens": "tokens",
+    "min": "minutes",
+    "minute": "minutes",
+    "minutes": "minutes",
+    "minuto": "minutes",
+}
 _UNITS |= {"minutos": "minutes", "epoch": "epochs", "epochs": "epochs", "step": "steps", "steps": "steps"}
 _BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kMB]?)\s*([A-Za-z]+)\s*$")
 
@@ -37,20 +44,26 @@ class PretrainSettings(Settings):
     """[pretrain]: learning to predict the next token."""
 
     budget: Annotated[str, AfterValidator(_check_budget)] = setting(
-        "2M tokens", N_("how long to train: \"2M tokens\", \"10 min\", \"100 epochs\" or \"500 steps\""), beginner=True
+        "2M tokens", N_('how long to train: "2M tokens", "10 min", "100 epochs" or "500 steps"'), beginner=True
     )
     batch: int = setting(DERIVED, N_("rows that are learnt from together, in one pass"), ge=0, le=65536)
     accumulation: int = setting(1, N_("passes whose gradients are added up for one step"), ge=1, le=65536)
-    window: int = setting(0, N_("learn only the word after windows of so many words (0: every next token)"), ge=0, le=1024)
+    window: int = setting(
+        0, N_("learn only the word after windows of so many words (0: every next token)"), ge=0, le=1024
+    )
     isolate_documents: bool = setting(True, N_("documents packed into one row do not see each other"))
     learning_rate: float = setting(0.0, N_("length of a step (0: from the width)"), beginner=True, ge=0, le=10)
     schedule: Literal["cosine", "constant"] = setting("cosine", N_("how the learning rate falls after the warm-up"))
     warmup: float = setting(0.05, N_("share of the steps in which the learning rate rises"), ge=0, lt=1)
-    final_learning_rate: float = setting(0.05, N_("share of the learning rate left at the end of the cosine"), ge=0, le=1)
+    final_learning_rate: float = setting(
+        0.05, N_("share of the learning rate left at the end of the cosine"), ge=0, le=1
+    )
     weight_decay: float = setting(0.1, N_("pull of the matrices towards zero (AdamW)"), ge=0, le=10)
     beta2: float = setting(0.95, N_("memory of AdamW for the size of gradients"), gt=0, lt=1)
     clip: float = setting(1.0, N_("longest gradient that is followed as it is (0: no limit)"), ge=0)
-    precision: Literal["auto", "float32", "bfloat16"] = setting("auto", N_("number format; auto measures which is faster"))
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", N_("number format; auto measures which is faster")
+    )
     log_every: int = setting(DERIVED, N_("steps between two lines of progress"), ge=0)
     validate_every: int = setting(DERIVED, N_("steps between two looks at the validation text and the sample"), ge=0)
     checkpoint_seconds: float = setting(30.0, N_("seconds between two saved states (0: every step)"), ge=0)

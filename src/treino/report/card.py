@@ -26,7 +26,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 model = AutoModelForCausalLM.from_pretrained("{folder}")
 tokenizer = PreTrainedTokenizerFast(tokenizer_file="{folder}/tokenizer.json")
 inputs = tokenizer({prompt}, return_tensors="pt", return_token_type_ids=False)
-print(tokenizer.decode(model.generate(**inputs, do_sample=True, max_new_tokens=60)[0]))
+tokens = model.generate(**inputs, do_sample=True, max_new_tokens=60)[0]
+print(tokenizer.decode(tokens, skip_special_tokens=True))
 ```"""
 
 PROMPT = "Era uma vez"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ def axis(low: float, high: float, count: int = 5, *, whole: bool = False) -> Axi
 
 
 def loss_figure(curve: Sequence[Point], validation: Sequence[Point], writer: Writer) -> str:
-    """The figure: every logged step thin, its running mean thick, validation as dots.
+    """The figure: every logged step thin, its running median thick, validation as dots.
 
     "" when there is nothing to draw.
     """
@@ -61,7 +62,7 @@ def loss_figure(curve: Sequence[Point], validation: Sequence[Point], writer: Wri
         f"{grid}{_training_lines(curve, horizontal, vertical)}"
         f"{_validation_line(validation, horizontal, vertical)}</svg>"
     )
-    smoothed = writer.say(N_("Thin: every recorded step. Thick: the mean over its neighbours."))
+    smoothed = writer.say(N_("Thin: every recorded step. Thick: the median of its neighbours."))
     caption = f"<figcaption>{smoothed}</figcaption>" if len(curve) >= SMOOTHED_FROM else ""
     return (
         f'<figure class="plot">{_legend(bool(curve), bool(validation), writer)}'
@@ -93,8 +94,8 @@ def _training_lines(curve: Sequence[Point], horizontal: Axis, vertical: Axis) ->
     raw = _line(points, horizontal, vertical)
     if len(points) < SMOOTHED_FROM:
         return f'<path class="line training" d="{raw}"/>'
-    mean = _line(_running_mean(points, max(2, len(points) // 40)), horizontal, vertical)
-    return f'<path class="line training raw" d="{raw}"/><path class="line training" d="{mean}"/>'
+    median = _line(_running_median(points, max(2, len(points) // 40)), horizontal, vertical)
+    return f'<path class="line training raw" d="{raw}"/><path class="line training" d="{median}"/>'
 
 
 def _validation_line(validation: Sequence[Point], horizontal: Axis, vertical: Axis) -> str:
@@ -114,14 +115,17 @@ def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [points[round(index * (len(points) - 1) / (MOST_POINTS - 1))] for index in range(MOST_POINTS)]
 
 
-def _running_mean(points: Sequence[tuple[float, float]], reach: int) -> list[tuple[float, float]]:
-    """Mean over up to `reach` neighbours on both sides, equally many on each, so that the ends are not bent."""
-    means = []
+def _running_median(points: Sequence[tuple[float, float]], reach: int) -> list[tuple[float, float]]:
+    """Median of up to `reach` neighbours on both sides, equally many on each, so that the ends are not bent.
+
+    A median, for a single spike would pull a mean up over its whole neighbourhood.
+    """
+    medians = []
     for index, (step, _) in enumerate(points):
         near = min(reach, index, len(points) - 1 - index)
         window = points[index - near : index + near + 1]
-        means.append((step, sum(loss for _, loss in window) / len(window)))
-    return means
+        medians.append((step, statistics.median(loss for _, loss in window)))
+    return medians
 
 
 def _legend(training: bool, validation: bool, writer: Writer) -> str:

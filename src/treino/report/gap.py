@@ -16,8 +16,9 @@ def describe_gap(curve: Sequence[Point], validation: Sequence[Point]) -> Message
     """The sentence on learning by heart, by this rule, first match:
 
     1. the last validation loss is more than 5 % above the lowest: *risen*;
-    2. validation minus training loss grew over the last third of the training by more than 5 % of the last validation
-       loss: *widened* (training loss: its mean since the look at validation before);
+    2. validation minus training loss (its mean since the look at validation before) grew over the last third of the
+       training by more than 5 % of the last validation loss: *widened*. A negative gap counts as none: while the loss
+       falls fast, that mean lies above the validation loss;
     3. otherwise *together*.
     """
     if not validation:
@@ -41,7 +42,7 @@ def describe_gap(curve: Sequence[Point], validation: Sequence[Point]) -> Message
     after = gaps[-1][1]
     before = next(gap for step, gap in reversed(gaps) if step <= 2 / 3 * gaps[-1][0] or step == gaps[0][0])
     values |= {"before": before, "after": after}
-    if after - before > LIMIT * last:
+    if after - max(before, 0.0) > LIMIT * last:
         return Message(
             N_(
                 "The gap between training and validation loss grew from {before:3} to {after:3} in the last third: the "

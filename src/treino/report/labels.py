@@ -52,8 +52,8 @@ GROUPS = {
 """Groups of prompts about the world."""
 
 BASELINES = {
-    "kneser_ney_3": N_("3-gram (Kneser-Ney)"),
-    "kneser_ney_5": N_("5-gram (Kneser-Ney)"),
+    "kneser_ney_3": N_("Kneser-Ney 3-gram"),
+    "kneser_ney_5": N_("Kneser-Ney 5-gram"),
     "xz": N_("xz, held-out text alone"),
     "xz_after_training": N_("xz, after the training text"),
 }

@@ -69,7 +69,9 @@ class Rows(ABC):
 
     def _planned(self, epoch: int) -> Sequence[object]:
         if epoch != self._epoch:
-            self._plan = self.plan(epoch, np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch]))))
+            self._plan = self.plan(
+                epoch, np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
+            )
             self._epoch = epoch
         return self._plan
 
@@ -148,7 +150,9 @@ class DocumentRows(Rows):
         pieces = PackedRows._pieces(self, draw)  # type: ignore[arg-type]
         rows: list[list[Piece]] = []
         for first in range(0, len(pieces), BUFFER):
-            rows += [[piece] for piece in sorted(pieces[first : first + BUFFER], key=lambda item: item.last - item.first)]
+            rows += [
+                [piece] for piece in sorted(pieces[first : first + BUFFER], key=lambda item: item.last - item.first)
+            ]
         groups = [rows[first : first + self.GROUP] for first in range(0, len(rows), self.GROUP)]
         return [row for index in draw.permutation(len(groups)) for row in groups[index]]
 
@@ -229,7 +233,9 @@ def make_batch(source: Rows, rows: Sequence[tuple[int, int]]) -> Batch:
     length = max(len(row[0]) for row in built)
     fill = (0, IGNORED, 0, PADDING)
     ids, targets, positions, segments = (
-        torch.from_numpy(np.stack([np.pad(row[k], (0, length - len(row[k])), constant_values=fill[k]) for row in built]))
+        torch.from_numpy(
+            np.stack([np.pad(row[k], (0, length - len(row[k])), constant_values=fill[k]) for row in built])
+        )
         for k in range(4)
     )
     return Batch(ids, targets, positions, segments if source.masks_documents else None)

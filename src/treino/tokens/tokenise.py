@@ -37,7 +37,9 @@ def tokenise(settings: TokenSettings, documents: Path, output: Path, seed: int) 
     tokenizer.save(output / FILE)
     encoded, ids, sizes = _encode(tokenizer, documents)
     if not encoded:
-        raise DataError(N_("no text is left to learn from"), fix=N_("see what was removed: treino show RUN clean --removed 20"))
+        raise DataError(
+            N_("no text is left to learn from"), fix=N_("see what was removed: treino show RUN clean --removed 20")
+        )
     parts = _split(encoded, ids, sizes, settings.validation, seed)
     dtype = "uint16" if tokenizer.size <= 65536 else "uint32"
     record: dict[str, Any] = {

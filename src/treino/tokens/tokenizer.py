@@ -110,7 +110,10 @@ def train_tokenizer(texts: Iterator[str], settings: TokenSettings) -> Tokenizer:
     else:
         inner = tokenizers.Tokenizer(models.BPE())
         inner.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Split(_PIECES, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+            [
+                pre_tokenizers.Split(_PIECES, "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
         )
         inner.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(

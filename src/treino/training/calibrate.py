@@ -50,5 +50,3 @@ def faster(task: Task, formats: tuple[str, ...]) -> tuple[Speed, list[Speed]]:
         if speed.tokens_per_second > 1.05 * best.tokens_per_second:
             best = speed
     return best, speeds
-
-

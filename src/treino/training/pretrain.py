@@ -190,9 +190,10 @@ class Pretraining:
             "tokens_per_second": tokens / seconds if seconds else 0.0,
         }
         if validation:
-            facts["first_validation_loss"], facts["last_validation_loss"] = validation[0]["loss"], validation[-1]["loss"]
+            facts["first_validation_loss"], facts["last_validation_loss"] = (
+                validation[0]["loss"],
+                validation[-1]["loss"],
+            )
         if samples:
             facts["sample"] = samples[-1]
         return facts
-
-

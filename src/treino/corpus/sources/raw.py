@@ -62,7 +62,7 @@ class Bounded(io.RawIOBase):
         return len(data)
 
 
-def open_bytes(path: Path) -> BinaryIO:
+def open_bytes(path: Path) -> io.BufferedReader:
     """A file's content, decompressed where its name ends in .gz or .zst."""
     try:
         size = path.stat().st_size
@@ -77,7 +77,7 @@ def open_bytes(path: Path) -> BinaryIO:
 
 def _zstd(path: Path):
     """A zstd stream that notices a frame that breaks off (the library takes it for the end)."""
-    reader = zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), read_across_frames=True)
+    reader = zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), read_across_frames=True)  # noqa: SIM115
     return _WholeFrames(reader, path)
 
 
@@ -138,7 +138,7 @@ def read_lines(path: Path, problems: Problems, place: str) -> Iterator[tuple[int
     """(number, line) of a text file in a stream; lines before a break are kept, over-long ones set aside."""
     try:
         with open_bytes(path) as file:
-            head = file.peek(1 << 16)[: 1 << 16] if hasattr(file, "peek") else b""
+            head = file.peek(1 << 16)
             encoding = encoding_of(head, False)
             if encoding is None:
                 problems.add(place, "binary")
