@@ -14,7 +14,7 @@ ROOMS = [
     "recipe", "planning", "corpus", "tokens", "models", "training", "alignment", "evaluation",
     "report", "pipeline", "serving", "course", "cli",
 ]  # fmt: skip
-GROUND = ["messages", "errors", "environment", "events", "files", "language", "interruption"]
+GROUND = ["messages", "errors", "environment", "events", "files", "language", "interruption", "measure"]
 FORBIDDEN = {"transformers", "peft", "trl", "bitsandbytes", "pickle", "cloudpickle", "dill", "joblib"}
 ONLY_IMPORTER = {"daft": "corpus/engine.py"}
 MODULES = sorted(SOURCE.rglob("*.py"))

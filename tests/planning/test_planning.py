@@ -108,7 +108,7 @@ def test_memory_by_hand() -> None:
     memory = training_memory(shape, 500, batch=3, context=32)
     assert (memory["weights"], memory["gradients"], memory["optimiser"]) == (4 * count, 4 * count, 8 * count)
     assert memory["logits"] == 96 * 500 * 16
-    assert memory["mask"] == 3 * 32 * 32 * (1 + 2 * 4)
+    assert memory["mask"] == 3 * 32 * 32 * (1 + 4)
     assert memory["base"] == BASE_BYTES
     assert memory["total"] == sum(size for part, size in memory.items() if part != "total")
     assert training_memory(shape, 500, 3, 32, packed=False)["mask"] == 0

@@ -35,10 +35,10 @@ from treino.cli.text import _
 def command(words: tuple[str, ...], top: int | None, stream: bool, runs: Path | None, as_json: bool, **options) -> None:
     from treino.pipeline.api import load
 
-    if len(words) > 2:
+    if not 1 <= len(words) <= 2:
         raise click.UsageError(_("give a run and a prompt; put the prompt in quotes"))
-    run, prompt = (words[0] if len(words) == 2 else None), words[-1]
-    model = load(run, runs=runs)
+    *run, prompt = words
+    model = load(run[0] if run else None, runs=runs)
     if top:
         _show_top(model.next_tokens(prompt, top), prompt, as_json)
         return

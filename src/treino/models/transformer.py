@@ -175,9 +175,9 @@ class Transformer(LanguageModel):
         if segments is not None:
             # Padding is a segment of its own (−1), so every place sees at least itself and no row of the softmax is empty.
             mask = (segments[:, :, None] == segments[:, None, :]) & causal_mask(length, 0, x.device)
-            mask = mask[:, None]
+            mask = additive(mask[:, None], x)
         elif before and length > 1:
-            mask = causal_mask(length, before, x.device)
+            mask = additive(causal_mask(length, before, x.device), x)
         return Places(cosine.to(x.dtype), sine.to(x.dtype), mask)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -193,6 +193,15 @@ class Transformer(LanguageModel):
 def causal_mask(length: int, before: int, device: torch.device) -> Tensor:
     """(length, before + length): place i may see the `before` earlier ones and its own row up to itself."""
     return torch.ones(length, before + length, dtype=torch.bool, device=device).tril(before)
+
+
+def additive(allowed: Tensor, x: Tensor) -> Tensor:
+    """0 where a pair may see each other, −∞ elsewhere, in the number format that attention computes in: made once here, or
+    every layer would make (and keep) its own.
+    """
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    return torch.zeros(allowed.shape, dtype=dtype, device=x.device).masked_fill_(~allowed, -torch.inf)
 
 
 def rotations(positions: Tensor, size: int, theta: float) -> tuple[Tensor, Tensor]:

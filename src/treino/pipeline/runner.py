@@ -12,9 +12,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from treino import environment, events, files, interruption
+from treino.measure import Meter
 from treino.messages import Message
 from treino.pipeline.lock import DecisionLock, machine
-from treino.pipeline.measure import Meter
 from treino.pipeline.plan import differences, ingredients, settings_hash, with_decisions
 from treino.pipeline.run_folder import RunFolder
 from treino.pipeline.stage import Pipeline, Stage, Work, producer

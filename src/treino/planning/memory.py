@@ -80,10 +80,9 @@ def activation_bytes(shape: Shape, tokens: int, precision: str = "float32") -> i
 def mask_bytes(shape: Shape, batch: int, context: int, precision: str = "float32") -> int:
     """Bytes of the mask that keeps packed documents apart; none for an LSTM, whose rows hold one document.
 
-    batch · s² truth values, and in every layer as many numbers in the format computed in: SDPA makes them from the
-    truth values, and keeps them for the backward pass.
+    batch · s² truth values, and as many numbers (0 or −∞) in the format computed in, made once and shared by all layers.
     """
     if shape.architecture == "lstm":
         return 0
     element = 2 if precision == "bfloat16" else WORD
-    return batch * context**2 * (1 + shape.layers * element)
+    return batch * context**2 * (1 + element)

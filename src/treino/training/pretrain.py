@@ -12,11 +12,13 @@ import torch
 
 from treino import environment, events, files
 from treino.errors import DataError
+from treino.measure import resident_memory
 from treino.messages import N_
 from treino.models.build import build_model
 from treino.models.folder import save_model
 from treino.models.generation import generate
 from treino.planning.forecast import forecast
+from treino.planning.memory import BASE_BYTES
 from treino.recipe import ModelSettings, PretrainSettings, parse_budget
 from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWindows, make_batch
 from treino.tokens.shards import open_shard
@@ -165,8 +167,12 @@ class Pretraining:
             self.tokenizer.size,
             batch=plan.batch,
             context=self.settings.window or self.shape.context,
-            steps=plan.steps * plan.accumulation,
+            steps=plan.steps,
+            accumulation=plan.accumulation,
             tokens_per_second=float(decisions["pretrain.tokens_per_second"]),
+            precision=plan.precision,
+            packed=self.rows.masks_documents,
+            base=resident_memory() or BASE_BYTES,
         )
         if not path.exists():
             files.write_json(path, asdict(expected))

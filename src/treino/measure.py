@@ -1,4 +1,4 @@
-"""What a stage cost: seconds and peak memory."""
+"""What work costs: seconds and memory."""
 
 from __future__ import annotations
 
@@ -24,13 +24,24 @@ class Meter:
 
     def peak_memory(self) -> int | None:
         """Bytes, or None where the system does not say."""
-        with contextlib.suppress(OSError):
-            for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-        if sys.platform == "win32":
-            return None
+        peak = _status("VmHWM")
+        if peak is not None or sys.platform == "win32":
+            return peak
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_memory() -> int | None:
+    """Bytes that this process holds now, or None where the system does not say."""
+    return _status("VmRSS")
+
+
+def _status(field: str) -> int | None:
+    """A size from Linux's account of this process, in bytes."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024
+    return None
