@@ -7,13 +7,14 @@ when sentences do.
 
 from __future__ import annotations
 
+import ast
 import datetime
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 from babel.messages.catalog import Catalog
-from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
@@ -21,8 +22,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "treino"
 FOLDER = PACKAGE / "locale" / "pt_BR" / "LC_MESSAGES"
 PO, MO = FOLDER / "treino.po", FOLDER / "treino.mo"
-KEYWORDS = {"N_": None, "_": None, "ngettext": (1, 2)}
-
+KEYWORDS = {"N_": 1, "_": 1, "ngettext": 2}
+"""Functions that mark a sentence, and how many of their arguments are sentences."""
+COMPUTED = {"click/core.py": ["required"]}
+"""Sentences that click looks up through a variable, where the source does not show them."""
 
 # The header names no date of its own: the file changes only when sentences do.
 HEADER = {
@@ -45,11 +48,28 @@ def template() -> Catalog:
     """All message ids of the package and of click, in the order of their files."""
     catalogue = Catalog(**HEADER)
     for folder in (PACKAGE, Path(click.__file__).parent):
-        found = extract_from_dir(folder, method_map=[("**.py", "python")], keywords=KEYWORDS)
-        for name, _line, message, _comments, _context in sorted(found, key=lambda item: (item[0], item[1])):
-            if message:
-                catalogue.add(message, locations=[(f"{folder.name}/{Path(name).as_posix()}", 0)])
+        for path in sorted(folder.rglob("*.py")):
+            for message in sentences(ast.parse(path.read_text(encoding="utf-8"))):
+                catalogue.add(message, locations=[(f"{folder.name}/{path.relative_to(folder).as_posix()}", 0)])
+    for place, messages in COMPUTED.items():
+        for message in messages:
+            catalogue.add(message, locations=[(place, 0)])
     return catalogue
+
+
+def sentences(tree: ast.AST) -> Iterator[str | tuple[str, ...]]:
+    """Every sentence that a file marks; a pair for singular and plural.
+
+    Read from the syntax tree, because a reader of tokens misses what is marked inside an f-string (before Python 3.12)
+    and takes the key in `_(TEXTS["key"])` for a sentence.
+    """
+    for node in ast.walk(tree):
+        count = KEYWORDS.get(node.func.id) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+        if not count:
+            continue
+        texts = [argument.value for argument in node.args[:count] if isinstance(argument, ast.Constant)]
+        if len(texts) == count and all(texts):
+            yield texts[0] if count == 1 else tuple(texts)
 
 
 def translations() -> Catalog:

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import json
 from typing import Any
 
-from treino.messages import Message
+from treino.messages import N_, Message
+
+REFUSALS = {
+    errno.ENOSPC: N_("No space left on the disk"),
+    errno.EACCES: N_("no permission"),
+    errno.EPERM: N_("no permission"),
+    errno.EROFS: N_("the disk can only be read"),
+    errno.ENOENT: N_("there is no such file or folder"),
+    errno.ENOTDIR: N_("a part of the path is not a folder"),
+    errno.EISDIR: N_("it is a folder"),
+    errno.EEXIST: N_("it is there already"),
+    errno.ENOTEMPTY: N_("the folder is not empty"),
+    errno.ENAMETOOLONG: N_("the name is too long"),
+    errno.EFBIG: N_("the file is too large for this disk"),
+    errno.EMFILE: N_("too many files are open"),
+    errno.EBUSY: N_("another program holds it"),
+    errno.EIO: N_("the disk failed"),
+}
+"""What an operating system refuses, in words of ours."""
 
 
 class TreinoError(Exception):
@@ -30,6 +50,21 @@ class TreinoError(Exception):
         if self.fix:
             parts.append(f"; {self.fix.english()}")
         return "".join(parts)
+
+
+def reason_of(error: BaseException) -> Message | str:
+    """Why something failed, as a message where we have words for it, else in the words of whoever raised it."""
+    if isinstance(error, TreinoError):
+        return error.message
+    if isinstance(error, json.JSONDecodeError):
+        return Message(N_("it is not JSON (line {line:raw})"), {"line": error.lineno})
+    if isinstance(error, UnicodeDecodeError):
+        return Message(N_("it is not UTF-8 text"))
+    if isinstance(error, KeyError):
+        return Message(N_("it does not say {key}"), {"key": str(error.args[0]) if error.args else "?"})
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        return Message(REFUSALS[error.errno])
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
 class UsageError(TreinoError):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from treino.messages import N_
+from treino.messages import N_, Message
 
 SCHEMA = 1
 
@@ -31,7 +31,9 @@ TEXTS: dict[str, str] = {
     "warning.lock_differs": N_(
         "this machine differs from the one of the lock in {what}: the result may differ in its last digits"
     ),
-    "warning.set_aside": N_("{count} rows or files could not be used and were set aside; the first: {first}"),
+    "warning.set_aside": N_(
+        "rows or files that could not be used and were set aside: {count}; the first: {first} ({reason})"
+    ),
     "train.started": "",
     "train.step": "",
     "train.validation": "",
@@ -60,7 +62,8 @@ def emit(kind: str, **values: Any) -> None:
     """Tell everyone who listens that something happened. An unknown kind is a bug."""
     if kind not in TEXTS:
         raise KeyError(f"unknown kind of event: {kind}")
-    event = Event(kind, time.time(), values)
+    plain = {name: value.plain() if isinstance(value, Message) else value for name, value in values.items()}
+    event = Event(kind, time.time(), plain)
     for listener in tuple(_listeners):
         listener(event)
 

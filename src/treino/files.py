@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from treino import environment
-from treino.errors import DataError, MachineError
+from treino.errors import DataError, MachineError, reason_of
 from treino.messages import N_
 
 _FAULT = environment.fault_point()
@@ -61,7 +61,7 @@ def machine_errors(path: Path | str) -> Iterator[None]:
             N_("cannot write {path}: {reason}"),
             fix=N_("free some space or choose another folder with --runs, then run the same command again"),
             path=str(path),
-            reason=error.strerror or str(error),
+            reason=reason_of(error),
         ) from error
 
 
@@ -101,7 +101,7 @@ def read_json(path: Path | str) -> Any:
     except FileNotFoundError as error:
         raise DataError(N_("{path} is missing"), path=str(path)) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(N_("{path} is damaged: {reason}"), path=str(path), reason=str(error)) from error
+        raise DataError(N_("{path} is damaged: {reason}"), path=str(path), reason=reason_of(error)) from error
 
 
 def make_private(folder: Path | str) -> Path:

@@ -6,6 +6,7 @@ import datetime
 import functools
 import gettext
 import string
+from collections.abc import Mapping
 from typing import Any
 
 from treino.environment import LOCALE_FOLDER
@@ -15,7 +16,7 @@ from treino.messages import Message
 
 class Formatter(string.Formatter):
     """`str.format` with the reader's figures. Format names: a count of decimals (`{loss:3}`), `raw` (no grouping),
-    `bytes`, `seconds`, `percent` (of a share), `date` (of seconds since the epoch).
+    `bytes`, `seconds`, `percent` (of a share), `date` (of seconds since the epoch), `money` (US dollars).
     """
 
     def __init__(self, translator: Translator) -> None:
@@ -24,7 +25,7 @@ class Formatter(string.Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
         if format_spec == "raw" or isinstance(value, str | bool) or value is None:
             return str(value)
-        if format_spec in ("bytes", "seconds", "percent", "date"):
+        if format_spec in ("bytes", "seconds", "percent", "date", "money"):
             return getattr(self.translator, format_spec)(value)
         if isinstance(value, int | float):
             return self.translator.number(value, int(format_spec) if format_spec else None)
@@ -45,13 +46,21 @@ class Translator:
         self._formatter = Formatter(self)
 
     def text(self, text: str, /, **values: Any) -> str:
-        """The sentence of a message id with its fields filled."""
-        return self._formatter.vformat(self._catalogue.gettext(text) if text else "", (), values)
+        """The sentence of a message id with its fields filled; values that are messages themselves are rendered first."""
+        shown = {name: self._rendered(value) for name, value in values.items()}
+        return self._formatter.vformat(self._catalogue.gettext(text) if text else "", (), shown)
 
     def message(self, message: Message) -> str:
-        """A message in this language; values that are messages themselves are rendered first."""
-        values = {k: self.message(v) if isinstance(v, Message) else v for k, v in message.values.items()}
-        return self.text(message.text, **values)
+        """A message in this language."""
+        return self.text(message.text, **message.values)
+
+    def _rendered(self, value: Any) -> Any:
+        """A value that is a message, as it is or in its plain form, as its sentence; any other one unchanged."""
+        if isinstance(value, Message):
+            return self.message(value)
+        if isinstance(value, Mapping) and value.keys() == {"text", "values"}:
+            return self.text(value["text"], **value["values"])
+        return value
 
     def error(self, error: TreinoError) -> str:
         """An error as `where: what; fix`, one line."""
@@ -62,22 +71,24 @@ class Translator:
     def number(self, value: float, digits: int | None = None) -> str:
         """A number with the language's separators; without `digits`, whole numbers as they are, others to 4 figures."""
         if digits is None:
-            digits = 0 if isinstance(value, int) or value == int(value) else _decimals(value)
+            digits = 0 if float(value).is_integer() else _decimals(value)
         text = f"{value:,.{digits}f}"
         return text.translate(str.maketrans(",.", ".,")) if self.language == "pt_BR" else text
 
     def percent(self, share: float, digits: int = 1) -> str:
         """A share (0 to 1) as percent."""
-        return (
-            f"{self.number(100 * share, digits)} %"
-            if self.language == "pt_BR"
-            else f"{self.number(100 * share, digits)}%"
-        )
+        space = " " if self.language == "pt_BR" else ""
+        return f"{self.number(100 * share, digits)}{space}%"
+
+    def money(self, dollars: float) -> str:
+        """An amount in US dollars, with cents below a thousand: `$12.50`, `US$ 12,50`."""
+        amount = self.number(dollars, 2 if abs(dollars) < 1000 else 0)
+        return f"US$ {amount}" if self.language == "pt_BR" else f"${amount}"
 
     def bytes(self, count: float) -> str:
         """A size in bytes with a decimal prefix (kB = 1,000 bytes)."""
         for unit in ("B", "kB", "MB", "GB"):
-            if count < 1000:
+            if count < 999.5:
                 return f"{self.number(count, 0 if unit == 'B' or count >= 100 else 1)} {unit}"
             count /= 1000
         return f"{self.number(count, 1)} TB"

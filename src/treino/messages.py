@@ -22,6 +22,11 @@ class Message:
     text: str
     values: Mapping[str, Any] = field(default_factory=dict)
 
+    def plain(self) -> dict[str, Any]:
+        """The message as JSON values, the form in which an event or a record carries it."""
+        values = {name: item.plain() if isinstance(item, Message) else item for name, item in self.values.items()}
+        return {"text": self.text, "values": values}
+
     def english(self) -> str:
         """The sentence in English, for logs and for exceptions that nobody caught."""
         from treino.language import Translator

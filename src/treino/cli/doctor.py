@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from treino.cli.options import echo_json, json_option
+from treino.cli.options import Command, echo_json, json_option
 from treino.cli.text import _, translator
 from treino.messages import Message
 
 
 @click.command(
     "doctor",
+    cls=Command,
     help=_("Say what this machine has and what can run on it."),
     short_help=_("What this machine has and can run."),
 )
@@ -24,5 +27,10 @@ def command(as_json: bool) -> None:
         return
     for row in findings:
         note = f"  {translator().message(Message(row.note))}" if row.note else ""
-        value = translator().bytes(row.value) if row.unit == "bytes" else row.value
-        click.echo(f"{'✓' if row.ok else '!'} {_(row.label):<28} {value}{note}")
+        click.echo(f"{'✓' if row.ok else '!'} {_(row.label):<28} {_shown(row.value, row.unit)}{note}")
+
+
+def _shown(value: Any, unit: str) -> str:
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return translator().bytes(value) if unit == "bytes" else str(value)

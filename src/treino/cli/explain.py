@@ -6,19 +6,20 @@ from pathlib import Path
 
 import click
 
-from treino.cli.options import echo_json, json_option, runs_folder, runs_option, set_option
+from treino.cli.options import Command, echo_json, json_option, runs_folder, runs_option, set_option, setting_line
 from treino.cli.text import _, translator
 
 
 @click.command(
     "explain",
+    cls=Command,
     help=_(
         "Say what each stage would do, what is ready, and exactly why a stage will run again. Nothing is run.\n\n"
         "\b\nExamples:\n  treino explain\n  treino explain meu.toml --set seed=2\n  treino explain --settings"
     ),
     short_help=_("Say what would run, and why."),
 )
-@click.argument("recipe", required=False)
+@click.argument("recipe", required=False, metavar=_("[RECIPE]"))
 @set_option
 @runs_option
 @click.option("--settings", is_flag=True, help=_("List every setting with the origin of its value."))
@@ -39,7 +40,7 @@ def command(recipe: str | None, overrides: tuple[str, ...], runs: Path | None, s
         return
     if settings:
         for row in rows:
-            click.echo(f"{row['where']:<28} {row['value']!s:<24} {row['origin']}")
+            click.echo(setting_line(row))
         return
     for item in planned:
         ready = item.state == "ready"

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from treino.cli.options import echo_json, json_option, runs_option
+from treino.cli.options import Command, decimal_number, echo_json, json_option, runs_option, whole_number
 from treino.cli.text import _
 
 
 @click.command(
     "generate",
+    cls=Command,
     help=_(
         "Let a model go on with a text.\n\n"
         "RUN is the name or path of a run, or a model folder; the latest run if left out.\n\n"
@@ -20,15 +21,31 @@ from treino.cli.text import _
     ),
     short_help=_("Let a model go on with a text."),
 )
-@click.argument("words", nargs=-1, required=True, metavar="[RUN] PROMPT")
-@click.option("--top", type=click.IntRange(1, 1000), help=_("Show the likeliest next tokens as bars instead of text."))
-@click.option("--tokens", type=int, default=60, show_default=True, help=_("Most tokens to make."))
-@click.option("--temperature", type=float, default=0.8, show_default=True, help=_("Below 1 bolder choices are rarer."))
-@click.option("--top-k", type=int, help=_("Choose among the k likeliest tokens only."))
-@click.option("--top-p", type=float, help=_("Choose among the likeliest tokens that hold this share."))
+@click.argument("words", nargs=-1, required=True, metavar=_("[RUN] PROMPT"))
+@click.option(
+    "--top", type=whole_number(1, 1000), metavar="N", help=_("Show the likeliest next tokens as bars instead of text.")
+)
+@click.option(
+    "--tokens", type=whole_number(), default=60, show_default=True, metavar="N", help=_("Make at most so many tokens.")
+)
+@click.option(
+    "--temperature",
+    type=decimal_number(),
+    default=0.8,
+    show_default=True,
+    metavar="T",
+    help=_("Lower makes bold choices rarer, higher more frequent."),
+)
+@click.option("--top-k", type=whole_number(), metavar="K", help=_("Choose among the K likeliest tokens only."))
+@click.option(
+    "--top-p",
+    type=decimal_number(),
+    metavar="P",
+    help=_("Choose among the likeliest tokens whose probabilities add up to P."),
+)
 @click.option("--greedy", is_flag=True, help=_("Always take the likeliest token."))
-@click.option("--seed", type=int, help=_("Equal seeds give equal text."))
-@click.option("--stop", multiple=True, help=_("End before this text; may be repeated."))
+@click.option("--seed", type=whole_number(), metavar="N", help=_("Equal seeds give equal text."))
+@click.option("--stop", multiple=True, metavar=_("TEXT"), help=_("End before this text; may be repeated."))
 @click.option("--stream", is_flag=True, help=_("Print the text while it is made."))
 @runs_option
 @json_option

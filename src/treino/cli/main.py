@@ -45,7 +45,13 @@ def build() -> click.Group:
     text = _(
         "Train a language model from raw text to one that talks.\n\nStart with: treino run   (a small town, three minutes)"
     )
-    group = LazyGroup("treino", help=text, context_settings={"help_option_names": ["-h", "--help"]})
+    group = LazyGroup(
+        "treino",
+        help=text,
+        options_metavar=_("[OPTIONS]"),
+        subcommand_metavar=_("COMMAND [ARGUMENTS]..."),
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     return click.version_option(__version__, prog_name="treino")(group)
 
 

@@ -6,17 +6,24 @@ from pathlib import Path
 
 import click
 
+from treino.cli.options import Command
 from treino.cli.text import _
 
 
 @click.command(
     "new",
+    cls=Command,
     help=_("Write a commented recipe to start from.\n\n\b\nExample:\n  treino new meu-modelo --from books"),
     short_help=_("Write a commented recipe to start from."),
 )
-@click.argument("name")
+@click.argument("name", metavar=_("NAME"))
 @click.option(
-    "--from", "ready", default="quickstart", show_default=True, help=_("Ready recipe: quickstart, books or modulo7.")
+    "--from",
+    "ready",
+    default="quickstart",
+    show_default=True,
+    metavar=_("RECIPE"),
+    help=_("Ready recipe: quickstart, books or modulo7."),
 )
 def command(name: str, ready: str) -> None:
     from treino import files

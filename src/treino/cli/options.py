@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,33 @@ import click
 from treino.cli.text import _
 
 
+class Command(click.Command):
+    """A command with the usage line in the reader's language: click has no message id for "[OPTIONS]"."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, options_metavar=_("[OPTIONS]"), **settings)
+
+
+def whole_number(minimum: int | None = None, maximum: int | None = None) -> click.ParamType:
+    """The type of a whole number, named in the reader's language, in which click quotes it when a value is wrong."""
+    bounded = minimum is not None or maximum is not None
+    kind = click.IntRange(minimum, maximum) if bounded else click.types.IntParamType()
+    kind.name = _("whole number")
+    return kind
+
+
+def decimal_number() -> click.ParamType:
+    """The type of a number with decimals, named likewise."""
+    kind = click.types.FloatParamType()
+    kind.name = _("decimal number")
+    return kind
+
+
 def runs_option(function: Any) -> Any:
     return click.option(
         "--runs",
         type=click.Path(path_type=Path, file_okay=False),
+        metavar=_("FOLDER"),
         help=_("Folder of runs and results (default: ./runs)."),
     )(function)
 
@@ -24,7 +48,11 @@ def json_option(function: Any) -> Any:
 
 def set_option(function: Any) -> Any:
     return click.option(
-        "--set", "overrides", multiple=True, metavar="TABLE.NAME=VALUE", help=_("Change one setting; may be repeated.")
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar=_("TABLE.NAME=VALUE"),
+        help=_("Change one setting; may be repeated."),
     )(function)
 
 
@@ -32,6 +60,14 @@ def runs_folder(runs: Path | None) -> Path:
     from treino import environment
 
     return runs or environment.runs_folder()
+
+
+def setting_line(row: Mapping[str, Any]) -> str:
+    """A setting, its value and where the value comes from."""
+    from treino.report.labels import LABELS
+
+    origin: str = row["origin"]
+    return f"{row['where']:<28} {row['value']!s:<24} {_(LABELS.get(origin, origin))}"
 
 
 def echo_json(value: Any) -> None:

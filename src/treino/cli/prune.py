@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from treino.cli.options import echo_json, json_option, runs_folder, runs_option
+from treino.cli.options import Command, echo_json, json_option, runs_folder, runs_option
 from treino.cli.text import _, translator
 
 
 @click.command(
     "prune",
+    cls=Command,
     help=_(
         "List what the store holds and how large it is; remove what no run uses with --yes.\n\n"
         "\b\nExamples:\n  treino prune\n  treino prune --yes"

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from treino.cli.options import json_option, runs_option, set_option
+from treino.cli.options import Command, json_option, runs_option, set_option
 from treino.cli.text import _
 
 
 @click.command(
     "run",
+    cls=Command,
     help=_(
         "Run a recipe: raw text to a trained model and its report.\n\n"
         "RECIPE is a TOML file or the name of a ready one (quickstart, books, modulo7). What is ready is not made again.\n\n"
@@ -20,12 +21,13 @@ from treino.cli.text import _
     ),
     short_help=_("Run a recipe from raw text to a trained model."),
 )
-@click.argument("recipe", required=False)
+@click.argument("recipe", required=False, metavar=_("[RECIPE]"))
 @set_option
 @runs_option
 @click.option(
     "--lock",
     type=click.Path(path_type=Path, dir_okay=False),
+    metavar=_("FILE"),
     help=_("Take the measured decisions from this recipe.lock.toml."),
 )
 @json_option

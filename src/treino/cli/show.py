@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from treino.cli.options import echo_json, json_option, runs_option
+from treino.cli.options import Command, echo_json, json_option, runs_option, setting_line, whole_number
 from treino.cli.text import _, translator
 
 
 @click.command(
     "show",
+    cls=Command,
     help=_(
         "Show a run: its figures, every setting with the origin of its value, and the way back to the raw files.\n\n"
         "RUN is a name or a path (the latest if left out); STAGE narrows it to one stage.\n\n"
@@ -19,10 +20,10 @@ from treino.cli.text import _, translator
     ),
     short_help=_("Show a run's figures, settings and history."),
 )
-@click.argument("run", required=False)
-@click.argument("stage", required=False)
+@click.argument("run", required=False, metavar=_("[RUN]"))
+@click.argument("stage", required=False, metavar=_("[STAGE]"))
 @click.option(
-    "--removed", type=click.IntRange(1), metavar="N", help=_("Show N documents that the stage changed or removed.")
+    "--removed", type=whole_number(1), metavar="N", help=_("Show N documents that the stage changed or removed.")
 )
 @runs_option
 @json_option
@@ -51,24 +52,34 @@ def _print_run(content: dict) -> None:
         _print_facts(stage["facts"])
     click.echo("\n" + _("settings"))
     for row in content["settings"]:
-        click.echo(f"  {row['where']:<28} {row['value']!s:<24} {row['origin']}")
+        click.echo(f"  {setting_line(row)}")
     click.echo("\n" + _("lineage"))
     for line in content["lineage"]:
         click.echo(f"  {line}")
 
 
 def _print_stage(content: dict) -> None:
-    for name in ("stage", "folder", "digest"):
-        click.echo(f"{name:<10} {content[name]}")
+    for label, name in ((_("stage"), "stage"), (_("folder"), "folder"), (_("digest"), "digest")):
+        click.echo(f"{label:<20} {content[name]}")
     _print_facts(content["facts"])
     click.echo(_("settings"))
     for row in content["settings"]:
-        click.echo(f"  {row['where']:<28} {row['value']!s:<24} {row['origin']}")
+        click.echo(f"  {setting_line(row)}")
     click.echo(_("lineage"))
     for line in content["lineage"]:
         click.echo(f"  {line}")
     for row in content.get("removed", []):
-        click.echo(f"\n{row['source']}  [{row['rule']}] {row['detail']}\n  - {row['before']}\n  + {row['after']}")
+        click.echo(f"\n{row['source']}  {_why(row)}\n  - {row['before']}\n  + {row['after']}")
+
+
+def _why(row: dict[str, str]) -> str:
+    """The rule that removed a document; the names of all rules that changed it."""
+    from treino.corpus.rules import RULES
+
+    if row["rule"] == "changed" and row["detail"]:
+        return ", ".join(_(RULES.get(name, name)) for name in row["detail"].split(", "))
+    rule = _(RULES.get(row["rule"], row["rule"]))
+    return rule if row["detail"] == row["source"] else f"{rule}  {row['detail']}"
 
 
 def _print_facts(facts: dict, indent: str = "  ") -> None:

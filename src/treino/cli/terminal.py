@@ -26,7 +26,7 @@ SUMMARIES = {
     "deduplicate": N_("{documents_out} of {documents_in} documents kept"),
     "tokenise": N_("{training_tokens} tokens, vocabulary of {vocabulary}"),
     "pretrain": N_(
-        "loss {first_loss:3} → {last_loss:3} ({improvement_percent:1} % better), {tokens_per_second:0} tokens/s"
+        "loss {first_loss:3} → {last_loss:3} ({improvement_percent:1}% better), {tokens_per_second:0} tokens/s"
     ),
     "evaluate": N_("loss {loss:3}, perplexity {perplexity:2}"),
 }
@@ -98,7 +98,7 @@ class TerminalView:
         self._print(f"✓ {values['stage']}  {took}{'  ' + summary if summary else ''}", "green")
 
     def _on_progress(self, values: dict[str, Any]) -> None:
-        note = f"{translator().number(values['done'])} {values['unit']}"
+        note = f"{translator().number(values['done'])} {_(values['unit'])}"
         self._advance(values["what"], values["done"], values["total"], note)
 
     def _on_forecast(self, values: dict[str, Any]) -> None:

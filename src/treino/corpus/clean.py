@@ -99,7 +99,7 @@ def clean(settings: CleanSettings, documents: Path, output: Path) -> dict[str, A
                 for row in read_rows(documents, part):
                     counts["in"] += 1
                     counts["bytes_in"] += len(row["text"].encode("utf-8", "surrogatepass"))
-                    events.progress("clean", counts["in"], None, "documents")
+                    events.progress("clean", counts["in"], None, N_("documents"))
                     text, names = clean_text(row["text"], settings)
                     if len(text) < max(1, settings.minimum_characters):
                         removed["too_short"] += 1

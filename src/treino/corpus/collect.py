@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from treino import events, files
 from treino.corpus.documents import DOCUMENTS, REMOVED, Writer, content_hash, write_rows
+from treino.corpus.rules import RULES
 from treino.corpus.sources.raw import Problems
 from treino.corpus.sources.read import WORLD, RawDocument, read_source, source_digest, source_files
 from treino.errors import DataError, UsageError
-from treino.messages import N_
+from treino.messages import N_, Message
 
 if TYPE_CHECKING:
     from treino.recipe import CorpusSettings, SourceSettings, WorldSettings
@@ -50,9 +51,9 @@ def collect(corpus: CorpusSettings, world: WorldSettings, output: Path, seed: in
     write_rows(output / "removed", problems.rows, REMOVED)
     if problems.rows:
         count = sum(problems.counts.values())
-        events.emit(
-            "warning.set_aside", count=count, first=f"{problems.rows[0]['detail']} ({problems.rows[0]['rule']})"
-        )
+        first = problems.rows[0]
+        reason = Message(RULES.get(first["rule"], first["rule"]))
+        events.emit("warning.set_aside", count=count, first=first["detail"], reason=reason)
     if any(source.path == WORLD for source in corpus.sources):
         from treino.corpus.world.facts import World
         from treino.corpus.world.prompts import write_truth
@@ -81,16 +82,27 @@ def _documents(
         before = totals["read"]
         for raw in read_source(source, world, base, seed, problems):
             totals["read"] += 1
-            events.progress("collect", totals["read"], world.documents if source.path == WORLD else None, "documents")
+            events.progress(
+                "collect", totals["read"], world.documents if source.path == WORLD else None, N_("documents")
+            )
             yield _row(raw, source, label), raw.may_be_held_out
         if totals["read"] == before:
-            first = f" ({problems.rows[0]['detail']}: {problems.rows[0]['rule']})" if problems.rows else ""
-            raise DataError(
-                N_("the source {source} gives no document{first}"),
-                fix=N_('check that it holds text, and name its column or key with text = "..."'),
-                source=source.path,
-                first=first,
-            )
+            raise _nothing(source, problems)
+
+
+def _nothing(source: SourceSettings, problems: Problems) -> DataError:
+    """The error of a source without a document, with the first reason if one is known."""
+    fix = N_('check that it holds text, and name its column or key with text = "..."')
+    if not problems.rows:
+        return DataError(N_("the source {source} gives no document"), fix=fix, source=source.path)
+    first = problems.rows[0]
+    return DataError(
+        N_("the source {source} gives no document; the first problem: {first} ({reason})"),
+        fix=fix,
+        source=source.path,
+        first=first["detail"],
+        reason=Message(RULES.get(first["rule"], first["rule"])),
+    )
 
 
 def _row(raw: RawDocument, source: SourceSettings, label: str) -> dict[str, Any]:

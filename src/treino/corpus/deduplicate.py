@@ -57,7 +57,7 @@ def deduplicate(settings: DeduplicateSettings, documents: Path, output: Path) ->
                     counts[part] += 1
                     counts["bytes_out"] += len(row["text"].encode())
                     kept.add(row)
-                    events.progress("deduplicate", counts["in"], None, "documents")
+                    events.progress("deduplicate", counts["in"], None, N_("documents"))
     if not counts["training"]:
         raise DataError(N_("no text is left: every document equals a held-out one"), fix=N_("lower corpus.held_out"))
     facts = {

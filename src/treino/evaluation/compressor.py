@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import lzma
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SMALLEST_DICTIONARY = 1 << 20
+from treino.errors import MachineError, reason_of
+from treino.evaluation import xz
+from treino.messages import N_
+
+FIX = N_("lower evaluate.sample_megabytes, or do without this comparison: evaluate.compressor = false")
 
 
 @dataclass(frozen=True)
 class Compression:
-    """Bits per byte of the held-out text, alone and after the training text, and the bytes of each that were read."""
+    """Bits per UTF-8 byte of the held-out text, alone and after the training text, and the bytes of each that were read.
+
+    After the training text: C(training + held-out) − C(training). What ends a document (a line end here) counts in the
+    bits and not in the bytes, as a model's end tokens do.
+    """
 
     alone: float
     after_training: float
@@ -22,47 +31,80 @@ class Compression:
     training_bytes: int
 
 
-def compressed_size(data: bytes) -> int:
-    """Bytes of raw LZMA2 (preset 9 extreme) with a dictionary larger than the data: no header and no checksum counts."""
-    dictionary = SMALLEST_DICTIONARY
-    while dictionary < len(data):
-        dictionary *= 2
-    preset = 9 | lzma.PRESET_EXTREME
-    chain = [{"id": lzma.FILTER_LZMA2, "preset": preset, "dict_size": dictionary}]
-    return len(lzma.compress(data, format=lzma.FORMAT_RAW, filters=chain))
+@dataclass(frozen=True)
+class Sample:
+    """What the compressor reads; `held_out_bytes` are those of the documents without what ends them."""
+
+    held_out: bytes
+    held_out_bytes: int
+    training: bytes
 
 
-def start(held_out: Path, training: Path, limit: int) -> subprocess.Popen[str]:
-    """Begin the measurement in another process, which holds none of this one's memory; `finish` waits for it."""
-    command = [sys.executable, "-m", "treino.evaluation.compressor", str(held_out), str(training), str(limit)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+def sample(held_out: Iterable[str], training: Iterable[str], limit: int) -> Sample:
+    """The beginning of the held-out text and the end of the training text, at most `limit` bytes of each."""
+    kept, counted = bytearray(), 0
+    for text in held_out:
+        data = text.encode()[: limit - counted]
+        kept += data + b"\n"
+        counted += len(data)
+        if counted == limit:
+            break
+    before = bytearray()
+    for text in training:
+        before += text.encode() + b"\n"
+        if len(before) > 4 * limit:
+            del before[:-limit]
+    return Sample(bytes(kept), counted, bytes(before[-limit:]))
 
 
-def finish(process: subprocess.Popen[str]) -> Compression:
-    """The result of `start`."""
-    out, errors = process.communicate()
-    if process.returncode:
-        raise RuntimeError(errors)
-    return Compression(**json.loads(out))
+@contextlib.contextmanager
+def measuring(texts: Sample) -> Iterator[Callable[[], Compression]]:
+    """Measure in another process while the `with` block does something else; what is given waits for the result.
 
+    The texts go through a pipe, never onto the disk. The process holds about 12 bytes for each byte that it reads, beside
+    10 MB of its own, and ends with the block at the latest.
 
-def measure(held_out: bytes, training: bytes, limit: int) -> Compression:
-    """Bits per byte; of more than `limit` bytes the beginning of the held-out text and the end of the training text are
-    read. After training: C(training + held-out) − C(training).
+    Raises:
+        MachineError: where the process cannot start, is killed, or runs out of memory.
     """
-    held_out, training = held_out[:limit], training[-limit:]
-    before = compressed_size(training) if training else 0
-    after = compressed_size(training + held_out) - before
-    size = len(held_out)
-    return Compression(8 * compressed_size(held_out) / size, 8 * after / size, size, len(training))
+    command = [sys.executable, "-I", str(Path(xz.__file__)), str(len(texts.training))]
+    pipe = subprocess.PIPE
+    try:
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+    except OSError as error:
+        raise MachineError(N_("the compressor could not start: {reason}"), fix=FIX, reason=reason_of(error)) from error
+    with process:
+        try:
+            _hand_over(process, texts)
+            yield lambda: _result(process, texts)
+        finally:
+            process.kill()
 
 
-def main() -> None:
-    """`python -m treino.evaluation.compressor HELD_OUT TRAINING LIMIT`: the result as JSON on standard output."""
-    held_out, training, limit = sys.argv[1:]
-    result = measure(Path(held_out).read_bytes(), Path(training).read_bytes(), int(limit))
-    sys.stdout.write(json.dumps(vars(result)))
+def _hand_over(process: subprocess.Popen[bytes], texts: Sample) -> None:
+    """Write the texts to the process; one that died early is found out by its exit code."""
+    assert process.stdin
+    with contextlib.suppress(OSError):
+        process.stdin.write(texts.training)
+        process.stdin.write(texts.held_out)
+    with contextlib.suppress(OSError):
+        process.stdin.close()
 
 
-if __name__ == "__main__":
-    main()
+def _result(process: subprocess.Popen[bytes], texts: Sample) -> Compression:
+    assert process.stdout and process.stderr
+    out, errors = process.stdout.read(), process.stderr.read().decode("utf-8", "replace")
+    code = process.wait()
+    if code < 0:
+        raise MachineError(
+            N_("the compressor was ended by signal {signal:raw}, as happens where memory runs out"),
+            fix=FIX,
+            signal=-code,
+        )
+    if code:
+        reason = (errors.strip().splitlines() or [str(code)])[-1]
+        raise MachineError(N_("the compressor failed: {reason}"), fix=FIX, reason=reason)
+    found = json.loads(out)
+    bits = 8 / texts.held_out_bytes
+    after = found["both"] - found["training"]
+    return Compression(found["alone"] * bits, after * bits, texts.held_out_bytes, len(texts.training))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,11 @@ import numpy as np
 from treino import events, files
 from treino.corpus.documents import iterate_texts, read_rows
 from treino.evaluation import compressor
-from treino.evaluation.bootstrap import ratio_interval
+from treino.evaluation.bootstrap import ratio_interval, units
 from treino.evaluation.loss import token_losses
 from treino.evaluation.ngram import KneserNey
 from treino.evaluation.truthfulness import by_group, frequencies, masses, model_scorer, ngram_scorer, read_prompts
+from treino.messages import N_
 from treino.models.folder import load_model
 from treino.tokens.shards import open_shard
 from treino.tokens.tokenizer import Tokenizer
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
     from treino.recipe import EvaluateSettings
 
 ORDERS = (3, 5)
-FEW_DOCUMENTS = 30
-BLOCK_BYTES = 2000
-"""With fewer than 30 documents the interval is taken over blocks of about 2 kB."""
+BYTE_LEVEL = "bpe"
+"""The kind of tokenizer whose tokens spell the text, byte by byte."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +59,29 @@ def evaluate(
     """Judge a model on the held-out part of `documents` (read here and nowhere else); writes `evaluation.json`.
 
     Loss in natural logarithms per token (end tokens counted), perplexity = e^loss, bits per UTF-8 byte = Σ loss / (ln 2 ·
-    bytes); the word-level kind has none, for it does not spell the text.
+    bytes). The word-level kind has no bits per byte, for it does not spell the text, and is not held against what has
+    nothing else: the compressor and the generator.
+
+    Raises:
+        DataError: where the model, the tokens or the documents are damaged.
+        MachineError: where the compressor fails.
     """
     model, tokenizer = load_model(model_folder)
     held_out = read_held_out(documents, tokenizer)
-    result: dict[str, Any] = {"documents": len(held_out.documents), "baselines": [], "truthfulness": []}
-    with tempfile.TemporaryDirectory(prefix="treino-") as scratch:
-        process = None
-        if settings.compressor and held_out.documents:
-            limit = int(settings.sample_megabytes * 1e6)
-            process = compressor.start(*_texts(held_out, documents, Path(scratch), limit), limit)
+    count = len(held_out.documents)
+    result: dict[str, Any] = {"documents_in": count, "documents": count, "baselines": [], "truthfulness": []}
+    with contextlib.ExitStack() as stack:
+        compressed = None
+        if settings.compressor and count and tokenizer.kind == BYTE_LEVEL:
+            compressed = stack.enter_context(compressor.measuring(_sample(held_out, documents, settings)))
         ngrams = _count(tokens, tokenizer, settings) if settings.ngrams else {}
-        if held_out.documents:
+        if count:
             losses = token_losses(model, held_out.documents, tokenizer.end_of_text)
             result |= _figures(losses, held_out, tokenizer, settings, seed)
             result["baselines"] += _ngram_rows(ngrams, held_out, tokenizer)
-            result |= _beside_generator(losses, held_out)
-        if process:
-            result["baselines"] += _compressor_rows(compressor.finish(process), result)
+            result |= _beside_generator(losses, held_out, tokenizer)
+        if compressed:
+            result["baselines"] += _compressor_rows(compressed())
     if truth:
         prompts = read_prompts(truth)
         scores = {
@@ -119,24 +124,11 @@ def _figures(
         "perplexity": math.exp(min(total / count, 700)),
         "bits_per_byte": None,
     }
-    if tokenizer.kind != "bpe":
+    if tokenizer.kind != BYTE_LEVEL:
         return found
-    bits, sizes = _units(losses, held_out.sizes)
-    interval = ratio_interval(bits / math.log(2), sizes, resamples=settings.bootstrap, seed=seed)
-    over = "documents" if len(losses) >= FEW_DOCUMENTS else "blocks"
+    over, nats, sizes = units(losses, held_out.sizes)
+    interval = ratio_interval(nats / math.log(2), sizes, resamples=settings.bootstrap, seed=seed)
     return found | {"bytes": held_out.bytes, "bits_per_byte": vars(interval), "interval_over": over}
-
-
-def _units(losses: Sequence[np.ndarray], sizes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Losses and bytes summed by document, or by block of about 2 kB where documents are few."""
-    if len(losses) >= FEW_DOCUMENTS:
-        return np.array([loss.sum(dtype=np.float64) for loss in losses]), np.array([size.sum() for size in sizes])
-    bits, counts = [], []
-    for loss, size in zip(losses, sizes, strict=True):
-        block = np.cumsum(size) // BLOCK_BYTES
-        bits.append(np.bincount(block, weights=loss))
-        counts.append(np.bincount(block, weights=size))
-    return np.concatenate(bits), np.concatenate(counts)
 
 
 def _count(tokens: Path, tokenizer: Tokenizer, settings: EvaluateSettings) -> dict[int, KneserNey]:
@@ -147,7 +139,7 @@ def _count(tokens: Path, tokenizer: Tokenizer, settings: EvaluateSettings) -> di
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     counted = {}
     for order in ORDERS:
-        events.progress("evaluate", order, None, "n-gram")
+        events.progress("evaluate", order, None, N_("n-gram"))
         counted[order] = KneserNey.train(
             stream, offsets, order=order, vocabulary=tokenizer.size, end_of_text=tokenizer.end_of_text
         )
@@ -163,25 +155,18 @@ def _ngram_rows(ngrams: dict[int, KneserNey], held_out: HeldOut, tokenizer: Toke
     for order, model in ngrams.items():
         total = -float(model.log_probabilities(stream, offsets).sum())
         row: dict[str, Any] = {"name": f"kneser_ney_{order}", "loss": total / len(stream)}
-        if tokenizer.kind == "bpe":
+        if tokenizer.kind == BYTE_LEVEL:
             row["bits_per_byte"] = total / math.log(2) / held_out.bytes
         rows.append(row)
     return rows
 
 
-def _texts(held_out: HeldOut, documents: Path, scratch: Path, limit: int) -> tuple[Path, Path]:
-    """Both texts as files for the compressor; of the training text no more than its end is kept."""
-    (scratch / "held_out.txt").write_bytes("\n".join(held_out.texts).encode()[:limit])
-    kept = bytearray()
-    for _, text in iterate_texts(documents, "training"):
-        kept += text.encode() + b"\n"
-        if len(kept) > 4 * limit:
-            del kept[:-limit]
-    (scratch / "training.txt").write_bytes(bytes(kept[-limit:]))
-    return scratch / "held_out.txt", scratch / "training.txt"
+def _sample(held_out: HeldOut, documents: Path, settings: EvaluateSettings) -> compressor.Sample:
+    training = (text for _, text in iterate_texts(documents, "training"))
+    return compressor.sample(held_out.texts, training, max(1, int(settings.sample_megabytes * 1e6)))
 
 
-def _compressor_rows(measured: compressor.Compression, result: dict[str, Any]) -> list[dict[str, Any]]:
+def _compressor_rows(measured: compressor.Compression) -> list[dict[str, Any]]:
     read = {"held_out_bytes": measured.held_out_bytes, "training_bytes": measured.training_bytes}
     return [
         {"name": "xz", "bits_per_byte": measured.alone, **read},
@@ -189,22 +174,26 @@ def _compressor_rows(measured: compressor.Compression, result: dict[str, Any]) -
     ]
 
 
-def _beside_generator(losses: Sequence[np.ndarray], held_out: HeldOut) -> dict[str, Any]:
-    """Model and generator on the same documents: the gap is what there was left to learn."""
-    chosen = [index for index, known in enumerate(held_out.known) if known is not None]
-    if not chosen:
+def _beside_generator(losses: Sequence[np.ndarray], held_out: HeldOut, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Model and generator on the same documents, in bits per byte: the gap is what there was left to learn.
+
+    Documents that the generator did not write as they are (near copies, damaged ones, other sources) are left out.
+    """
+    known = [(index, value) for index, value in enumerate(held_out.known) if value is not None]
+    if not known or tokenizer.kind != BYTE_LEVEL:
         return {}
-    size = float(sum(held_out.sizes[index].sum() for index in chosen)) * math.log(2)
-    own = sum(-held_out.known[index] for index in chosen) / size  # type: ignore[operator]
-    model = float(sum(losses[index].sum(dtype=np.float64) for index in chosen)) / size
+    bits = math.log(2) * float(sum(held_out.sizes[index].sum() for index, _ in known))
+    own = -math.fsum(value for _, value in known) / bits
+    model = float(sum(losses[index].sum(dtype=np.float64) for index, _ in known)) / bits
     return {"generator_bits_per_byte": own, "model_bits_per_byte_there": model, "gap_to_generator": model - own}
 
 
 def _standing(result: dict[str, Any]) -> dict[str, list[str]]:
-    """Which baselines the model is ahead of, and behind: fewer bits per byte are better."""
-    own = (result.get("bits_per_byte") or {}).get("mean")
-    rows = [row for row in result["baselines"] if own is not None and "bits_per_byte" in row]
+    """Which baselines the model is ahead of, and behind: fewer bits per byte are better, or (words) a smaller loss."""
+    bits = result.get("bits_per_byte")
+    own, unit = (bits["mean"], "bits_per_byte") if bits else (result.get("loss"), "loss")
+    rows = [(row["name"], row[unit]) for row in result["baselines"] if own is not None and unit in row]
     return {
-        "ahead_of": [row["name"] for row in rows if own < row["bits_per_byte"]],
-        "behind": [row["name"] for row in rows if own >= row["bits_per_byte"]],
+        "ahead_of": [name for name, value in rows if own < value],
+        "behind": [name for name, value in rows if own >= value],
     }

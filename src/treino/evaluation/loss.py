@@ -7,40 +7,55 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from treino import events
+from treino.messages import N_
 from treino.models.base import LanguageModel
 from treino.models.lstm import LSTM
 
 TOKENS_AT_ONCE = 8192
-"""Places of a batch: bounds the logits."""
+"""Places of a batch: bounds the vectors."""
+
+LOGITS_AT_ONCE = 1 << 22
+"""Logits that exist at one time, whatever the vocabulary: 16 MB in float32, and as much again for their normalisation."""
+
+LONG_ROW = 2048
+"""Places that an LSTM reads in one piece."""
 
 
 def token_losses(model: LanguageModel, documents: Sequence[np.ndarray], end_of_text: int) -> list[np.ndarray]:
     """−ln p of every token of every document and of its end token, given all that stands before it.
 
     A document longer than the context is read in windows that overlap by half: each token is scored once, with at least
-    half a context before it where there is one. The LSTM carries its state instead and forgets nothing.
+    half a context before it where there is one. An LSTM carries its state on instead and forgets nothing.
     """
     model.eval()
-    if isinstance(model, LSTM):
-        return [_carried(model, document, end_of_text) for document in documents]
     losses = [np.empty(len(document) + 1, np.float32) for document in documents]
-    windows = [
-        (index, first, scored, last)
-        for index, document in enumerate(documents)
-        for first, scored, last in spans(len(document) + 1, model.context)
-    ]
+    end = np.array([end_of_text], np.int64)
+    wholes = [np.concatenate([end, document, end]) for document in documents]
+    longest = longest_row(model)
+    windows = []
+    for index, whole in enumerate(wholes):
+        if isinstance(model, LSTM) and len(whole) - 1 > longest:
+            losses[index] = _carried(model, whole)
+        else:
+            windows += [(index, *span) for span in spans(len(whole) - 1, longest)]
     windows.sort(key=lambda window: window[3] - window[1])
     done = 0
     while windows:
         length = windows[-1][3] - windows[-1][1]
         count = max(1, TOKENS_AT_ONCE // length)
         taken, windows = windows[-count:], windows[:-count]
-        _score(model, taken, documents, losses, end_of_text)
+        _score(model, taken, wholes, losses)
         done += len(taken)
-        events.progress("evaluate", done, done + len(windows), "windows")
+        events.progress("evaluate", done, done + len(windows), N_("windows"))
     return losses
+
+
+def longest_row(model: LanguageModel) -> int:
+    """Places that a model reads at most in one row: a Transformer's context."""
+    return LONG_ROW if isinstance(model, LSTM) else model.context
 
 
 def spans(length: int, context: int) -> list[tuple[int, int, int]]:
@@ -59,33 +74,48 @@ def spans(length: int, context: int) -> list[tuple[int, int, int]]:
 def _score(
     model: LanguageModel,
     windows: Sequence[tuple[int, int, int, int]],
-    documents: Sequence[np.ndarray],
+    wholes: Sequence[np.ndarray],
     losses: list[np.ndarray],
-    end_of_text: int,
 ) -> None:
+    """Fill in the losses of a batch of windows over documents that stand between their end tokens."""
     length = max(last - first for _, first, _, last in windows)
     ids = np.zeros((len(windows), length), np.int64)
-    targets = np.zeros_like(ids)
-    for row, (index, first, _, last) in enumerate(windows):
-        whole = np.concatenate([[end_of_text], documents[index].astype(np.int64), [end_of_text]])
+    targets, wanted = np.zeros_like(ids), np.zeros(ids.shape, bool)
+    for row, (index, first, scored, last) in enumerate(windows):
+        whole = wholes[index]
         ids[row, : last - first] = whole[first:last]
         targets[row, : last - first] = whole[first + 1 : last + 1]
+        wanted[row, scored - first : last - first] = True
+    found = _losses(model, ids, targets, wanted)
+    ends = np.cumsum([last - scored for _, _, scored, last in windows])
+    for (index, _, scored, last), end in zip(windows, ends, strict=True):
+        losses[index][scored:last] = found[end - (last - scored) : end]
+
+
+def _losses(model: LanguageModel, ids: np.ndarray, targets: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Losses of the wanted places of rows, one after the other; all arrays (rows, length)."""
     device = next(model.parameters()).device
+    chosen = torch.from_numpy(wanted).to(device)
     with torch.inference_mode():
-        logits = model(torch.from_numpy(ids).to(device)).float()
-        found = F.cross_entropy(logits.transpose(1, 2), torch.from_numpy(targets).to(device), reduction="none").cpu()
-    for row, (index, first, scored, last) in enumerate(windows):
-        losses[index][scored:last] = found[row, scored - first : last - first].numpy()
+        hidden = model.hidden(torch.from_numpy(ids).to(device))
+        return head_losses(model, hidden[chosen], torch.from_numpy(targets).to(device)[chosen]).cpu().numpy()
 
 
-def _carried(model: LanguageModel, document: np.ndarray, end_of_text: int) -> np.ndarray:
-    whole = torch.from_numpy(np.concatenate([[end_of_text], document.astype(np.int64), [end_of_text]]))
-    whole = whole.to(next(model.parameters()).device)
-    cache, pieces = model.new_cache(1, model.context), []
+def head_losses(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor:
+    """−ln p of targets (places,) behind vectors (places, width), in float32, from the logits of a few places at a time."""
+    places = max(1, LOGITS_AT_ONCE // model.vocabulary)
+    pieces = zip(hidden.split(places), targets.split(places), strict=True)
+    return torch.cat([F.cross_entropy(model.logits(x).float(), y, reduction="none") for x, y in pieces])
+
+
+def _carried(model: LanguageModel, document: np.ndarray) -> np.ndarray:
+    """Losses of one document that stands between its end tokens, read piece by piece with the state carried on."""
+    whole = torch.from_numpy(document).to(next(model.parameters()).device)
+    cache, pieces = model.new_cache(1, LONG_ROW), []
     with torch.inference_mode():
-        for first in range(0, len(whole) - 1, TOKENS_AT_ONCE // 4):
-            last = min(first + TOKENS_AT_ONCE // 4, len(whole) - 1)
-            hidden = model.hidden(whole[None, first:last], cache=cache)
-            logits = model.logits(hidden)[0].float()
-            pieces.append(F.cross_entropy(logits, whole[first + 1 : last + 1], reduction="none").cpu().numpy())
+        for first in range(0, len(whole) - 1, LONG_ROW):
+            last = min(first + LONG_ROW, len(whole) - 1)
+            hidden = model.hidden(whole[None, first:last], cache=cache)[0]
+            pieces.append(head_losses(model, hidden, whole[first + 1 : last + 1]).cpu().numpy())
+            events.progress("evaluate", last, len(whole) - 1, N_("tokens"))
     return np.concatenate(pieces)

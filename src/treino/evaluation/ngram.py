@@ -1,4 +1,4 @@
-"""Interpolated modified Kneser-Ney n-grams over token ids (Chen & Goodman 1999), counted and scored with sorted arrays."""
+"""Interpolated modified Kneser-Ney n-grams over token ids (Chen & Goodman 1998), counted and scored with sorted arrays."""
 
 from __future__ import annotations
 
@@ -43,51 +43,30 @@ class KneserNey:
     ) -> KneserNey:
         """Count all documents of a shard's arrays (`tokens` with end tokens, `offsets` with the end)."""
         stream, places = pad(tokens, offsets, order, end_of_text)
-        numbers = stream.astype(np.int64)
-        tables: list[tuple[np.ndarray, np.ndarray]] = []
         predicted = places >= order - 1
-        for k in range(1, order + 1):
-            if k > 1:
-                keys = np.empty_like(numbers)
-                keys[0] = 0
-                keys[1:] = numbers[:-1] * vocabulary + stream[1:]
-            else:
-                keys = numbers
-            valid = places >= k - 1
-            unique, inverse = np.unique(keys[valid], return_inverse=True)
-            numbers = np.full(len(stream), UNSEEN, np.int64)
-            numbers[valid] = inverse
-            tables.append((unique, numbers))
-        levels: list[Level] = []
+        tables = _number_grams(stream, places, order, vocabulary)
         counts = np.bincount(tables[-1][1][predicted], minlength=len(tables[-1][0]))
-        for k in range(order, 0, -1):
-            unique, numbers = tables[k - 1]
-            contexts = len(tables[k - 2][0]) if k > 1 else 1
+        levels: list[Level] = []
+        while tables:
+            unique, numbers = tables.pop()
+            contexts = len(tables[-1][0]) if tables else 1
             levels.append(_level(unique, counts, contexts, vocabulary))
-            if k > 1:
-                counts = _continuations(numbers, tables[k - 2][1], predicted, counts, len(tables[k - 2][0]))
+            if tables:
+                counts = _continuations(numbers, tables[-1][1], predicted, counts, contexts)
         return cls(levels[::-1], vocabulary, end_of_text)
 
     def log_probabilities(self, tokens: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """Natural log of the probability of every token of the documents, end tokens among them: (len(tokens),)."""
         stream, places = pad(tokens, offsets, self.order, self.end_of_text)
-        wanted = places >= self.order - 1
-        numbers = np.full(len(stream), 0, np.int64)
+        context = np.zeros(len(stream), np.int64)
         probability = np.full(len(stream), 1.0 / self.vocabulary)
-        for k, level in enumerate(self.levels, 1):
-            context = np.zeros(len(stream), np.int64)
-            if k > 1:
-                context[1:] = numbers[:-1]
-                context[0] = UNSEEN
+        for level in self.levels:
             numbers = _find(level.keys, context, stream, self.vocabulary)
             probability = _interpolate(level, context, numbers, probability)
-        return np.log(probability[wanted])
-
-    def continuation(self, context: list[int], continuation: list[int]) -> float:
-        """Natural log of the probability of a continuation behind a context that begins a document."""
-        ids = np.array([*context, *continuation], np.int64)
-        logs = self.log_probabilities(ids, np.array([0, len(ids)]))
-        return float(logs[len(context) :].sum())
+            # Places whose context would reach into the document before are padding: nobody asks for them.
+            context[1:] = numbers[:-1]
+            context[:1] = UNSEEN
+        return np.log(probability[places >= self.order - 1])
 
 
 def pad(tokens: np.ndarray, offsets: np.ndarray, order: int, end_of_text: int) -> tuple[np.ndarray, np.ndarray]:
@@ -100,22 +79,38 @@ def pad(tokens: np.ndarray, offsets: np.ndarray, order: int, end_of_text: int) -
     return stream, places
 
 
+def _number_grams(
+    stream: np.ndarray, places: np.ndarray, order: int, vocabulary: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For k = 1 … order: the sorted keys of all k-grams, and the number of the one that ends at each place of the stream
+    (`UNSEEN` where it would begin in the document before).
+    """
+    tables: list[tuple[np.ndarray, np.ndarray]] = []
+    small = np.int32 if len(stream) < 2**31 else np.int64
+    context = np.zeros(len(stream), np.int64)
+    for k in range(1, order + 1):
+        valid = places >= k - 1
+        unique, inverse = np.unique(context[valid] * vocabulary + stream[valid], return_inverse=True)
+        numbers = np.full(len(stream), UNSEEN, small)
+        numbers[valid] = inverse
+        tables.append((unique, numbers))
+        context[1:] = numbers[:-1]
+    return tables
+
+
 def _continuations(
     numbers: np.ndarray, shorter: np.ndarray, predicted: np.ndarray, counts: np.ndarray, size: int
 ) -> np.ndarray:
     """For each k-gram the number of different (k+1)-grams that end in it: each seen (k+1)-gram counts once."""
-    first = np.full(len(counts), UNSEEN, np.int64)
-    places = np.flatnonzero(predicted)
-    first[numbers[places][::-1]] = places[::-1]
-    seen = first[counts > 0]
-    return np.bincount(shorter[seen], minlength=size)
+    place = np.full(len(counts), UNSEEN, np.int64)
+    place[numbers[predicted]] = np.flatnonzero(predicted)  # one of its places, whichever
+    return np.bincount(shorter[place[counts > 0]], minlength=size)
 
 
 def _level(keys: np.ndarray, counts: np.ndarray, contexts: int, vocabulary: int) -> Level:
     discounts = estimate_discounts(counts)
-    context = keys // vocabulary if contexts > 1 or len(keys) > vocabulary else np.zeros(len(keys), np.int64)
-    used = counts > 0
-    context, kept = context[used], counts[used]
+    used = counts > 0  # the others stand in the padding alone, as contexts
+    context, kept = keys[used] // vocabulary, counts[used]
     totals = np.bincount(context, weights=kept, minlength=contexts)
     taken = np.bincount(context, weights=discounts[np.minimum(kept, 3)], minlength=contexts)
     backoff = np.divide(taken, totals, out=np.ones_like(taken), where=totals > 0)
@@ -124,16 +119,19 @@ def _level(keys: np.ndarray, counts: np.ndarray, contexts: int, vocabulary: int)
 
 def estimate_discounts(counts: np.ndarray) -> np.ndarray:
     """D for counts 0, 1, 2, 3+: with n_i the number of grams counted i times and Y = n1 / (n1 + 2 n2),
-    D_i = i − (i + 1) · Y · n_{i+1} / n_i. Where an n_i is 0 (small corpora) or a D falls outside [0, i], Y serves for all.
+    D_i = i − (i + 1) · Y · n_{i+1} / n_i.
+
+    Small corpora: with n1 or n2 = 0 every D is ½; with n3 or n4 = 0 every D is Y; a D outside of (0, i], which would take
+    a probability away or leave none for what was not seen, is Y.
     """
-    n = [0, *(int((counts == i).sum()) for i in range(1, 5))]
-    if not n[1]:
+    n = np.bincount(np.minimum(counts, 5), minlength=6).astype(float)
+    if not (n[1] and n[2]):
         return np.array([0.0, 0.5, 0.5, 0.5])
     y = n[1] / (n[1] + 2 * n[2])
-    if 0 in n[1:]:
-        return np.array([0.0, y, y, y]) if n[2] else np.array([0.0, 0.5, 0.5, 0.5])
-    found = [0.0, *(i - (i + 1) * y * n[i + 1] / n[i] for i in (1, 2, 3))]
-    return np.array([d if 0 <= d <= i else y for i, d in enumerate(found)])
+    if not (n[3] and n[4]):
+        return np.array([0.0, y, y, y])
+    found = [i - (i + 1) * y * n[i + 1] / n[i] for i in (1, 2, 3)]
+    return np.array([0.0, *(d if 0 < d <= i else y for i, d in enumerate(found, 1))])
 
 
 def _find(keys: np.ndarray, context: np.ndarray, stream: np.ndarray, vocabulary: int) -> np.ndarray:

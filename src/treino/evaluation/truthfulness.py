@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from treino.evaluation.bootstrap import mean_interval
+from treino.evaluation.loss import head_losses, longest_row
 from treino.evaluation.ngram import KneserNey
 from treino.models.base import LanguageModel
 from treino.tokens.tokenizer import Tokenizer
@@ -33,7 +34,8 @@ def read_prompts(folder: Path) -> list[Prompt]:
 def masses(prompts: Sequence[Prompt], tokenizer: Tokenizer, score: Scorer) -> np.ndarray:
     """For each prompt Σ_{true answers} p(c) / Σ_{candidates} p(c), with p(c) the probability that the text goes on with c.
 
-    No candidate begins another one, so p needs no end mark.
+    p(c) is the product of the probabilities of its tokens. No candidate of a prompt begins another one, so the texts that
+    go on with them exclude each other and p needs no end mark.
     """
     pairs = [
         (tokenizer.encode(prompt["prompt"]), tokenizer.encode(candidate))
@@ -52,7 +54,8 @@ def masses(prompts: Sequence[Prompt], tokenizer: Tokenizer, score: Scorer) -> np
 
 
 def model_scorer(model: LanguageModel, end_of_text: int) -> Scorer:
-    """Scores with a language model, many pairs at once, padded at the right."""
+    """Scores with a language model, many pairs at once, padded at the right; of a prompt longer than its context, the end."""
+    model.eval()
 
     def score(pairs: Sequence[tuple[list[int], list[int]]]) -> np.ndarray:
         order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][0]) + len(pairs[index][1]))
@@ -66,17 +69,18 @@ def model_scorer(model: LanguageModel, end_of_text: int) -> Scorer:
 
 
 def _score_rows(model: LanguageModel, pairs: Sequence[tuple[list[int], list[int]]], end_of_text: int) -> np.ndarray:
-    rows = [[end_of_text, *prompt, *candidate] for prompt, candidate in pairs]
+    longest = longest_row(model) + 1
+    rows = [[end_of_text, *prompt, *candidate][-longest:] for prompt, candidate in pairs]
     length = max(map(len, rows))
     ids = torch.tensor([row + [0] * (length - len(row)) for row in rows])
     counted = torch.zeros(len(rows), length - 1, dtype=torch.bool)
-    for row, (prompt, candidate) in enumerate(pairs):
-        counted[row, len(prompt) : len(prompt) + len(candidate)] = True
+    for row, (_, candidate) in enumerate(pairs):
+        last = len(rows[row]) - 1
+        counted[row, max(0, last - len(candidate)) : last] = True
     device = next(model.parameters()).device
     ids, counted = ids.to(device), counted.to(device)
     with torch.inference_mode():
-        hidden = model.hidden(ids[:, :-1])
-        losses = F.cross_entropy(model.logits(hidden[counted]).float(), ids[:, 1:][counted], reduction="none")
+        losses = head_losses(model, model.hidden(ids[:, :-1])[counted], ids[:, 1:][counted])
         sums = torch.zeros(len(rows), device=device, dtype=torch.float64)
         sums.index_add_(0, counted.nonzero()[:, 0], -losses.double())
     return sums.cpu().numpy()
@@ -99,17 +103,32 @@ def ngram_scorer(model: KneserNey) -> Scorer:
 
 
 def frequencies(prompts: Sequence[Prompt], texts: Iterable[str]) -> np.ndarray:
-    """The true answers' share of all candidates' occurrences in the training text, each counted once more than it occurs."""
-    counts: dict[str, int] = {candidate: 1 for prompt in prompts for candidate in prompt["candidates"]}
-    for text in texts:
-        for candidate in counts:
-            counts[candidate] += text.count(candidate)
+    """The true answers' share of all candidates' occurrences in the training text, each counted once more than it occurs.
+
+    Only whole words count: "professor" does not occur in "professora". One pass over the text.
+    """
+    counts = occurrences({candidate for prompt in prompts for candidate in prompt["candidates"]}, texts)
     return np.array(
         [
-            sum(counts[answer] for answer in prompt["answers"]) / sum(counts[item] for item in prompt["candidates"])
+            sum(counts[item] + 1 for item in prompt["answers"]) / sum(counts[item] + 1 for item in prompt["candidates"])
             for prompt in prompts
         ]
     )
+
+
+def occurrences(candidates: Iterable[str], texts: Iterable[str]) -> dict[str, int]:
+    """How often each candidate occurs in the texts, as whole words; the white space around a candidate is left out."""
+    words = {candidate: candidate.strip() for candidate in candidates}
+    longest_first = sorted(set(words.values()), key=lambda word: (-len(word), word))
+    # A look-ahead takes up no text, so that a candidate inside another one is seen, too.
+    pattern = re.compile(rf"(?<!\w)(?=({'|'.join(map(re.escape, longest_first))})(?!\w))")
+    found = Counter(match for text in texts for match in pattern.findall(text))
+    # At one place the pattern finds the longest candidate; those that it begins with occur there as well.
+    begins = {
+        word: [longer for longer in longest_first if re.match(rf"{re.escape(word)}(?!\w)", longer)]
+        for word in longest_first
+    }
+    return {candidate: sum(found[longer] for longer in begins[word]) for candidate, word in words.items()}
 
 
 def by_group(

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from treino import environment, events, files
-from treino.errors import UsageError
+from treino.errors import UsageError, reason_of
 from treino.messages import N_
 from treino.pipeline.stage import Decisions
+from treino.recipe.source_lines import syntax_reason
 
 SCHEMA = 1
 NAME = "recipe.lock.toml"
@@ -40,7 +41,7 @@ class DecisionLock:
         except UsageError as error:
             aside = self.path.with_name(f"damaged-{NAME}")
             os.replace(self.path, aside)
-            events.emit("warning.damaged", path=str(self.path), reason=str(error), aside=aside.name)
+            events.emit("warning.damaged", path=str(self.path), reason=error.message, aside=aside.name)
 
     def valid(self, names: tuple[str, ...], settings: str) -> dict[str, Any] | None:
         """Values of the named decisions, if all were taken from settings of this hash."""
@@ -95,7 +96,7 @@ def _read(path: Path) -> dict[str, Any]:
             N_("the lock file {path} cannot be used: {reason}"),
             fix=N_("delete it: the decisions are then measured again"),
             path=str(path),
-            reason=str(error) or type(error).__name__,
+            reason=syntax_reason(error) if isinstance(error, tomllib.TOMLDecodeError) else reason_of(error),
         ) from None
     if content.get("schema", 0) > SCHEMA:
         raise UsageError(N_("the lock file {path} was written by a newer version of treino"), path=str(path))

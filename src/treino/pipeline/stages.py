@@ -126,7 +126,7 @@ STANDARD: Pipeline = (
     ),
     Stage(
         "evaluate",
-        1,
+        2,
         (MODEL, TOKENS, DOCUMENTS, TRUTH),
         (EVALUATION,),
         lambda loaded, _: _dump(loaded.recipe.evaluate),

@@ -9,12 +9,13 @@ from typing import Any
 
 from treino import events, files
 from treino.errors import DataError
-from treino.messages import N_
+from treino.messages import N_, Message
 
 SCHEMA = 1
 RECORD = "stage.json"
 KEY_LENGTH = 16
 MEASURED = "records/"
+_CHANGED = N_("{name} is not what was written")
 """Folder of what was measured (times, curves): checked like the rest, but no part of the artefact's digest."""
 
 
@@ -97,8 +98,8 @@ class Store:
 class DamagedArtefact(Exception):
     """An artefact whose files are not what its record says."""
 
-    def __init__(self, folder: Path, reason: str) -> None:
-        super().__init__(f"{folder}: {reason}")
+    def __init__(self, folder: Path, reason: Message) -> None:
+        super().__init__(f"{folder}: {reason.english()}")
         self.folder, self.reason = folder, reason
 
 
@@ -107,8 +108,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = files.read_json(folder / RECORD)
         seal = record.pop("seal")
-    except (DataError, KeyError, AttributeError, TypeError) as error:
-        raise DamagedArtefact(folder, f"{RECORD}: {error}") from None
+    except DataError as error:
+        raise DamagedArtefact(folder, error.message) from None
+    except (KeyError, AttributeError, TypeError):
+        raise DamagedArtefact(folder, Message(N_("{name} is incomplete"), {"name": RECORD})) from None
     if isinstance(record.get("schema"), int) and record["schema"] > SCHEMA:
         raise DataError(
             N_("{path} was made by a newer version of treino (schema {schema:raw}, known here: {known:raw})"),
@@ -118,7 +121,7 @@ def read_record(folder: Path) -> dict[str, Any]:
             known=SCHEMA,
         )
     if files.digest(record) != seal:
-        raise DamagedArtefact(folder, f"{RECORD}: digest differs")
+        raise DamagedArtefact(folder, Message(_CHANGED, {"name": RECORD}))
     return record
 
 
@@ -130,6 +133,6 @@ def _verify(folder: Path, record: dict[str, Any]) -> None:
     for name, entry in record["files"].items():
         path = folder / name
         if not path.is_file():
-            raise DamagedArtefact(folder, f"{name} is missing")
+            raise DamagedArtefact(folder, Message(N_("{name} is missing"), {"name": name}))
         if path.stat().st_size != entry["bytes"] or files.sha256_file(path) != entry["sha256"]:
-            raise DamagedArtefact(folder, f"{name}: digest differs")
+            raise DamagedArtefact(folder, Message(_CHANGED, {"name": name}))

@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from treino.errors import UsageError
+from treino.errors import UsageError, reason_of
 from treino.messages import N_
 from treino.recipe.derive import derive
 from treino.recipe.mistakes import Place, from_validation
 from treino.recipe.recipe import Recipe, setting_paths
-from treino.recipe.source_lines import key_lines, syntax_error_line
+from treino.recipe.source_lines import key_lines, syntax_error_line, syntax_reason
 
 READY_FOLDER = Path(__file__).parent / "ready"
 READY = {
@@ -106,9 +106,7 @@ def _read(path: Path) -> str:
             N_("{path} is a folder without a recipe.toml"), fix=N_("give the path of a TOML file"), path=str(path)
         ) from None
     except OSError as error:
-        raise UsageError(
-            N_("cannot read {path}: {reason}"), path=str(path), reason=error.strerror or str(error)
-        ) from None
+        raise UsageError(N_("cannot read {path}: {reason}"), path=str(path), reason=reason_of(error)) from None
     except UnicodeDecodeError as error:
         raise UsageError(
             N_("{path} is not UTF-8 text (byte {position:raw})"),
@@ -127,7 +125,7 @@ def _parse(text: str, title: str) -> dict[str, Any]:
             N_("this is not TOML: {reason}"),
             where=f"{title}:{line}" if line else title,
             fix=N_('a setting is written as: name = value, and text stands in "quotes"'),
-            reason=str(error),
+            reason=syntax_reason(error),
         ) from None
 
 

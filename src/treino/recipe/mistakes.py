@@ -43,7 +43,7 @@ WHAT_IS_WRONG: dict[str, str] = {
     "greater_than_equal": N_("{key} must be at least {ge}, not {value}"),
     "less_than": N_("{key} must be less than {lt}, not {value}"),
     "less_than_equal": N_("{key} must be at most {le}, not {value}"),
-    "literal_error": N_("{key} must be {expected}, not {value}"),
+    "literal_error": N_("{key} must be one of {expected}, not {value}"),
     "too_short": N_("{key} needs at least {min_length} entries"),
     "too_long": N_("{key} may have at most {max_length} entries"),
     "string_too_short": N_("{key} must not be empty"),
@@ -153,7 +153,7 @@ def _is_source_field(parts: list[str]) -> bool:
 def _context(details: ErrorDetails) -> Mapping[str, Any]:
     context = dict(details.get("ctx") or {})
     if "expected" in context:
-        context["expected"] = str(context["expected"]).replace("'", '"')
+        context["expected"] = str(context["expected"]).replace("'", '"').replace(" or ", ", ")
     return context
 
 

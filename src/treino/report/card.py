@@ -31,7 +31,7 @@ print(tokenizer.decode(tokens, skip_special_tokens=True))
 ```"""
 
 PROMPT = "Era uma vez"
-FOLDER = "path/to/this/folder"
+FOLDER = N_("path/to/this/folder")
 
 
 def model_card(facts: dict[str, Any], language: str) -> str:
@@ -196,8 +196,8 @@ def _limits(translator: Translator) -> str:
 
 
 def _use(model: Model | None, translator: Translator) -> str:
-    prompt = json.dumps(PROMPT)
-    parts = [f"## {translator.text(N_('How to use it'))}", USE_TREINO.format(folder=FOLDER, prompt=prompt)]
+    prompt, folder = json.dumps(PROMPT), translator.text(FOLDER)
+    parts = [f"## {translator.text(N_('How to use it'))}", USE_TREINO.format(folder=folder, prompt=prompt)]
     if _architecture(model) == "transformer":
-        parts.append(USE_TRANSFORMERS.format(folder=FOLDER, prompt=prompt))
+        parts.append(USE_TRANSFORMERS.format(folder=folder, prompt=prompt))
     return "\n\n".join(parts)

@@ -41,8 +41,14 @@ LABELS = {
     "seconds": N_("training time"),
     "tokens": N_("tokens"),
     "tokens_per_second": N_("tokens per second"),
+    # the machine
+    "system": N_("system"),
+    "processors": N_("processors"),
+    "threads": N_("threads"),
+    "instruction_set": N_("instruction set"),
+    "limits": N_("limits of the instruction set"),
 }
-"""Stages, origins of settings, parts of a model and of its memory, quantities of a forecast."""
+"""Stages, origins of settings, parts of a model and of its memory, quantities of a forecast, the machine."""
 
 GROUPS = {
     "stated": N_("stated facts, in new words"),
@@ -58,32 +64,3 @@ BASELINES = {
     "xz_after_training": N_("xz, after the training text"),
 }
 """What the model is held against."""
-
-RULES = {
-    # sources
-    "unreadable": N_("file cannot be read"),
-    "damaged": N_("damaged file, used up to the break"),
-    "truncated": N_("file breaks off, used up to the break"),
-    "expands_without_bound": N_("compressed file without end"),
-    "binary": N_("not a text file"),
-    "too_large": N_("file too large"),
-    "empty": N_("empty"),
-    "line_too_long": N_("line too long"),
-    "broken_json": N_("line that is not JSON"),
-    "not_an_object": N_("JSON line that is no object"),
-    "no_text": N_("row without text"),
-    "wrong_number_of_columns": N_("wrong number of columns"),
-    "quote_never_closed": N_("quotation mark never closed"),
-    "broken_csv": N_("broken CSV row"),
-    # cleaning
-    "too_short": N_("too short"),
-    "changed": N_("changed"),
-    "fix_encoding": N_("broken characters mended"),
-    "controls": N_("invisible characters removed"),
-    "white_space": N_("white space evened"),
-    "unwrap": N_("hard-wrapped lines joined"),
-    # deduplication
-    "duplicate": N_("duplicate"),
-    "also_held_out": N_("equal to a held-out document"),
-}
-"""Rules by which documents, lines or files were set aside, removed or changed."""

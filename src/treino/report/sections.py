@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from treino.corpus.rules import RULES
 from treino.messages import N_, Message
 from treino.planning.forecast import compare
 from treino.report.bars import Bar, bars
@@ -12,7 +13,6 @@ from treino.report.curves import loss_figure, loss_table
 from treino.report.facts import Artefact, Facts, Removal, Removed, Sample, Setting, Training
 from treino.report.gap import describe_gap
 from treino.report.judgement import who_is_ahead
-from treino.report.labels import RULES
 from treino.report.writer import UNKNOWN, Writer, details, escape, table, terms
 
 MOST_SAMPLES = 8

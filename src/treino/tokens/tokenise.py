@@ -75,7 +75,7 @@ def _encode(tokenizer: Tokenizer, documents: Path) -> tuple[list[np.ndarray], li
         for (number, text), ids in zip(waiting, tokenizer.encode_batch([text for _, text in waiting]), strict=True):
             rows.append((number, len(text.encode()), np.array(ids, dtype)))
         waiting.clear()
-        events.progress("tokenise", len(rows), None, "documents")
+        events.progress("tokenise", len(rows), None, N_("documents"))
 
     for item in iterate_texts(documents, "training"):
         waiting.append(item)

@@ -11,10 +11,12 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from treino import events, files
-from treino.errors import DataError
+from treino.errors import DataError, reason_of
+from treino.messages import N_
 from treino.training.optimiser import load_optimiser_state, optimiser_state
 
 SCHEMA = 1
+_CHANGED = N_("{name} is not what was written")
 STATE, MODEL, OPTIMISER = "state.json", "model.safetensors", "optimiser.safetensors"
 
 
@@ -63,7 +65,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
             weights = load((path / MODEL).read_bytes())
             momenta = load((path / OPTIMISER).read_bytes())
         except (DataError, OSError, KeyError, ValueError) as error:
-            events.emit("warning.checkpoint_damaged", checkpoint=path.name, reason=str(error))
+            events.emit("warning.checkpoint_damaged", checkpoint=path.name, reason=reason_of(error))
             path.rename(path.with_name(f"damaged-{path.name}"))
             continue
         model.load_state_dict(weights, strict=False)
@@ -87,8 +89,8 @@ def _check(path: Path) -> dict[str, Any]:
     state = files.read_json(path / STATE)
     stored = state.pop("digest", "")
     if not isinstance(state, dict) or files.digest(state) != stored or state["schema"] != SCHEMA:
-        raise ValueError(f"{STATE}: digest differs")
+        raise DataError(_CHANGED, name=STATE)
     for name, expected in state["sha256"].items():
         if files.sha256_file(path / name) != expected:
-            raise ValueError(f"{name}: digest differs")
+            raise DataError(_CHANGED, name=name)
     return state
