@@ -39,7 +39,7 @@ def make_facts() -> dict[str, Any]:
             _stage("evaluate", "ran", 21.2, 1_004, None, 38_118, 655_000_000),
         ],
         "settings": [
-            {"where": "corpus.sources", "value": [{"path": "world", "weight": 1.0}], "origin": "file"},
+            {"where": "corpus.sources", "value": [{"path": "world", "weight": 1.0}], "origin": "quickstart.toml:4"},
             {"where": "clean.fix_encoding", "value": True, "origin": "default"},
             {"where": "model.width", "value": 128, "origin": "derived"},
             {"where": "pretrain.budget", "value": "2M tokens", "origin": "flag"},

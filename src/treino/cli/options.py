@@ -64,10 +64,11 @@ def runs_folder(runs: Path | None) -> Path:
 
 def setting_line(row: Mapping[str, Any]) -> str:
     """A setting, its value and where the value comes from."""
+    from treino.recipe.new import to_toml
     from treino.report.labels import LABELS
 
     origin: str = row["origin"]
-    return f"{row['where']:<28} {row['value']!s:<24} {_(LABELS.get(origin, origin))}"
+    return f"{row['where']:<28} {to_toml(row['value']):<24} {_(LABELS.get(origin, origin))}"
 
 
 def echo_json(value: Any) -> None:

@@ -56,5 +56,6 @@ def to_toml(value: Any) -> str:
     if isinstance(value, SourceSettings):
         return to_toml(value.path)
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {to_toml(item)}" for key, item in value.items()) + " }"
-    return repr(value)
+        given = (f"{key} = {to_toml(item)}" for key, item in value.items() if item not in (None, "", [], ()))
+        return "{ " + ", ".join(given) + " }"
+    return "–" if value is None else repr(value)

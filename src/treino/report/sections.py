@@ -8,6 +8,7 @@ from typing import Any
 from treino.corpus.rules import RULES
 from treino.messages import N_, Message
 from treino.planning.forecast import compare
+from treino.recipe.new import to_toml
 from treino.report.bars import Bar, bars
 from treino.report.curves import loss_figure, loss_table
 from treino.report.facts import Artefact, Facts, Removal, Removed, Sample, Setting, Training
@@ -17,6 +18,8 @@ from treino.report.writer import UNKNOWN, Writer, details, escape, table, terms
 
 MOST_SAMPLES = 8
 MOST_EXAMPLES = 12
+NOT_CHOSEN = ("default", "derived", "measured")
+"""Origins of values that nobody wrote; the others are a flag, or file and line."""
 MOST_FILES = 20  # of one stage, in the lineage
 MOST_CHARACTERS = 600  # of one example
 
@@ -229,25 +232,19 @@ def settings_section(settings: Sequence[Setting], writer: Writer) -> str:
     """Every setting with where its value comes from; closed at first, those that someone chose on top."""
     rows = []
     for setting in settings:
-        where, value, origin = setting.get("where", ""), _value(setting.get("value")), setting.get("origin", "")
-        mark = f'<span class="origin {escape(origin)}">{writer.label(origin)}</span>'
+        where, value, origin = setting.get("where", ""), to_toml(setting.get("value")), setting.get("origin", "")
+        mark = f'<span class="origin {escape(origin if origin in NOT_CHOSEN else "chosen")}">{writer.label(origin)}</span>'
         rows.append((f"<code>{escape(where)}</code>", f"<code>{escape(value)}</code>", mark))
-    chosen = [row for row, setting in zip(rows, settings, strict=True) if setting.get("origin") in ("file", "flag")]
+    chosen = [row for row, setting in zip(rows, settings, strict=True) if setting.get("origin") not in NOT_CHOSEN]
     head = (writer.say(N_("setting")), writer.say(N_("value")), writer.say(N_("origin")))
     first = table(head, chosen, writer.say(N_("Chosen by hand"))) if chosen else ""
     summary = writer.say(N_("All {count} settings with the origin of their values"), count=len(rows))
     return first + details(summary, table(head, rows))
 
 
-def _value(value: Any) -> str:
-    """As in a recipe: true and false, quoted nothing; a list in brackets."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} = {_value(item)}" for key, item in value.items())
-    return UNKNOWN if value is None else str(value)
+def _machine(value: Any) -> str:
+    """A fact about the machine: strings as they are, lists as words in a row."""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def lineage_section(lineage: Sequence[Artefact] | None, machine: Mapping[str, Any] | None, writer: Writer) -> str:
@@ -272,7 +269,7 @@ def lineage_section(lineage: Sequence[Artefact] | None, machine: Mapping[str, An
         lead = writer.say(N_("Read from the bottom up, this table leads from the model back to the raw text."))
         body += f"<p>{lead}</p>" + details(writer.say(N_("Artefacts and their digests")), table(head, rows))
     if machine:
-        rows = [(writer.label(name), escape(_value(value))) for name, value in machine.items()]
+        rows = [(writer.label(name), escape(_machine(value))) for name, value in machine.items()]
         body += details(writer.say(N_("The machine")), terms(rows, "facts"))
     return body
 

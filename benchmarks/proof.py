@@ -1,0 +1,295 @@
+"""The long proofs: `make proof [DATA=folder]` runs them and records them in `benchmarks/PROOFS.md`.
+
+    python benchmarks/proof.py                      all that this machine can run
+    python benchmarks/proof.py first_run faults     only these
+    python benchmarks/proof.py machado --data DIR   DIR holds the folder `machado`, the works of Machado de Assis
+
+A proof is a function that returns what it measured and whether that meets its bar. Its row replaces the row that an earlier
+run recorded; a proof that fails is recorded as failed, and the command ends with exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import datetime
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+RECORD = ROOT / "benchmarks" / "PROOFS.md"
+sys.path.insert(0, str(ROOT / "tests"))
+
+import restarting  # noqa: E402  (it lies among the tests, which use its short form)
+
+HEAD = """# Proofs
+
+Recorded by `make proof` (`python benchmarks/proof.py`). Each row says what was run, on what, and what came out.
+
+| proof | claim | measured | met | when | machine |
+|---|---|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a proof found."""
+
+    measured: str
+    met: bool
+
+
+@dataclass(frozen=True)
+class Command:
+    """A finished `treino` process: seconds, the greatest sum of resident memory over its process tree, and what it said."""
+
+    code: int
+    seconds: float
+    peak: int
+    out: str
+    err: str
+
+
+def treino(*arguments: str, **environment: str) -> Command:
+    """Run `treino` as a user does, its memory watched (children included) twenty times a second."""
+    command = [sys.executable, "-m", "treino", *arguments]
+    started = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"TREINO_LANG": "en"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    peak = [0]
+    watcher = threading.Thread(target=_watch, args=(process, peak), daemon=True)
+    watcher.start()
+    out, err = process.communicate()
+    seconds = time.monotonic() - started
+    watcher.join()
+    return Command(process.returncode, seconds, peak[0], out, err)
+
+
+def _watch(process: subprocess.Popen[str], peak: list[int]) -> None:
+    while process.poll() is None:
+        total = 0
+        try:
+            root = psutil.Process(process.pid)
+            for member in [root, *root.children(recursive=True)]:
+                total += member.memory_info().rss
+        except psutil.Error:
+            pass
+        peak[0] = max(peak[0], total)
+        time.sleep(0.05)
+
+
+def _result(runs: Path, name: str) -> dict[str, Any]:
+    """The facts of a finished run, by stage."""
+    shown = treino("show", name, "--runs", str(runs), "--json")
+    assert shown.code == 0, shown.err
+    return {stage["stage"]: stage["facts"] for stage in json.loads(shown.out)["stages"]}
+
+
+def first_run(folder: Path, _data: Path | None) -> Outcome:
+    """`treino run` ends in under 3 minutes and 1.5 GB; a second one runs no stage in under 3 s and still speaks"""
+    runs = folder / "runs"
+    first = treino("run", "--runs", str(runs))
+    second = treino("run", "--runs", str(runs))
+    again = [line for line in second.err.splitlines() if line.startswith("▸")]
+    speaks = "The model says:" in second.out
+    met = (first.code, second.code) == (0, 0) and first.seconds < 180 and first.peak < 1.5e9
+    measured = (
+        f"{first.seconds:.0f} s, {first.peak / 1e9:.2f} GB; second {second.seconds:.1f} s, "
+        f"{len(again)} stages run, {'speaks' if speaks else 'silent'}"
+    )
+    return Outcome(measured, met and second.seconds < 3 and not again and speaks)
+
+
+def avx2(folder: Path, _data: Path | None) -> Outcome:
+    """the same with the instruction set limited to AVX2 and no compiler in reach: under 6 minutes"""
+    run = treino(
+        "run",
+        "--runs",
+        str(folder / "runs"),
+        ATEN_CPU_CAPABILITY="avx2",
+        ONEDNN_MAX_CPU_ISA="AVX2",
+        PATH=str(Path(sys.executable).parent),
+        CC="/nonexistent",
+        CXX="/nonexistent",
+    )
+    return Outcome(
+        f"exit {run.code}, {run.seconds:.0f} s, {run.peak / 1e9:.2f} GB", run.code == 0 and run.seconds < 360
+    )
+
+
+def modulo7(folder: Path, _data: Path | None) -> Outcome:
+    """the course's eight sentences train in seconds, the loss falling by more than 90 %"""
+    run = treino("run", "modulo7", "--runs", str(folder / "runs"))
+    facts = _result(folder / "runs", "modulo7")["pretrain"]
+    measured = f"{run.seconds:.1f} s, loss {facts['first_loss']:.2f} → {facts['last_loss']:.3f}"
+    return Outcome(measured, run.code == 0 and run.seconds < 20 and facts["improvement_percent"] > 90)
+
+
+def faults(folder: Path, _data: Path | None) -> Outcome:
+    """killed (SIGKILL) at every fault point of every stage and run again: digests equal those of an undisturbed run"""
+    path, lock, expected = _undisturbed(folder, "transformer", 12)
+    points = restarting.fault_points(path, folder, lock)
+
+    def survives(item: tuple[int, str]) -> bool:
+        number, point = item
+        return restarting.killed_at(point, path, folder / f"runs {number}", lock) == expected
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        outcomes = list(pool.map(survives, enumerate(points)))
+    failed = [point for point, fine in zip(points, outcomes, strict=True) if not fine]
+    measured = f"{sum(outcomes)} of {len(points)} points" + (f"; not: {', '.join(failed[:5])}" if failed else "")
+    return Outcome(measured, not failed)
+
+
+def kills(folder: Path, _data: Path | None) -> Outcome:
+    """killed at ten random moments of training, Transformer and LSTM, dropout, accumulation 3: equal digests"""
+    draw = random.Random(2026)
+    steps: dict[str, list[int]] = {}
+    met = True
+    for architecture in ("transformer", "lstm"):
+        place = folder / architecture
+        place.mkdir()
+        path, lock, expected = _undisturbed(place, architecture, 40)
+        steps[architecture] = []
+        for number in range(10):
+            step, got = restarting.killed_in_training(path, place / f"runs {number}", lock, draw)
+            steps[architecture].append(step)
+            met &= got == expected
+    return Outcome("; ".join(f"{name} after steps {sorted(at)}" for name, at in steps.items()), met)
+
+
+def same_twice(folder: Path, _data: Path | None) -> Outcome:
+    """same lock and seed twice, all processors: equal digests of every stage"""
+    both = []
+    lock: list[str] = []
+    for name in ("first", "second"):
+        run = treino("run", "--set", 'pretrain.budget="100k tokens"', "--runs", str(folder / name), "--json", *lock)
+        lock = ["--lock", str(folder / "first" / "quickstart" / "recipe.lock.toml")]
+        digests = json.loads(run.out.splitlines()[-1])["digests"]
+        both.append({stage: digest for stage, digest in digests.items() if stage != "report"})
+    return Outcome(f"model {both[0]['pretrain'][:12]} and {both[1]['pretrain'][:12]}", both[0] == both[1])
+
+
+def world(folder: Path, _data: Path | None) -> Outcome:
+    """the world in ten minutes: bits per byte below both n-grams; stated facts above chance, frequency and 5-gram"""
+    run = treino("run", "--set", 'pretrain.budget="10 min"', "--runs", str(folder / "runs"))
+    facts = _result(folder / "runs", "quickstart")["evaluate"]
+    return Outcome(f"{_bits(facts)}; {_truth(facts)}", run.code == 0 and _world_met(facts))
+
+
+def _bits(facts: dict[str, Any]) -> str:
+    rows = [("model", facts["bits_per_byte"]["mean"])]
+    rows += [(row["name"], row["bits_per_byte"]) for row in facts["baselines"] if row.get("bits_per_byte") is not None]
+    return "bits/byte " + ", ".join(f"{name} {value:.3f}" for name, value in rows)
+
+
+def _truth(facts: dict[str, Any]) -> str:
+    return "; ".join(
+        f"{row['group']} {row['model']['mean']:.3f} [{row['model']['low']:.3f}, {row['model']['high']:.3f}], "
+        f"chance {row['chance']:.3f}, frequency {row['frequency']:.3f}, 5-gram {row['ngram']:.3f}"
+        for row in facts["truthfulness"]
+    )
+
+
+def _world_met(facts: dict[str, Any]) -> bool:
+    """Below both n-grams; the stated facts' lower end above all three guesses; chance near the control's interval."""
+    ngrams = [row["bits_per_byte"] for row in facts["baselines"] if row["name"].startswith("kneser_ney")]
+    groups = {row["group"]: row for row in facts["truthfulness"]}
+    stated, control = groups["stated"], groups["control"]
+    above = stated["model"]["low"] > max(stated["chance"], stated["frequency"], stated["ngram"])
+    at_chance = abs(control["model"]["mean"] - control["chance"]) < 0.15 * control["chance"]
+    return facts["bits_per_byte"]["mean"] < min(ngrams) and above and at_chance
+
+
+def machado(folder: Path, data: Path | None) -> Outcome:
+    """Machado de Assis, ten minutes of pretraining: fewer bits per byte than xz after the training text"""
+    if data is None or not (data / "machado").is_dir():
+        raise LookupError("needs --data DIR, a folder that holds `machado`")
+    sources = f'corpus.sources=["{(data / "machado").resolve().as_posix()}"]'
+    recipe = str(ROOT / "benchmarks" / "machado.toml")
+    run = treino("run", recipe, "--set", sources, "--runs", str(folder / "runs"))
+    facts = _result(folder / "runs", "machado")
+    xz = {row["name"]: row["bits_per_byte"] for row in facts["evaluate"]["baselines"]}["xz_after_training"]
+    met = run.code == 0 and facts["evaluate"]["bits_per_byte"]["mean"] < xz
+    return Outcome(f"{_bits(facts['evaluate'])}; {run.seconds / 60:.1f} min, {run.peak / 1e9:.2f} GB", met)
+
+
+PROOFS: dict[str, Callable[[Path, Path | None], Outcome]] = {
+    proof.__name__: proof for proof in (first_run, avx2, modulo7, same_twice, kills, faults, world, machado)
+}
+
+
+def _undisturbed(folder: Path, architecture: str, steps: int) -> tuple[Path, Path, dict[str, str]]:
+    """A recipe, the lock of a run that nothing disturbed, and its digests."""
+    path = restarting.recipe(folder, architecture, steps=steps)
+    code, lines, err = restarting.finish(restarting.start(path, folder / "whole"))
+    assert code == 0, err
+    return path, folder / "whole" / "mini" / "recipe.lock.toml", restarting.digests(lines)
+
+
+def _machine() -> str:
+    import torch
+
+    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
+    processors = f"{os.cpu_count()} × {torch.backends.cpu.get_cpu_capability()}"
+    return f"{processors}, {memory}, {platform.system()}, torch {torch.__version__}"
+
+
+def record(name: str, outcome: Outcome) -> None:
+    """Put the proof's row into the record, in the place of an earlier one."""
+    known = RECORD.read_text(encoding="utf-8").splitlines() if RECORD.exists() else HEAD.splitlines()
+    rows = {
+        line.split("|")[1].strip(): line
+        for line in known
+        if line.startswith("|") and not line.startswith(("| proof", "|--"))
+    }
+    claim = (PROOFS[name].__doc__ or "").strip()
+    when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+    met = "yes" if outcome.met else "**no**"
+    rows[name] = f"| {name} | {claim} | {outcome.measured} | {met} | {when} | {_machine()} |"
+    RECORD.write_text(HEAD + "\n".join(rows[key] for key in PROOFS if key in rows) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("names", nargs="*", metavar="PROOF", help=f"of: {', '.join(PROOFS)} (default: all)")
+    parser.add_argument("--data", type=Path, help="folder that holds `machado`")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.names) - set(PROOFS):
+        parser.error(f"no proof {', '.join(sorted(unknown))}; there are: {', '.join(PROOFS)}")
+    failed = 0
+    for name in chosen.names or PROOFS:
+        print(f"{name}: {(PROOFS[name].__doc__ or '').strip()}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="treino-proof-") as folder:
+            try:
+                outcome = PROOFS[name](Path(folder), chosen.data)
+            except LookupError as reason:
+                print(f"  skipped: {reason}", flush=True)
+                continue
+        record(name, outcome)
+        failed += not outcome.met
+        print(f"  {'met' if outcome.met else 'NOT MET'}: {outcome.measured}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
