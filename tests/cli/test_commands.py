@@ -98,7 +98,7 @@ def test_explain_lists_settings_as_a_recipe_writes_them(finished: Path, capsys: 
     lines = {line.split()[0]: line for line in out.splitlines()}
     assert "mini.toml:7" in lines["tokens.vocabulary"]
     assert lines["clean.unwrap"].split()[1:] == ["true", "default"]
-    assert "flag" in lines["seed"]
+    assert lines["seed"].endswith("command line")
     assert "derived" in lines["model.feed_forward"]
 
 
