@@ -102,13 +102,10 @@ class TerminalView:
         self._advance(values["what"], values["done"], values["total"], note)
 
     def _on_forecast(self, values: dict[str, Any]) -> None:
-        memory = (
-            sum(values["memory"].values()) if isinstance(values.get("memory"), dict) else values.get("memory_bytes", 0)
-        )
         self._print(
             _(
                 "  forecast: {seconds:seconds}, {memory:bytes} of memory, {parameters} parameters",
-                **_forecast(values, memory),
+                **_forecast(values),
             ),
             "dim",
         )
@@ -157,10 +154,9 @@ class TerminalView:
             self._bar = None
 
 
-def _forecast(values: dict[str, Any], memory: float) -> dict[str, Any]:
-    parameters = values["parameters"]
-    total = parameters["total"] if isinstance(parameters, dict) else parameters
-    return {"seconds": values["seconds"], "memory": memory, "parameters": total}
+def _forecast(values: dict[str, Any]) -> dict[str, Any]:
+    memory, parameters = values["memory"]["total"], values["parameters"]["total"]
+    return {"seconds": values["seconds"], "memory": memory, "parameters": parameters}
 
 
 def bars(rows: list[tuple[str, float]], width: int = 30) -> list[str]:

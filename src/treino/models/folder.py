@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from treino import files
-from treino.errors import DataError
+from treino.errors import DataError, reason_of
 from treino.messages import N_
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
@@ -61,21 +62,29 @@ def load_model(folder: Path) -> tuple[LanguageModel, Tokenizer]:
         DataError: for a missing or damaged file, a pickle, or an architecture that is not supported.
     """
     config = files.read_json(folder / CONFIG)
+    try:
+        settings, vocabulary = _settings(config, folder)
+    except (KeyError, ValidationError) as error:
+        reason = reason_of(error) if isinstance(error, KeyError) else str(error.errors()[0]["msg"])
+        raise DataError(N_("{path} is damaged: {reason}"), path=str(folder / CONFIG), reason=reason) from None
     tensors = _read_weights(folder)
-    if config.get("model_type") == LSTM_TYPE:
-        settings, vocabulary = ModelSettings.model_validate(config["settings"]), config["vocabulary"]
-    elif config.get("model_type") == "llama":
-        settings, vocabulary = _llama_settings(config), config["vocab_size"]
-    else:
-        raise DataError(
-            N_("{path} holds a model of the type {kind}, which is not supported"),
-            fix=N_("supported are llama and the LSTM of treino"),
-            path=str(folder),
-            kind=str(config.get("model_type")),
-        )
     model = build_model(settings, vocabulary)
     _fill(model, tensors, folder)
     return model.eval(), Tokenizer.load(folder)
+
+
+def _settings(config: dict[str, Any], folder: Path) -> tuple[ModelSettings, int]:
+    """Shape and vocabulary from a `config.json`."""
+    if config.get("model_type") == LSTM_TYPE:
+        return ModelSettings.model_validate(config["settings"]), config["vocabulary"]
+    if config.get("model_type") == "llama":
+        return _llama_settings(config), config["vocab_size"]
+    raise DataError(
+        N_("{path} holds a model of the type {kind}, which is not supported"),
+        fix=N_("supported are llama and the LSTM of treino"),
+        path=str(folder),
+        kind=str(config.get("model_type")),
+    )
 
 
 def _llama_config(model: LanguageModel, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -118,12 +127,18 @@ def _llama_settings(config: dict[str, Any]) -> ModelSettings:
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if rope.get("rope_type", rope.get("type", "default")) != "default":
         raise DataError(N_("this model scales its rotary positions ({kind}), which is not supported"), kind=str(rope))
-    for name in ("attention_bias", "mlp_bias"):
-        if config.get(name):
-            raise DataError(N_("this model sets {name}, which is not supported"), name=name)
     heads = config["num_attention_heads"]
-    if config.get("head_dim") not in (None, config["hidden_size"] // heads):
-        raise DataError(N_("this model sets {name}, which is not supported"), name="head_dim")
+    supported = {
+        "attention_bias": (None, False),
+        "mlp_bias": (None, False),
+        "hidden_act": (None, "silu"),
+        "head_dim": (None, config["hidden_size"] // heads),
+        "partial_rotary_factor": (None, 1.0),
+    }
+    for name, values in supported.items():
+        value = config.get(name, rope.get(name))
+        if value not in values:
+            raise DataError(N_("this model sets {name} to {value:raw}, which is not supported"), name=name, value=value)
     return ModelSettings(
         architecture="transformer",
         width=config["hidden_size"],
@@ -159,16 +174,21 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _fill(model: LanguageModel, tensors: dict[str, Tensor], folder: Path) -> None:
-    """Put tensors into the model; every parameter must be there, in its shape."""
+    """Put tensors into the model; every parameter must be there, in its shape, and a tied head must equal the table."""
     parameters = dict(model.named_parameters())
-    spare = {"lm_head.weight", "head.weight"} if model.settings.tied else set()
-    missing = sorted(parameters.keys() - tensors.keys()) + sorted(tensors.keys() - parameters.keys() - spare)
-    wrong = [name for name in parameters.keys() & tensors.keys() if parameters[name].shape != tensors[name].shape]
-    if missing or wrong:
+    # A tied head may be written a second time under its own name.
+    heads = {name: value for name, value in model.named_parameters(remove_duplicate=False) if name not in parameters}
+    table = next(
+        (tensors.get(name) for name, value in parameters.items() if any(value is h for h in heads.values())), None
+    )
+    wrong = sorted(parameters.keys() - tensors.keys()) + sorted(tensors.keys() - parameters.keys() - heads.keys())
+    wrong += [name for name in parameters.keys() & tensors.keys() if parameters[name].shape != tensors[name].shape]
+    wrong += [name for name in heads.keys() & tensors.keys() if table is None or not torch.equal(tensors[name], table)]
+    if wrong:
         raise DataError(
             N_("the weights in {path} do not fit its config.json: {names}"),
             path=str(folder),
-            names=", ".join((missing + wrong)[:5]),
+            names=", ".join(wrong[:5]),
         )
     with torch.no_grad():
         for name, parameter in parameters.items():

@@ -89,10 +89,11 @@ def _pieces(model: LanguageModel, tokenizer: Tokenizer, prompt: str, tokens: int
         read += len(unread)
         number = choose(logits)
         if number == tokenizer.end_of_text:
-            return
+            break
         ids.append(number)
         unread = [number]
         yield decoder.push(number)
+    yield decoder.close()
 
 
 def _sample(logits: Tensor, top_k: int | None, top_p: float | None, draw: torch.Generator | None) -> int:

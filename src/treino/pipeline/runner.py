@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from treino import environment, events, files, interruption
-from treino.measure import Meter
+from treino.measure import Meter, release_memory
 from treino.messages import Message
 from treino.pipeline.lock import DecisionLock, machine
 from treino.pipeline.plan import differences, ingredients, settings_hash, with_decisions
@@ -144,6 +144,7 @@ class Runner:
         reasons = [{"text": reason.text, "values": dict(reason.values)} for reason in why]
         events.emit("stage.started", stage=stage.name, why=reasons, expected_seconds=self._expected(stage, makers))
         files.fault(f"{stage.name}:started")
+        release_memory()
         meter, started = Meter(), time.time()
         decisions = self._decisions(stage, settings_hash(stage, made_of)) if stage.decide else {}
         try:

@@ -108,7 +108,7 @@ STANDARD: Pipeline = (
     Stage(
         "deduplicate", 1, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.deduplicate), _deduplicate
     ),
-    Stage("tokenise", 1, (DOCUMENTS,), (TOKENS,), lambda loaded, _: _dump(loaded.recipe.tokens), _tokenise),
+    Stage("tokenise", 2, (DOCUMENTS,), (TOKENS,), lambda loaded, _: _dump(loaded.recipe.tokens), _tokenise),
     Stage(
         "pretrain",
         1,

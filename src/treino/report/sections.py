@@ -233,7 +233,9 @@ def settings_section(settings: Sequence[Setting], writer: Writer) -> str:
     rows = []
     for setting in settings:
         where, value, origin = setting.get("where", ""), to_toml(setting.get("value")), setting.get("origin", "")
-        mark = f'<span class="origin {escape(origin if origin in NOT_CHOSEN else "chosen")}">{writer.label(origin)}</span>'
+        mark = (
+            f'<span class="origin {escape(origin if origin in NOT_CHOSEN else "chosen")}">{writer.label(origin)}</span>'
+        )
         rows.append((f"<code>{escape(where)}</code>", f"<code>{escape(value)}</code>", mark))
     chosen = [row for row, setting in zip(rows, settings, strict=True) if setting.get("origin") not in NOT_CHOSEN]
     head = (writer.say(N_("setting")), writer.say(N_("value")), writer.say(N_("origin")))

@@ -112,25 +112,11 @@ class PackedRows(Rows):
         self.masks_documents = isolate
 
     def plan(self, epoch: int, draw: np.random.Generator) -> list[list[Piece]]:
-        pieces = self._pieces(draw)
+        pieces = cut(self.shard, self.context, draw)
         rows: list[list[Piece]] = []
         for first in range(0, len(pieces), BUFFER):
             rows += best_fit(pieces[first : first + BUFFER], self.context)
         return [rows[index] for index in draw.permutation(len(rows))]
-
-    def _pieces(self, draw: np.random.Generator) -> list[Piece]:
-        """All documents cut to the context, in random order. The first cut of a long one falls at random, so that other
-        epochs have other cuts and no place stands at a beginning more often than others.
-        """
-        lengths = np.diff(self.shard.offsets)
-        pieces = []
-        for index, length in enumerate(lengths.tolist()):
-            if length <= self.context:
-                pieces.append(Piece(index, 0, length))
-                continue
-            cuts = [0, *range(1 + int(draw.integers(self.context)), length, self.context), length]
-            pieces += [Piece(index, first, last) for first, last in itertools.pairwise(cuts)]
-        return [pieces[index] for index in draw.permutation(len(pieces))]
 
     def build(self, planned: object) -> Row:
         assert isinstance(planned, list)
@@ -147,7 +133,7 @@ class DocumentRows(Rows):
         self.context = context
 
     def plan(self, epoch: int, draw: np.random.Generator) -> list[list[Piece]]:
-        pieces = PackedRows._pieces(self, draw)  # type: ignore[arg-type]
+        pieces = cut(self.shard, self.context, draw)
         rows: list[list[Piece]] = []
         for first in range(0, len(pieces), BUFFER):
             rows += [
@@ -183,6 +169,20 @@ class WordWindows(Rows):
         targets = np.full(self.window, IGNORED, np.int64)
         targets[-1] = tokens[-1]
         return tokens[:-1], targets, np.arange(self.window), np.zeros(self.window, np.int64)
+
+
+def cut(shard: Shard, context: int, draw: np.random.Generator) -> list[Piece]:
+    """All documents cut to the context, in random order. The first cut of a long one falls at random, so that other
+    epochs have other cuts and no place stands at a beginning more often than others.
+    """
+    pieces = []
+    for index, length in enumerate(np.diff(shard.offsets).tolist()):
+        if length <= context:
+            pieces.append(Piece(index, 0, length))
+            continue
+        cuts = [0, *range(1 + int(draw.integers(context)), length, context), length]
+        pieces += [Piece(index, first, last) for first, last in itertools.pairwise(cuts)]
+    return [pieces[index] for index in draw.permutation(len(pieces))]
 
 
 def best_fit(pieces: Sequence[Piece], context: int) -> list[list[Piece]]:

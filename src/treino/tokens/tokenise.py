@@ -29,10 +29,10 @@ FEW_DOCUMENTS = 20
 def tokenise(settings: TokenSettings, documents: Path, output: Path, seed: int) -> dict[str, Any]:
     """Learn a tokenizer on the training documents, encode them, and cut the validation part from them.
 
-    Held-out documents are not opened. Validation: whole documents chosen by a hash of (seed, id); with fewer than
-    20 documents, the tail of each.
+    Held-out documents are not opened. Validation: whole documents chosen by a hash of (seed, id); the tail of each
+    document where there are fewer than 20, or where whole ones would overshoot the share by half.
     """
-    sampled: list[int] = []
+    sampled = [0]
     tokenizer = train_tokenizer(_sample(documents, sampled), settings)
     tokenizer.save(output / FILE)
     encoded, ids, sizes = _encode(tokenizer, documents)
@@ -54,14 +54,15 @@ def tokenise(settings: TokenSettings, documents: Path, output: Path, seed: int) 
     for part, (rows, size) in parts.items():
         record["parts"][part] = write_part(output, part, rows, tokenizer.end_of_text, dtype) | {"bytes": size}
     files.write_json(output / RECORD, record)
-    return _facts(record, tokenizer, encoded, sum(sizes), sum(sampled))
+    return _facts(record, tokenizer, encoded, sum(sizes), sampled[0])
 
 
 def _sample(documents: Path, sampled: list[int]) -> Iterator[str]:
+    """Texts for the tokenizer; their bytes are added up in `sampled[0]`."""
     for _id, text in iterate_texts(documents, "training"):
         yield text
-        sampled.append(len(text.encode()))
-        if sum(sampled[-1:]) and len(sampled) % 256 == 0 and sum(sampled) > SAMPLE_BYTES:
+        sampled[0] += len(text.encode())
+        if sampled[0] > SAMPLE_BYTES:
             return
 
 
@@ -89,23 +90,36 @@ def _encode(tokenizer: Tokenizer, documents: Path) -> tuple[list[np.ndarray], li
 def _split(
     encoded: list[np.ndarray], ids: list[str], sizes: list[int], share: float, seed: int
 ) -> dict[str, tuple[list[np.ndarray], int]]:
-    if len(encoded) < FEW_DOCUMENTS:
-        cuts = [len(row) - int(share * len(row)) for row in encoded]
-        kept = [row[:cut] for row, cut in zip(encoded, cuts, strict=True)]
-        tails = [row[cut:] for row, cut in zip(encoded, cuts, strict=True) if cut < len(row)]
-        size = round(sum(sizes) * sum(map(len, tails)) / max(1, sum(map(len, encoded))))
-        return {"training": (kept, sum(sizes) - size), "validation": (tails, size)}
-    order = sorted(range(len(ids)), key=lambda index: hashlib.sha256(f"{seed}:{ids[index]}".encode()).digest())
-    wanted = share * sum(len(row) + 1 for row in encoded)
-    chosen: set[int] = set()
-    taken = 0
-    for index in order:
-        if taken >= wanted:
-            break
-        chosen.add(index)
-        taken += len(encoded[index]) + 1
+    """{part: (token arrays, UTF-8 bytes)}."""
+    chosen = _whole_documents([len(row) + 1 for row in encoded], ids, share, seed)
+    if chosen is None:
+        return _tails(encoded, sum(sizes), share)
     parts = {"training": [i for i in range(len(ids)) if i not in chosen], "validation": sorted(chosen)}
     return {name: ([encoded[i] for i in rows], sum(sizes[i] for i in rows)) for name, rows in parts.items()}
+
+
+def _whole_documents(lengths: list[int], ids: list[str], share: float, seed: int) -> set[int] | None:
+    """Documents that together come near the share, or None where there are too few, or too long ones, for that."""
+    if len(ids) < FEW_DOCUMENTS:
+        return None
+    wanted, taken, chosen = share * sum(lengths), 0, set()
+    for index in sorted(range(len(ids)), key=lambda index: hashlib.sha256(f"{seed}:{ids[index]}".encode()).digest()):
+        if taken >= wanted:
+            break
+        if taken + lengths[index] > 1.5 * wanted + 1:
+            return None
+        chosen.add(index)
+        taken += lengths[index]
+    return chosen
+
+
+def _tails(encoded: list[np.ndarray], size: int, share: float) -> dict[str, tuple[list[np.ndarray], int]]:
+    """The last tokens of every document; bytes by the share of tokens."""
+    cuts = [len(row) - int(share * len(row)) for row in encoded]
+    kept = [row[:cut] for row, cut in zip(encoded, cuts, strict=True)]
+    tails = [row[cut:] for row, cut in zip(encoded, cuts, strict=True) if cut < len(row)]
+    part = round(size * sum(map(len, tails)) / max(1, sum(map(len, encoded))))
+    return {"training": (kept, size - part), "validation": (tails, part)}
 
 
 def _facts(

@@ -79,21 +79,34 @@ class Tokenizer:
 
 
 class StreamDecoder:
-    """Turns a stream of ids into text, handing out whole characters only; words are set apart as in `decode`."""
+    """Turns a stream of ids into text, handing out whole characters only; words are set apart as in `decode`.
+
+    Each piece is decoded behind the ids of the piece before it, so the cost of a token does not grow with the text.
+    """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Iterable[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._ids = list(prompt)
-        self._given = len(tokenizer.decode(self._ids))
+        self._before = list(prompt)
+        self._waiting: list[int] = []
 
     def push(self, number: int) -> str:
         """The text that this id completes; empty while a character is unfinished."""
-        self._ids.append(number)
-        text = self._tokenizer.decode(self._ids)
-        if text.endswith("�") and len(self._ids) < 10_000_000:
+        self._waiting.append(number)
+        text = self._text()
+        if text.endswith("\ufffd"):
             return ""
-        piece, self._given = text[self._given :], len(text)
-        return piece
+        self._before, self._waiting = self._waiting, []
+        return text
+
+    def close(self) -> str:
+        """What is left at the end of the stream: a character that was never finished, as in `decode`."""
+        text = self._text()
+        self._before, self._waiting = self._waiting, []
+        return text
+
+    def _text(self) -> str:
+        given = len(self._tokenizer.decode(self._before))
+        return self._tokenizer.decode(self._before + self._waiting)[given:]
 
 
 def train_tokenizer(texts: Iterator[str], settings: TokenSettings) -> Tokenizer:

@@ -12,7 +12,7 @@ import torch
 
 from treino import environment, events, files
 from treino.errors import DataError
-from treino.measure import resident_memory
+from treino.measure import release_memory, resident_memory
 from treino.messages import N_
 from treino.models.build import build_model
 from treino.models.folder import save_model
@@ -162,6 +162,7 @@ class Pretraining:
 
     def _store_forecast(self, plan: TrainingPlan, decisions: dict[str, Any], path: Path) -> None:
         """Written once, before the first step; a resumed run leaves it as it is."""
+        release_memory()
         expected = forecast(
             self.shape,
             self.tokenizer.size,
