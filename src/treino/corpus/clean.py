@@ -44,8 +44,11 @@ FTFY = ftfy.TextFixerConfig(
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufffe]"
 )
+MOST_ROUNDS = 8
 _SPACES = re.compile(r"[^\S\n]+")
-_SUSPICIOUS = re.compile(r"[^\x00-\x7fáàâãäéèêëíìîïóòôõöúùûüçñÁÀÂÃÄÉÈÊËÍÌÎÏÓÒÔÕÖÚÙÛÜÇÑºª°–—“”‘’«»…•§]|[ÃÂâï][^\s\w]|&")
+_SUSPICIOUS = re.compile(
+    r"[^\x00-\x7fáàâãäéèêëíìîïóòôõöúùûüçñÁÀÂÃÄÉÈÊËÍÌÎÏÓÒÔÕÖÚÙÛÜÇÑºª°–—“”‘’«»…•§]|[ÃÂâï][^\sa-zA-Z]|&"
+)
 
 
 def fix_encoding(text: str) -> str:
@@ -78,14 +81,21 @@ def rules(settings: CleanSettings) -> dict[str, Callable[[str], str]]:
 
 
 def clean_text(text: str, settings: CleanSettings) -> tuple[str, list[str]]:
-    """The cleaned text, and the names of the rules that changed it."""
-    changed = []
-    for name, rule in rules(settings).items():
-        after = rule(text)
-        if after != text:
-            changed.append(name)
-        text = after
-    return text, changed
+    """The cleaned text, and the names of the rules that changed it.
+
+    The rules are gone through until nothing changes: one may bring to light what an earlier one mends.
+    """
+    changed: dict[str, None] = {}
+    for _ in range(MOST_ROUNDS):
+        before = text
+        for name, rule in rules(settings).items():
+            after = rule(text)
+            if after != text:
+                changed[name] = None
+            text = after
+        if text == before:
+            break
+    return text, list(changed)
 
 
 def clean(settings: CleanSettings, documents: Path, output: Path) -> dict[str, Any]:

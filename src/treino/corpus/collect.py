@@ -60,7 +60,7 @@ def collect(corpus: CorpusSettings, world: WorldSettings, output: Path, seed: in
 
         write_truth(World.build(world, seed), files.make_private(output / "truth"))
     return {
-        "documents_out": totals["training"],
+        "documents_out": totals["training"] + totals["held_out"],
         "held_out_documents": totals["held_out"],
         "held_out_method": method,
         "bytes_out": totals["bytes_training"],
@@ -167,7 +167,10 @@ def _chain(
 
 
 def _write_tails(rows: list[dict[str, Any]], share: float, put: Any) -> str:
-    """With a handful of documents none can be spared: the tail of each is held out, cut where a paragraph ends."""
+    """With a handful of documents none can be spared: the tail of each is held out, cut where a paragraph ends.
+
+    What the generator says of a whole document (its probability) holds for no part of it, and goes.
+    """
     cut_any = False
     for row in rows:
         cut = tail_cut(row["text"], share)
@@ -175,10 +178,16 @@ def _write_tails(rows: list[dict[str, Any]], share: float, put: Any) -> str:
             put("training", row)
             continue
         cut_any = True
+        shared = row | {"meta": _without_probability(row["meta"])}
         for part, text in (("training", row["text"][:cut]), ("held_out", row["text"][cut:])):
             suffix = "" if part == "training" else "-tail"
-            put(part, row | {"id": row["id"] + suffix, "text": text, "content_hash": content_hash(text)})
+            put(part, shared | {"id": row["id"] + suffix, "text": text, "content_hash": content_hash(text)})
     return "tails" if cut_any else "none"
+
+
+def _without_probability(meta: str) -> str:
+    known = {name: value for name, value in json.loads(meta).items() if name != "log_probability"}
+    return json.dumps(known, ensure_ascii=False, sort_keys=True)
 
 
 def tail_cut(text: str, share: float) -> int | None:

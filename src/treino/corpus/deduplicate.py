@@ -38,7 +38,7 @@ def deduplicate(settings: DeduplicateSettings, documents: Path, output: Path) ->
     held_out = {key: number for number, key in keys["held_out"].items()} if settings.exact else {}
     counts: Counter[str] = Counter()
     removed: Counter[str] = Counter()
-    planted: Counter[str] = Counter()
+    planted = Planted()
     with Writer(output / "removed", REMOVED) as record:
         for part in PARTS:
             with Writer(output / part, DOCUMENTS) as kept:
@@ -49,7 +49,7 @@ def deduplicate(settings: DeduplicateSettings, documents: Path, output: Path) ->
                         rule, copy_of = "duplicate", copies[part][row["id"]]
                     elif part == "training" and keys[part][row["id"]] in held_out:
                         rule, copy_of = "also_held_out", held_out[keys[part][row["id"]]]
-                    _account_planted(row, rule, planted)
+                    planted.see(row, keys[part][row["id"]], bool(rule))
                     if rule:
                         removed[rule] += 1
                         record.add(removed_row(row, rule, copy_of))
@@ -67,7 +67,7 @@ def deduplicate(settings: DeduplicateSettings, documents: Path, output: Path) ->
         "bytes_out": counts["bytes_out"],
         "removed_by_rule": dict(removed),
     }
-    return facts | _planted_facts(planted)
+    return facts | planted.facts()
 
 
 def _keys(documents: Path, part: str) -> dict[str, str]:
@@ -89,16 +89,26 @@ def _copies(keys: dict[str, str]) -> dict[str, str]:
         return first_of_each([path], "key")
 
 
-def _account_planted(row: dict[str, Any], rule: str, planted: Counter[str]) -> None:
-    """On the embedded world it is known which documents are copies: count what was found and what was missed."""
-    kind = json.loads(row["meta"]).get("planted") if row["meta"] else None
-    if kind is not None:
-        found = "found" if rule else "kept"
-        planted[f"{kind}:{found}"] += 1
+class Planted:
+    """On the embedded world it is known which documents are copies: how many of them were found.
 
+    Of a group of equal documents one stays, be it the original or a copy; so a group with p planted copies of which r
+    documents were removed counts min(p, r) found.
+    """
 
-def _planted_facts(planted: Counter[str]) -> dict[str, Any]:
-    total = planted["duplicate:found"] + planted["duplicate:kept"]
-    if not total:
-        return {}
-    return {"planted_duplicates": total, "planted_duplicates_found": planted["duplicate:found"]}
+    def __init__(self) -> None:
+        self._copies: Counter[str] = Counter()
+        self._removed: Counter[str] = Counter()
+
+    def see(self, row: dict[str, Any], key: str, removed: bool) -> None:
+        """Take note of a document, the key of its group, and what became of it."""
+        self._removed[key] += removed
+        if row["meta"] and json.loads(row["meta"]).get("planted") == "duplicate":
+            self._copies[key] += 1
+
+    def facts(self) -> dict[str, int]:
+        """Planted copies and how many of them were found; nothing where none was planted."""
+        if not self._copies:
+            return {}
+        found = sum(min(count, self._removed[key]) for key, count in self._copies.items())
+        return {"planted_duplicates": self._copies.total(), "planted_duplicates_found": found}

@@ -16,6 +16,9 @@ FREE_BYTES = 1_000_000_000
 LARGEST_RATIO = 200
 """A compressed file may expand to 1 GB, and beyond that to 200 times its size; more is taken for a bomb."""
 
+PORTION = 1 << 16
+"""Bytes that are decompressed at once."""
+
 LARGEST_LINE = 32_000_000
 LARGEST_TEXT = 256_000_000
 """A text file is one document; a larger one belongs into a table of documents."""
@@ -52,7 +55,8 @@ class Bounded(io.RawIOBase):
 
     def readinto(self, buffer) -> int:
         try:
-            data = self._inner.read(len(buffer))
+            # In small portions: what a portion held before a break is lost with it.
+            data = self._inner.read1(min(len(buffer), PORTION))  # type: ignore[attr-defined]
         except (EOFError, gzip.BadGzipFile, zstandard.ZstdError, OSError) as error:
             raise Unreadable("truncated" if isinstance(error, EOFError) else "damaged") from error
         self._left -= len(data)
@@ -66,9 +70,9 @@ def open_bytes(path: Path) -> io.BufferedReader:
     """A file's content, decompressed where its name ends in .gz or .zst."""
     try:
         size = path.stat().st_size
-        if path.suffix == ".gz":
+        if path.suffix.lower() == ".gz":
             return io.BufferedReader(Bounded(gzip.open(path, "rb"), size))  # type: ignore[arg-type]
-        if path.suffix == ".zst":
+        if path.suffix.lower() == ".zst":
             return io.BufferedReader(Bounded(_zstd(path), size))  # type: ignore[arg-type]
         return open(path, "rb")
     except OSError as error:
@@ -85,8 +89,8 @@ class _WholeFrames:
     def __init__(self, reader: zstandard.ZstdDecompressionReader, path: Path) -> None:
         self._reader, self._path, self._read = reader, path, 0
 
-    def read(self, size: int) -> bytes:
-        data = self._reader.read(size)
+    def read1(self, size: int) -> bytes:
+        data = self._reader.read1(size)
         self._read += len(data)
         if not data:
             expected = zstandard.frame_content_size(self._path.read_bytes()[:64])
@@ -110,25 +114,25 @@ def encoding_of(head: bytes, whole: bool) -> str | None:
 
 def read_text(path: Path, problems: Problems, place: str) -> str | None:
     """A whole text file; what stands before a break is kept. None where there is nothing to use."""
-    data = b""
+    buffer, whole = bytearray(), True
     try:
         with open_bytes(path) as file:
-            while chunk := file.read(1 << 20):
-                data += chunk
-                if len(data) > LARGEST_TEXT:
+            while chunk := file.read1(PORTION):
+                buffer += chunk
+                if len(buffer) > LARGEST_TEXT:
                     problems.add(place, "too_large")
                     return None
-    except Unreadable as error:
-        problems.add(place, str(error))
-    except OSError:
-        problems.add(place, "unreadable")
-    encoding = encoding_of(data, True)
+    except (Unreadable, OSError) as error:
+        problems.add(place, str(error) if isinstance(error, Unreadable) else "unreadable")
+        whole = False
+    data = bytes(buffer)
+    encoding = encoding_of(data, whole)
     if encoding is None:
         problems.add(place, "binary")
         return None
     text = data.decode(encoding, "replace")
     if not text.strip():
-        if data or not problems.counts:
+        if whole:
             problems.add(place, "empty")
         return None
     return text

@@ -1,0 +1,221 @@
+"""Collecting: ids that do not depend on the machine, what is held out, and golden rows of the first three stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from treino import events
+from treino.corpus.clean import clean
+from treino.corpus.collect import collect, tail_cut
+from treino.corpus.deduplicate import comparison_key, deduplicate
+from treino.corpus.documents import DOCUMENTS, read_rows, write_rows
+from treino.errors import DataError, UsageError
+from treino.recipe import CleanSettings, CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings
+
+SMALL = WorldSettings(documents=200, people=10)
+
+
+def corpus(*paths: str, held_out: Any = 0.0) -> CorpusSettings:
+    return CorpusSettings(sources=tuple(SourceSettings(path=path) for path in paths), held_out=held_out)
+
+
+def folder_of_texts(folder: Path, count: int = 5) -> Path:
+    (folder / "textos" / "sub").mkdir(parents=True)
+    for number in range(count):
+        place = folder / "textos" / ("sub" if number % 2 else "") / f"obra {number}.txt"
+        place.write_text(f"Era uma vez a obra {number}.\nE outra linha, sem fim, da obra.", encoding="utf-8")
+    (folder / "textos" / "t.jsonl").write_text('{"text": "linha um"}\n{"text": "linha dois"}\n', encoding="utf-8")
+    return folder
+
+
+def rows(folder: Path, part: str = "training") -> list[dict[str, Any]]:
+    return list(read_rows(folder, part))
+
+
+def test_ids_do_not_depend_on_where_the_folder_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = folder_of_texts(tmp_path / "aqui")
+    collect(corpus("textos"), SMALL, tmp_path / "one", 1, here)
+    shutil.copytree(here, tmp_path / "outro lugar é")
+    really = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda self, pattern: reversed(list(really(self, pattern))))
+    collect(corpus("textos"), SMALL, tmp_path / "two", 1, tmp_path / "outro lugar é")
+    assert rows(tmp_path / "one") == rows(tmp_path / "two")
+    ids = [row["id"] for row in rows(tmp_path / "one")]
+    assert len(set(ids)) == len(ids) == 7
+
+
+def test_a_new_file_changes_no_other_id(tmp_path: Path) -> None:
+    here = folder_of_texts(tmp_path / "a")
+    collect(corpus("textos"), SMALL, tmp_path / "one", 1, here)
+    (here / "textos" / "000 antes.txt").write_text("Um texto novo.", encoding="utf-8")
+    collect(corpus("textos"), SMALL, tmp_path / "two", 1, here)
+    before, after = ({row["source"]: row["id"] for row in rows(tmp_path / name)} for name in ("one", "two"))
+    assert before.items() < after.items()
+
+
+def test_two_sources_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    folder_of_texts(tmp_path / "a")
+    folder_of_texts(tmp_path / "b")
+    collect(corpus("a/textos", "b/textos"), SMALL, tmp_path / "out", 1, tmp_path)
+    ids = [row["id"] for row in rows(tmp_path / "out")]
+    assert len(set(ids)) == len(ids) == 14
+
+
+def test_named_works_are_held_out_and_never_trained_on(tmp_path: Path) -> None:
+    here = folder_of_texts(tmp_path / "a")
+    facts = collect(corpus("textos", held_out=("sub/obra 1.txt", "obra 2.txt")), SMALL, tmp_path / "out", 1, here)
+    assert {row["source"] for row in rows(tmp_path / "out", "held_out")} == {"sub/obra 1.txt", "obra 2.txt"}
+    assert len(rows(tmp_path / "out")) == 5
+    assert (facts["documents_out"], facts["held_out_documents"]) == (7, 2)
+
+
+def test_a_held_out_name_that_is_nowhere_gets_a_guess(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="obra 3"):
+        collect(
+            corpus("textos", held_out=("sub/obra3.txt",)), SMALL, tmp_path / "o", 1, folder_of_texts(tmp_path / "a")
+        )
+
+
+def test_a_share_of_many_documents_is_held_out_whole(tmp_path: Path) -> None:
+    facts = collect(
+        corpus("world", held_out=0.2), WorldSettings(documents=1000, people=10), tmp_path / "o", 1, tmp_path
+    )
+    kept, held = rows(tmp_path / "o"), rows(tmp_path / "o", "held_out")
+    assert facts["documents_out"] == len(kept) + len(held) == 1000
+    assert len(held) == pytest.approx(200, abs=50)
+    assert {json.loads(row["meta"])["planted"] for row in held} == {"none"}
+    assert not {row["id"] for row in kept} & {row["id"] for row in held}
+
+
+def test_of_few_documents_the_tails_are_held_out(tmp_path: Path) -> None:
+    (tmp_path / "textos").mkdir()
+    text = "\n\n".join(f"Parágrafo {number}, com o seu tanto de palavras e um fim." for number in range(100))
+    (tmp_path / "textos" / "livro.txt").write_text(text, encoding="utf-8")
+    facts = collect(corpus("textos", held_out=0.1), SMALL, tmp_path / "o", 1, tmp_path)
+    (head,), (tail,) = rows(tmp_path / "o"), rows(tmp_path / "o", "held_out")
+    assert head["text"] + tail["text"] == text
+    assert tail["text"].startswith("Parágrafo")
+    assert len(tail["text"]) / len(text) == pytest.approx(0.1, abs=0.05)
+    assert facts["held_out_method"] == "tails"
+    assert tail_cut("curto demais", 0.5) is None
+
+
+def test_the_probability_of_a_whole_document_is_not_told_of_its_part(tmp_path: Path) -> None:
+    few = WorldSettings(documents=15, people=8, duplicates=0, near_duplicates=0, noise=0)
+    collect(corpus("world", held_out=0.45), few, tmp_path / "o", 1, tmp_path)
+    parts = [row for part in ("training", "held_out") for row in rows(tmp_path / "o", part)]
+    tails = {row["id"].removesuffix("-tail") for row in parts if row["id"].endswith("-tail")}
+    assert tails
+    assert all(("log_probability" in json.loads(row["meta"])) == (row["id"][:24] not in tails) for row in parts)
+
+
+def test_what_was_set_aside_is_told_once_with_the_first_place(tmp_path: Path) -> None:
+    here = folder_of_texts(tmp_path / "a")
+    (here / "textos" / "quebrado.jsonl").write_text('{"text": "bom"}\n{\n{\n', encoding="utf-8")
+    heard: list[events.Event] = []
+    with events.listening(heard.append):
+        facts = collect(corpus("textos"), SMALL, tmp_path / "o", 1, here)
+    warnings = [event.values for event in heard if event.kind == "warning.set_aside"]
+    assert [(row["count"], row["first"]) for row in warnings] == [(2, "quebrado.jsonl:2")]
+    assert facts["removed_by_rule"] == {"broken_json": 2}
+    assert len(list(read_rows(tmp_path / "o", "removed"))) == 2
+
+
+def test_a_source_that_gives_nothing_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "vazio.jsonl").write_text('{"x": 1}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"vazio\.jsonl:1"):
+        collect(corpus("vazio.jsonl"), SMALL, tmp_path / "o", 1, tmp_path)
+
+
+def test_documents_of_a_newer_format_are_refused(tmp_path: Path) -> None:
+    write_rows(tmp_path / "training", [], DOCUMENTS)
+    path = tmp_path / "training" / "part-00000.parquet"
+    pq.write_table(pa.table({"id": ["x"]}).replace_schema_metadata({"treino.documents": "9"}), path)
+    with pytest.raises(DataError, match="format 9"):
+        rows(tmp_path)
+
+
+def test_planted_copies_are_all_found_and_nothing_else_is_removed(tmp_path: Path) -> None:
+    world = WorldSettings(documents=2000, people=20, duplicates=0.1, near_duplicates=0.05, noise=0)
+    collect(corpus("world"), world, tmp_path / "a", 1, tmp_path)
+    facts = deduplicate(DeduplicateSettings(), tmp_path / "a", tmp_path / "b")
+    assert facts["planted_duplicates"] == pytest.approx(200, abs=50)
+    assert facts["planted_duplicates_found"] == facts["planted_duplicates"]
+    kept = [comparison_key(row["text"]) for row in rows(tmp_path / "b")]
+    assert len(set(kept)) == len(kept)
+    assert set(kept) == {comparison_key(row["text"]) for row in rows(tmp_path / "a")}
+    by_key: dict[str, str] = {}
+    for row in rows(tmp_path / "a"):
+        key = comparison_key(row["text"])
+        by_key[key] = min(by_key.get(key, row["id"]), row["id"])
+    assert {row["id"] for row in rows(tmp_path / "b")} == set(by_key.values())
+    for row in read_rows(tmp_path / "b", "removed"):
+        assert row["detail"] == by_key[comparison_key(next(r["text"] for r in rows_once(tmp_path / "a", row["id"])))]
+
+
+def rows_once(folder: Path, number: str) -> list[dict[str, Any]]:
+    """The row of an id; the folder is read once."""
+    if folder not in _READ:
+        _READ[folder] = {row["id"]: row for row in rows(folder)}
+    return [_READ[folder][number]]
+
+
+_READ: dict[Path, dict[str, dict[str, Any]]] = {}
+
+
+def test_training_text_that_equals_held_out_text_goes(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    for name, text in (("a", "O  MESMO texto aqui."), ("b", "o mesmo\ntexto aqui."), ("c", "Outro texto, diferente.")):
+        (tmp_path / "t" / f"{name}.txt").write_text(text, encoding="utf-8")
+    collect(corpus("t", held_out=("b.txt",)), SMALL, tmp_path / "a", 1, tmp_path)
+    facts = deduplicate(DeduplicateSettings(), tmp_path / "a", tmp_path / "b")
+    assert [row["source"] for row in rows(tmp_path / "b")] == ["c.txt"]
+    assert facts["removed_by_rule"] == {"also_held_out": 1}
+    kept = deduplicate(DeduplicateSettings(exact=False), tmp_path / "a", tmp_path / "c")
+    assert kept["removed_by_rule"] == {}
+
+
+def test_the_stages_count_alike(tmp_path: Path) -> None:
+    world = WorldSettings(documents=400, people=10, noise=0.1)
+    first = collect(corpus("world", held_out=0.1), world, tmp_path / "a", 1, tmp_path)
+    second = clean(CleanSettings(), tmp_path / "a", tmp_path / "b")
+    third = deduplicate(DeduplicateSettings(), tmp_path / "b", tmp_path / "c")
+    assert first["documents_out"] == second["documents_in"] == 400
+    assert second["documents_out"] == third["documents_in"]
+    assert third["documents_out"] == third["documents_in"] - sum(third["removed_by_rule"].values())
+    assert third["held_out_documents"] == len(rows(tmp_path / "c", "held_out"))
+
+
+GOLDEN = {
+    "collect": "e7a0f0c23e13b1d2d5ed055b2b26337f8aa620a9fae515e8d1d833078dc06a1d",
+    "clean": "d3a883699cbe504bed880dc7592e00d428a9fa8a5dfd81342d7b3ab5e4ebaabe",
+    "deduplicate": "619cef6385afc4eafde6ca7df34b43dae5f336470be2222fc46c1c34333262fc",
+    "texts": "392366e8ba32f6eab4a46170b8e0bc82ebf5214b0ebda2235124897d110045c3",
+}
+
+
+def logical(folder: Path) -> str:
+    """SHA-256 of all rows of all parts, whatever the files look like."""
+    digest = hashlib.sha256()
+    for part in ("training", "held_out", "removed"):
+        for row in sorted(read_rows(folder, part), key=lambda row: (row["id"], row.get("rule", ""))):
+            digest.update(json.dumps([part, row], ensure_ascii=False, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def test_golden_rows(tmp_path: Path) -> None:
+    """Where this fails on purpose, raise the version of that stage in pipeline/stages.py, then the digest here."""
+    collect(corpus("world", held_out=0.1), SMALL, tmp_path / "a", 1, tmp_path)
+    clean(CleanSettings(), tmp_path / "a", tmp_path / "b")
+    deduplicate(DeduplicateSettings(), tmp_path / "b", tmp_path / "c")
+    collect(corpus("textos"), SMALL, tmp_path / "t", 1, folder_of_texts(tmp_path / "x"))
+    found = {"collect": "a", "clean": "b", "deduplicate": "c", "texts": "t"}
+    assert {name: logical(tmp_path / folder) for name, folder in found.items()} == GOLDEN
