@@ -23,6 +23,14 @@ Nosso céu tem mais estrelas,
 Nossas várzeas têm mais flores,
 Nossos bosques têm mais vida,
 Nossa vida mais amores."""
+DECASYLLABLES = """Canta, Musa, os furores do prelado,
+Que o rebanho feroz de mil cuidados
+Trouxe em guerra com os homens da justiça,
+E a cidade do Rio, que dormia
+Ao som das ondas e ao luar dos montes,
+Acordou com sermões e excomunhões;
+Dize tu como a gula e a preguiça
+Urdiram do castelo o grande enredo."""
 DIALOGUE = """— Você vem hoje à noite?
 — Não sei ainda.
 — Pois venha, que a casa é sua e a mesa está posta para todos nós.
@@ -37,7 +45,9 @@ def test_wrapped_prose_becomes_paragraphs_again(width: int) -> None:
     assert unwrap(wrapped) == "\n\n".join(paragraphs)
 
 
-@pytest.mark.parametrize("text", [VERSE, DIALOGUE, LIST, PROSE, "", "uma linha", "a\nb\nc\nd\ne"])
+@pytest.mark.parametrize(
+    "text", [VERSE, DECASYLLABLES, DECASYLLABLES * 9, DIALOGUE, LIST, PROSE, "", "uma linha", "a\nb\nc\nd\ne"]
+)
 def test_what_is_not_wrapped_stays(text: str) -> None:
     assert unwrap(text) == text
 
@@ -45,6 +55,13 @@ def test_what_is_not_wrapped_stays(text: str) -> None:
 def test_a_poem_within_wrapped_prose_keeps_its_lines() -> None:
     wrapped = textwrap.fill(PROSE * 3, 72, break_on_hyphens=False)
     assert VERSE in unwrap(f"{wrapped}\n\n{VERSE}\n\n{wrapped}")
+
+
+def test_a_long_dialogue_in_a_wrapped_book_is_joined_where_its_lines_are_full() -> None:
+    wrapped = "\n\n".join(textwrap.fill(PROSE, 72, break_on_hyphens=False) for _ in range(80))
+    speeches = ["— Sim.", "— Não.", "— " + PROSE[:120].rsplit(" ", 1)[0] + "."] * 50
+    dialogue = "\n".join(textwrap.fill(item, 72, break_on_hyphens=False) for item in speeches)
+    assert unwrap(f"{wrapped}\n\n{dialogue}\n\n{wrapped}").split("\n\n")[80] == "\n".join(speeches)
 
 
 def test_a_speech_begins_a_paragraph_of_its_own() -> None:

@@ -104,7 +104,7 @@ def _report_settings(loaded: LoadedRecipe, language: str) -> Any:
 
 STANDARD: Pipeline = (
     Stage("collect", 1, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
-    Stage("clean", 1, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.clean), _clean),
+    Stage("clean", 2, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.clean), _clean),
     Stage(
         "deduplicate", 1, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.deduplicate), _deduplicate
     ),
