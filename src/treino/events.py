@@ -34,6 +34,14 @@ TEXTS: dict[str, str] = {
     "warning.set_aside": N_(
         "rows or files that could not be used and were set aside: {count}; the first: {first} ({reason})"
     ),
+    "note.nothing_held_out": N_(
+        "{documents} texts were learnt and none was held out. That shows that the training works: the loss falls because the "
+        "model memorises them. It cannot show what the model would make of another text."
+    ),
+    "note.words": N_(
+        "Words that are not among them are all one unknown token. Words are numbered by how often they occur; a program "
+        "that numbers them in the order of a set gets another model in every process."
+    ),
     "train.started": "",
     "train.step": "",
     "train.validation": "",

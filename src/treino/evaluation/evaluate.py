@@ -91,6 +91,10 @@ def evaluate(
         if ngrams:
             scores["ngram"] = masses(prompts, tokenizer, ngram_scorer(ngrams[max(ngrams)]))
         result["truthfulness"] = by_group(prompts, scores, resamples=settings.bootstrap, seed=seed)
+    if not count:
+        events.emit("note.nothing_held_out", documents=len(open_shard(tokens, "training")))
+        if tokenizer.kind != BYTE_LEVEL:
+            events.emit("note.words")
     result |= _standing(result)
     files.write_json(output / "evaluation.json", result)
     return result

@@ -69,7 +69,9 @@ def who_is_ahead(evaluation: Evaluation, writer: Writer) -> str:
 def held_out_section(evaluation: Evaluation, writer: Writer) -> str:
     """Loss, perplexity and bits per byte on text that training never saw, and the baselines."""
     if evaluation.get("loss") is None:
-        return f"<p>{writer.say(N_('No text was held out, so nothing judges the model.'))}</p>"
+        lead = N_("No text was held out, so nothing judges the model.")
+        limit = N_("A falling loss shows that it memorises what it reads, not what it would make of another text.")
+        return f"<p>{writer.say(lead)} {writer.say(limit)}</p>"
     interval = evaluation.get("bits_per_byte")
     rows = [
         (writer.say(N_("bits per byte")), _interval(interval, writer) if interval else UNKNOWN),
