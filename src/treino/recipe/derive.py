@@ -31,7 +31,7 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     """Fill every setting that was left open; returns the full recipe and the dotted paths that were derived.
 
     Feed-forward: 8/3 of the width (so that SwiGLU's three matrices weigh as much as the classic two of 4×), rounded
-    up to a multiple of 8. Learning rate: 4e-3 · √(128 / width), measured on the embedded world and on books (`LOG.md`).
+    up to a multiple of 8. Learning rate: 4e-3 · √(128 / width); what is known of it stands in `LOG.md`.
     """
     model = recipe.model
     derived: dict[str, dict[str, Any]] = {"tokens": {}, "model": {}, "pretrain": {}}
