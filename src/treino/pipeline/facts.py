@@ -55,7 +55,9 @@ def _stage(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(work: Work) -> list[dict[str, Any]]:
-    rows = setting_rows(work.loaded.recipe.model_dump(mode="json", by_alias=True), work.loaded.origins)
+    # Of a recipe's path only the name: a report may be passed on, and where it was made is nobody's business.
+    origins = {where: Path(origin).name for where, origin in work.loaded.origins.items()}
+    rows = setting_rows(work.loaded.recipe.model_dump(mode="json", by_alias=True), origins)
     for record in work.records:
         decided = record["ingredients"].get("decisions", {})
         rows += [{"where": name, "value": value, "origin": "measured"} for name, value in decided.items()]

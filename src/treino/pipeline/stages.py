@@ -132,5 +132,5 @@ STANDARD: Pipeline = (
         lambda loaded, _: _dump(loaded.recipe.evaluate),
         _evaluate,
     ),
-    Stage("report", 1, (DOCUMENTS, TOKENS, MODEL, EVALUATION), (REPORT,), _report_settings, _report),
+    Stage("report", 2, (DOCUMENTS, TOKENS, MODEL, EVALUATION), (REPORT,), _report_settings, _report),
 )

@@ -17,9 +17,10 @@ def describe_gap(curve: Sequence[Point], validation: Sequence[Point]) -> Message
 
     1. the last validation loss is more than 5 % above the lowest: *risen*;
     2. validation minus training loss (its mean since the look at validation before) grew over the last third of the
-       training by more than 5 % of the last validation loss: *widened*. A negative gap counts as none: while the loss
-       falls fast, that mean lies above the validation loss;
-    3. otherwise *together*.
+       training by more than 5 % of the last validation loss, or by more than a quarter of itself to more than those 5 %:
+       *widened*. A negative gap counts as none: while the loss falls fast, that mean lies above the validation loss;
+    3. the gap is more than those 5 %: *apart*;
+    4. otherwise *together*.
     """
     if not validation:
         return Message(N_("No text was kept for validation, so nothing here tells learning from learning by heart."))
@@ -42,12 +43,21 @@ def describe_gap(curve: Sequence[Point], validation: Sequence[Point]) -> Message
     after = gaps[-1][1]
     before = next(gap for step, gap in reversed(gaps) if step <= 2 / 3 * gaps[-1][0] or step == gaps[0][0])
     values |= {"before": before, "after": after}
-    if after - max(before, 0.0) > LIMIT * last:
+    by_a_quarter = after > 1.25 * max(before, 0.0) and after > LIMIT * last
+    if by_a_quarter or after - max(before, 0.0) > LIMIT * last:
         return Message(
             N_(
                 "The gap between training and validation loss grew from {before:3} to {after:3} in the last third: the "
                 "model begins to learn this text by heart. (Said when the gap grows by more than {limit:percent} of "
-                "the validation loss.)"
+                "the validation loss, or by a quarter.)"
+            ),
+            values,
+        )
+    if after > LIMIT * last:
+        return Message(
+            N_(
+                "The validation loss ends {after:3} above the training loss ({before:3} two thirds through) and has not "
+                "turned upwards: the two parts differ, or a little is learnt by heart."
             ),
             values,
         )
