@@ -16,6 +16,7 @@ import itertools
 import math
 import random
 import re
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -40,20 +41,20 @@ def pick(options: Sequence[Any], uniform: Callable[[], float]) -> Any:
     return options[int(uniform() * len(options))]
 
 
-class Node:
+class Node(ABC):
     """A part of a grammar."""
 
+    @abstractmethod
     def draw(self, uniform: Callable[[], float], context: Context, pieces: list[str]) -> float:
         """Append a random text to `pieces`, bind variables in `context`, and return its natural log probability."""
-        raise NotImplementedError
 
+    @abstractmethod
     def derivations(self, context: Context, target: str | None, start: int) -> Iterator[Derivation]:
         """All derivations as (text, log probability, context); with a target, those that continue it from `start`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def narrowed(self, keep: Keep) -> Node:
         """The same grammar with fewer alternatives at every decision, small enough to be listed whole."""
-        raise NotImplementedError
 
 
 class Text(Node):
