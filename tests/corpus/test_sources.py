@@ -6,6 +6,9 @@ import csv
 import gzip
 import io
 import json
+import tracemalloc
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ import zstandard
 
 from treino.corpus.sources import raw
 from treino.corpus.sources.raw import Problems
-from treino.corpus.sources.read import kind_of, read_source, source_files
+from treino.corpus.sources.read import _distinct, _readable, kind_of, read_source, source_files
 from treino.errors import DataError
 from treino.recipe import SourceSettings, WorldSettings
 
@@ -136,6 +139,127 @@ def test_a_file_that_cannot_be_read_or_used_leaves_the_others(tmp_path: Path, mo
     assert texts == ["bom", "também bom"]
     assert problems == {"binary": 1, "empty": 1, "unreadable": 1}
     assert places == ["b.txt", "c.txt", "d.txt"]
+
+
+def test_a_line_in_another_encoding_does_not_spoil_a_text(tmp_path: Path) -> None:
+    lines = ["ação e razão", "não é aqui", "coração à toa"]
+    (tmp_path / "a.txt").write_bytes(b"\n".join(line.encode(("utf-8", "latin-1")[line == lines[1]]) for line in lines))
+    assert read(tmp_path / "a.txt") == (["\n".join(lines)], {}, [])
+
+
+def test_half_a_character_at_a_break_goes(tmp_path: Path) -> None:
+    assert raw.decode("coração é".encode()[:-1], whole=False) == "coração "
+    assert raw.decode("coração é".encode("latin-1"), whole=False) == "coração é"
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "csv"])
+@pytest.mark.parametrize(("content", "rule"), [(b"", "empty"), (b" \n\n", "empty"), (b"\x00\x01\n\x02", "binary")])
+def test_a_file_with_nothing_in_it_is_named_once(tmp_path: Path, kind: str, content: bytes, rule: str) -> None:
+    (tmp_path / f"a.{kind}").write_bytes(content)
+    assert read(tmp_path / f"a.{kind}") == ([], {rule: 1}, [f"a.{kind}"])
+
+
+def test_what_json_allows_and_text_does_not(tmp_path: Path) -> None:
+    """Half a surrogate pair becomes a replacement character; a number of 5,000 digits costs its own line."""
+    digits = '{"text": "b", "n": ' + "1" * 5000 + "}"
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "a \\ud800 é"}}\n{digits}\n{{"text": "c"}}\n', encoding="utf-8")
+    assert read(tmp_path / "a.jsonl") == (["a \ufffd é", "c"], {"broken_json": 1}, ["a.jsonl:2"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "texts"),
+    [
+        ('1,tv de 32" nova\n2,tela de 40" boa\n3,fim\n', ['tv de 32" nova', 'tela de 40" boa', "fim"]),
+        ("1,antes\u2028depois\n2,x\x0cy\n", ["antes\u2028depois", "x\x0cy"]),
+        ('1,"um\ndois, ""três"""\n2,fim\n', ['um\ndois, "três"', "fim"]),
+        ('1,"' + "linha\n" * 3000 + '"\n2,fim\n', ["linha\n" * 3000, "fim"]),
+    ],
+)
+def test_quotes_and_ends_of_lines_in_a_table(tmp_path: Path, rows: str, texts: list[str]) -> None:
+    """Inches are no quotation, only line feeds end rows, a quoted field may span many lines."""
+    (tmp_path / "a.csv").write_bytes(f"id,texto\n{rows}".encode())
+    assert read(tmp_path / "a.csv") == (texts, {}, [])
+
+
+def test_a_quote_never_closed_loses_one_row_though_a_later_row_has_quotes(tmp_path: Path) -> None:
+    rows = ['1,"nunca fecha', *(f"{number},linha {number}" for number in range(2, 500)), '500,"fim, sim"']
+    (tmp_path / "a.csv").write_text("id,texto\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    texts, problems, places = read(tmp_path / "a.csv")
+    assert texts == [*(f"linha {number}" for number in range(2, 500)), "fim, sim"]
+    assert (problems, places) == ({"quote_never_closed": 1}, ["a.csv:2"])
+
+
+def test_a_table_without_text_leaves_the_rest_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    folder.mkdir()
+    (folder / "livro.txt").write_text("bom", encoding="utf-8")
+    (folder / "catalogo.csv").write_text("autor,ano\nMachado,1899\n", encoding="utf-8")
+    assert read(folder) == (["bom"], {"no_text_column": 1}, ["catalogo.csv:1"])
+
+
+def test_names_that_are_not_utf_8_become_readable(tmp_path: Path) -> None:
+    """Archives from old machines; the file system may refuse such a name, the function may not."""
+    assert _readable("cora\udce7\udce3o.txt") == "coração.txt"
+    assert _readable("e\u0301.txt") == "é.txt"
+    assert [name for name, _ in _distinct([("é", Path("a")), ("é", Path("b")), ("f", Path("c"))])] == ["é", "é#2", "f"]
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
+def test_zstd_frames_that_break_off_are_noticed_whatever_they_state(tmp_path: Path, cut: float) -> None:
+    """A stream does not state its size, and of two frames the first may be whole: the library takes both for the end."""
+    stream = zstandard.ZstdCompressor().compressobj()
+    half = jsonl([f"documento {number**7 % 999_983}" for number in range(20_000)])
+    whole = zstandard.compress(half) + stream.compress(half) + stream.flush()
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(whole)
+    assert read(path)[0] == [f"documento {number**7 % 999_983}" for number in range(20_000)] * 2
+    path.write_bytes(whole[: int(len(whole) * cut)])
+    texts, problems, _ = read(path)
+    assert problems == {"truncated": 1}
+    assert len(texts) / 40_000 == pytest.approx(cut, abs=0.2)
+
+
+@pytest.mark.parametrize("place", range(200, 1600, 200))
+def test_a_changed_byte_in_a_gz_never_stops_the_rest(tmp_path: Path, place: int) -> None:
+    """The bytes may decode to nonsense, to nothing, or break the decoder itself (zlib.error)."""
+    packed = bytearray(gzip.compress(jsonl([f"documento {number**7 % 999_983}" for number in range(400)])))
+    packed[place] ^= 0xFF
+    folder = tmp_path / "f"
+    folder.mkdir()
+    (folder / "a.jsonl.gz").write_bytes(packed)
+    (folder / "b.txt").write_text("bom", encoding="utf-8")
+    texts, problems, _ = read(folder)
+    assert texts[-1] == "bom"
+    assert problems.get("damaged", 0) + problems.get("truncated", 0) == 1
+
+
+def test_reading_holds_a_file_about_once(tmp_path: Path) -> None:
+    """A text is gathered in one buffer, not copied anew with each portion; a table is never held at all."""
+    text = ("Uma linha de um livro muito comprido.\n" * 500_000).encode()
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(text, 1))
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"texto\n" + text, 1))
+    problems = Problems()
+    assert peak(lambda: raw.read_text(tmp_path / "a.txt.gz", problems, "a")) < 4.5 * len(text)
+    rows = read_source(SourceSettings(path="b.csv.gz"), WorldSettings(), tmp_path, 1, problems)
+    assert peak(lambda: next(islice(rows, 100_000, None))) < 2_000_000
+
+
+def peak(work: Callable[[], object]) -> int:
+    """Most bytes that Python held at once for a piece of work."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_bomb_takes_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    monkeypatch.setattr(raw, "FREE_BYTES", 1_000_000)
+    monkeypatch.setattr(raw, "LARGEST_LINE", 1_000_000)
+    (tmp_path / f"a.jsonl{ending}").write_bytes(PACK[ending](b'{"text": "um"}\n' + b"0" * 300_000_000))
+    assert peak(lambda: read(tmp_path / f"a.jsonl{ending}")) < 80_000_000
 
 
 def test_a_bomb_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

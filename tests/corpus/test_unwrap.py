@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from treino.corpus.unwrap import unwrap
+from treino.corpus.unwrap import is_break, unwrap
 
 PROSE = (
     "Uma noite destas, vindo da cidade para o arrabalde, encontrei no trem da linha férrea um rapaz aqui do bairro, que eu "
@@ -75,6 +76,90 @@ def test_a_word_divided_at_the_end_of_a_line_is_made_whole() -> None:
     lines[0] = lines[0][:-2] + "inte-"
     lines[1] = "ressante " + lines[1]
     assert "interessante" in unwrap("\n".join(lines))
+
+
+def ragged(text: str) -> str:
+    """A page set in letters of unequal widths: wrapped, but at no fixed number of characters."""
+    lines = [""]
+    for word in text.split():
+        width = (82, 70, 76, 79, 72)[len(lines) % 5]
+        if len(lines[-1]) + 1 + len(word) > width:
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)
+
+
+def test_letters_of_unequal_widths_leave_no_break_within_a_sentence() -> None:
+    prose = " ".join([PROSE] * 8)
+    joined = unwrap(f"{ragged(prose)}\n\n{PROSE}\n\n{ragged(prose)}")
+    assert not [pair for pair in pairwise(joined.split("\n")) if is_break(*pair)]
+    assert joined.split() == f"{prose} {PROSE} {prose}".split()
+
+
+def test_a_long_paragraph_is_joined_over_all_its_lines() -> None:
+    """Widths are judged by stretches of 200 lines; their borders leave no trace."""
+    paragraph = " ".join([PROSE] * 120)
+    assert textwrap.fill(paragraph, 72).count("\n") > 450
+    assert unwrap(textwrap.fill(paragraph, 72, break_on_hyphens=False)) == paragraph
+
+
+SMALL_LETTERS = """na tarde clara que se vai embora,
+o vento leva as folhas do quintal,
+e quem ficou à porta desde a aurora
+recolhe devagar o seu varal;
+ninguém pergunta ao tempo por que chora,
+ninguém responde à luz, que é sempre igual,
+a casa dorme, e dentro dela mora
+um resto de perfume e de jornal."""
+
+
+def test_verse_in_small_letters_keeps_its_lines() -> None:
+    """Lines that end where a clause ends are verse, though a sentence goes on over them and they are nearly equal."""
+    assert unwrap(SMALL_LETTERS) == SMALL_LETTERS
+    assert unwrap("\n\n".join([SMALL_LETTERS] * 10)) == "\n\n".join([SMALL_LETTERS] * 10)
+
+
+def test_theatre_keeps_its_names_and_directions_and_joins_the_speeches() -> None:
+    play = [["VALENTIM", PROSE], ["DOUTOR", "(baixo)", "Virtuoso romano!"], ["INOCÊNCIO", "Oh!"], ["VALENTIM", PROSE]]
+    blocks = [line for speech in play * 5 for line in speech]
+    assert unwrap("\n".join(textwrap.fill(line, 80) for line in blocks)) == "\n".join(blocks)
+
+
+def test_a_heading_after_a_full_line_stands_alone() -> None:
+    lines = textwrap.wrap(PROSE, 72, break_on_hyphens=False)
+    ending = "x" * (72 - 5) + " fim."
+    assert unwrap("\n".join([*lines, ending, "CAPÍTULO SEGUNDO", *lines])).split("\n")[1:] == [
+        "CAPÍTULO SEGUNDO",
+        PROSE,
+    ]
+
+
+def test_a_dash_within_a_sentence_begins_no_paragraph() -> None:
+    """ "— disse ele" at a line's beginning goes on; "— Sim" and "—Sim" are speeches."""
+    lines = textwrap.wrap(PROSE, 72, break_on_hyphens=False)
+    full = "y" * 60 + " casa suas"
+    assert f"{full} — disse ele, enfim" in unwrap("\n".join([*lines, full, "— disse ele, enfim, a todos.", *lines]))
+    for speech in ("— Sim, senhora.", "—Sim, senhora.", "-Sim, senhora."):
+        assert speech in unwrap("\n".join([*lines, full, speech, *lines])).split("\n")
+
+
+@pytest.mark.parametrize(
+    ("divided", "elsewhere", "whole"),
+    [
+        ("inte-|ressante", "", "interessante"),
+        ("disse-|lhe", "", "disse-lhe"),
+        ("gen-|te", "gente", "gente"),
+        ("guarda-|chuva", "guarda-chuva", "guarda-chuva"),
+        ("padre-|nossos", "padre nossos", "padre-nossos"),
+    ],
+)
+def test_a_divided_word_is_written_as_elsewhere_in_the_text(divided: str, elsewhere: str, whole: str) -> None:
+    lines = textwrap.wrap(PROSE, 72, break_on_hyphens=False)
+    start, end = divided.split("|")
+    full = "z" * (71 - len(start)) + " " + start
+    text = unwrap("\n".join([*lines[:-1], full, f"{end} e mais nada, senhores, do que isto.", *lines, "", elsewhere]))
+    assert f" {whole} e mais nada" in text
 
 
 @settings(max_examples=100, deadline=None)

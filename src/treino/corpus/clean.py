@@ -46,15 +46,25 @@ _CONTROLS = re.compile(
 )
 MOST_ROUNDS = 8
 _SPACES = re.compile(r"[^\S\n]+")
+_LOWER, _OTHERS = "áàâãäéèêëíìîïóòôõöúùûüçñ", "ÁÀÂÃÄÉÈÊËÍÌÎÏÓÒÔÕÖÚÙÛÜÇÑºª°–—“”‘’«»…•§"
+# What ftfy may want to mend: characters that are rare in Portuguese, or usual ones side by side as misread bytes are.
 _SUSPICIOUS = re.compile(
-    r"[^\x00-\x7fáàâãäéèêëíìîïóòôõöúùûüçñÁÀÂÃÄÉÈÊËÍÌÎÏÓÒÔÕÖÚÙÛÜÇÑºª°–—“”‘’«»…•§]|[ÃÂâï][^\sa-zA-Z]|&"
+    rf"[^\x00-\x7f{_LOWER}{_OTHERS}]|&|[ÃÂâï][^\na-zA-Z]|[{_OTHERS}][^\x00-\x7f]|[{_LOWER}][^\x00-\x7f{_LOWER}]"
 )
+
+
+def normal_form(text: str) -> str:
+    """NFC: a letter and its accent as one character, for "á" in two forms would be two words."""
+    return unicodedata.normalize("NFC", text)
 
 
 def fix_encoding(text: str) -> str:
     """NFC, and text mended that was decoded with the wrong table ("nÃ£o" → "não"); HTML entities become characters."""
-    text = unicodedata.normalize("NFC", text)
-    return ftfy.fix_text(text, FTFY) if _SUSPICIOUS.search(text) else text
+    text = normal_form(text)
+    if not _SUSPICIOUS.search(text):
+        return text
+    lines = text.split("\n")  # ftfy, too, works line by line, but may take a line's end for part of a broken character
+    return "\n".join(ftfy.fix_text(line, FTFY) if _SUSPICIOUS.search(line) else line for line in lines)
 
 
 def controls(text: str) -> str:
@@ -71,7 +81,7 @@ def white_space(text: str) -> str:
 
 def rules(settings: CleanSettings) -> dict[str, Callable[[str], str]]:
     """The rules in force, by name, in order."""
-    chosen: dict[str, Callable[[str], str]] = {}
+    chosen: dict[str, Callable[[str], str]] = {"normal_form": normal_form}
     if settings.fix_encoding:
         chosen["fix_encoding"] = fix_encoding
     chosen |= {"controls": controls, "white_space": white_space}

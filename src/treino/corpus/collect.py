@@ -63,7 +63,7 @@ def collect(corpus: CorpusSettings, world: WorldSettings, output: Path, seed: in
         "documents_out": totals["training"] + totals["held_out"],
         "held_out_documents": totals["held_out"],
         "held_out_method": method,
-        "bytes_out": totals["bytes_training"],
+        "bytes_out": totals["bytes_training"] + totals["bytes_held_out"],
         "held_out_bytes": totals["bytes_held_out"],
         "set_aside": sum(problems.counts.values()),
         "removed_by_rule": dict(sorted(problems.counts.items())),
@@ -142,10 +142,26 @@ def _write(
         first = [row for row, _ in _take(rows, FEW_DOCUMENTS)]
         if len(first) < FEW_DOCUMENTS:
             return _write_tails(first, held_out, put)
-        for row, may in _chain(first, rows):
-            chosen = may and int(row["content_hash"][:8], 16) < held_out * 2**32
-            put("held_out" if chosen else "training", row)
-        return "documents"
+        _write_share(_chain(first, rows), held_out, put)
+        return "documents" if totals["held_out"] else "none"
+
+
+def _write_share(rows: Iterator[tuple[dict[str, Any], bool]], share: float, put: Any) -> None:
+    """Hold out the documents whose hash falls into the share; where none does, the one that came nearest to it."""
+    spare: dict[str, Any] | None = None
+    none_yet = True
+    for row, may in rows:
+        if may and int(row["content_hash"][:8], 16) < share * 2**32:
+            put("held_out", row)
+            none_yet = False
+        elif none_yet and may and (spare is None or row["content_hash"] < spare["content_hash"]):
+            if spare:
+                put("training", spare)
+            spare = row
+        else:
+            put("training", row)
+    if spare:
+        put("held_out" if none_yet else "training", spare)
 
 
 def _take(rows: Iterator[tuple[dict[str, Any], bool]], count: int) -> list[tuple[dict[str, Any], bool]]:

@@ -35,7 +35,7 @@ def deduplicate(settings: DeduplicateSettings, documents: Path, output: Path) ->
     """
     keys = {part: _keys(documents, part) for part in PARTS}
     copies = {part: _copies(keys[part]) if settings.exact else {} for part in PARTS}
-    held_out = {key: number for number, key in keys["held_out"].items()} if settings.exact else {}
+    held_out = _first(keys["held_out"]) if settings.exact else {}
     counts: Counter[str] = Counter()
     removed: Counter[str] = Counter()
     planted = Planted()
@@ -44,6 +44,7 @@ def deduplicate(settings: DeduplicateSettings, documents: Path, output: Path) ->
             with Writer(output / part, DOCUMENTS) as kept:
                 for row in read_rows(documents, part):
                     counts["in"] += 1
+                    events.progress("deduplicate", counts["in"], None, N_("documents"))
                     rule, copy_of = "", ""
                     if row["id"] in copies[part]:
                         rule, copy_of = "duplicate", copies[part][row["id"]]
@@ -57,7 +58,6 @@ def deduplicate(settings: DeduplicateSettings, documents: Path, output: Path) ->
                     counts[part] += 1
                     counts["bytes_out"] += len(row["text"].encode())
                     kept.add(row)
-                    events.progress("deduplicate", counts["in"], None, N_("documents"))
     if not counts["training"]:
         raise DataError(N_("no text is left: every document equals a held-out one"), fix=N_("lower corpus.held_out"))
     facts = {
@@ -87,6 +87,14 @@ def _copies(keys: dict[str, str]) -> dict[str, str]:
         path = Path(folder) / "keys.parquet"
         pq.write_table(pa.table({"id": list(keys), "key": list(keys.values())}), path)
         return first_of_each([path], "key")
+
+
+def _first(keys: dict[str, str]) -> dict[str, str]:
+    """{comparison key: smallest id}: the document that stays of its group."""
+    first: dict[str, str] = {}
+    for number, key in keys.items():
+        first[key] = min(number, first.get(key, number))
+    return first
 
 
 class Planted:

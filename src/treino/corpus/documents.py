@@ -59,7 +59,7 @@ class Writer:
         """Add one row."""
         self.rows.append(row)
         self.count += 1
-        self.size += len(row.get("text") or "")
+        self.size += sum(len(value) for value in row.values() if isinstance(value, str))
         if self.size > PART_BYTES:
             self.flush()
 

@@ -103,10 +103,10 @@ def _report_settings(loaded: LoadedRecipe, language: str) -> Any:
 
 
 STANDARD: Pipeline = (
-    Stage("collect", 1, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
-    Stage("clean", 2, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.clean), _clean),
+    Stage("collect", 2, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
+    Stage("clean", 3, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.clean), _clean),
     Stage(
-        "deduplicate", 1, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.deduplicate), _deduplicate
+        "deduplicate", 2, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.deduplicate), _deduplicate
     ),
     Stage("tokenise", 2, (DOCUMENTS,), (TOKENS,), lambda loaded, _: _dump(loaded.recipe.tokens), _tokenise),
     Stage(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from treino import files
 from treino.corpus.sources.raw import Problems, read_text
-from treino.corpus.sources.tables import csv_rows, json_rows
+from treino.corpus.sources.tables import MissingColumn, csv_rows, json_rows
 from treino.errors import DataError
 from treino.messages import N_
 
@@ -49,15 +51,15 @@ def source_files(source: SourceSettings, base: Path) -> list[tuple[str, Path]]:
     """
     root = base / source.path
     if root.is_file():
-        return [(_nfc(root.name), root)]
+        return [(_readable(root.name), root)]
     if not root.is_dir():
         raise DataError(
             N_("there is no file or folder {path}"),
             fix=N_("check corpus.sources: paths start from the folder of the recipe"),
             path=str(root),
         )
-    found = [path for path in root.rglob("*") if path.is_file() and kind_of(path) and not _hidden(path, root)]
-    named = sorted((_nfc(path.relative_to(root).as_posix()), path) for path in found)
+    found = [path for path in root.rglob("*") if kind_of(path) and not _hidden(path, root) and _is_file(path)]
+    named = _distinct(sorted((_readable(path.relative_to(root).as_posix()), path) for path in found))
     if not named:
         kinds = ", ".join(KINDS)
         raise DataError(
@@ -98,7 +100,8 @@ def read_source(
             clean = document.meta.get("planted") == "none"
             yield RawDocument(WORLD, document.index, document.text, document.meta, clean)
         return
-    for name, path in source_files(source, base):
+    named = source_files(source, base)
+    for name, path in named:
         kind = kind_of(path) or "text"
         if kind == "text":
             text = read_text(path, problems, name)
@@ -106,12 +109,37 @@ def read_source(
                 yield RawDocument(name, 0, text, {})
             continue
         rows = json_rows if kind == "json" else csv_rows
-        for row, text in rows(path, source.text, problems, name):
-            yield RawDocument(name, row, text, {})
+        try:
+            for row, text in rows(path, source.text, problems, name):
+                yield RawDocument(name, row, text, {})
+        except MissingColumn as error:
+            if len(named) == 1:
+                raise
+            problems.add(error.where or name, "no_text_column")
 
 
-def _nfc(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+def _readable(name: str) -> str:
+    """A file's name in NFC; bytes of it that are not UTF-8 (names from old machines) as in Windows-1252."""
+    name = re.sub(r"[\udc80-\udcff]", lambda found: bytes([ord(found[0]) - 0xDC00]).decode("cp1252", "replace"), name)
+    return unicodedata.normalize("NFC", re.sub(r"[\ud800-\udfff]", "\ufffd", name))
+
+
+def _distinct(named: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """Names that differ only in how their accents are spelt become different ones."""
+    seen: Counter[str] = Counter()
+    distinct = []
+    for name, path in named:
+        seen[name] += 1
+        distinct.append((name if seen[name] == 1 else f"{name}#{seen[name]}", path))
+    return distinct
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a path is a file; one that may not be looked at is taken for one, and found unreadable later."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 def _hidden(path: Path, root: Path) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from treino.corpus.sources.raw import LARGEST_LINE, Problems, read_lines
@@ -13,6 +16,14 @@ from treino.messages import N_
 
 TEXT_COLUMNS = ("text", "texto", "content", "conteudo", "conteúdo", "mensagem", "message", "body", "frase", "sentence")
 DELIMITERS = ",;\t|"
+LONGEST_FIELD = 10_000
+"""Lines that a quoted field may span."""
+
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+
+
+class MissingColumn(DataError):
+    """A table without a column of text."""
 
 
 def json_rows(path: Path, text: str, problems: Problems, place: str) -> Iterator[tuple[int, str]]:
@@ -23,7 +34,7 @@ def json_rows(path: Path, text: str, problems: Problems, place: str) -> Iterator
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # ValueError: broken, or a number of thousands of digits
             problems.add(f"{place}:{number}", "broken_json", line)
             continue
         if not isinstance(row, dict):
@@ -34,33 +45,27 @@ def json_rows(path: Path, text: str, problems: Problems, place: str) -> Iterator
         if not isinstance(value, str) or not value.strip():
             problems.add(f"{place}:{number}", "no_text", line)
             continue
-        yield number, value
+        yield number, _SURROGATES.sub("\ufffd", value)  # half a pair, which JSON can spell, is no character
 
 
 def csv_rows(path: Path, text: str, problems: Problems, place: str) -> Iterator[tuple[int, str]]:
     """(line, text) of a CSV file with a header; the delimiter is the commonest of `, ; tab |` in it.
 
-    A quote that is never closed takes its own row along, not the rest of the file: a field may span 200 lines at most.
+    A quote that is never closed takes its own row along, not the rest of the file. `MissingColumn` where it has no text.
     """
     csv.field_size_limit(LARGEST_LINE)
     lines = read_lines(path, problems, place)
-    head = next(((number, line) for number, line in lines if line.strip()), None)
+    head = next((item for item in lines if item[1].strip()), None)
     if head is None:
-        problems.add(place, "empty")
         return
     delimiter = max(DELIMITERS, key=head[1].count)
-    names = [name.strip() for name in next(csv.reader([head[1]], delimiter=delimiter))]
-    column = text or _column(names, names if len(names) == 1 else [])
-    if column not in names:
-        raise DataError(
-            N_("there is no column {column} among: {names}"),
-            where=f"{place}:{head[0]}",
-            fix=N_('name the column of the text in the recipe: sources = [{{ path = "...", text = "..." }}]'),
-            column=column or "text",
-            names=", ".join(names),
-        )
-    index = names.index(column)
-    for number, record in _records(lines, delimiter, problems, place):
+    records = _records(chain([head], lines), delimiter, problems, place)
+    first, header = next(records, (0, []))
+    if not header:
+        return
+    names = [name.strip() for name in header]
+    index = names.index(_text_column(text, names, f"{place}:{first}"))
+    for number, record in records:
         if len(record) != len(names):
             problems.add(f"{place}:{number}", "wrong_number_of_columns", delimiter.join(record))
         elif not record[index].strip():
@@ -69,36 +74,56 @@ def csv_rows(path: Path, text: str, problems: Problems, place: str) -> Iterator[
             yield number, record[index]
 
 
-LONGEST_FIELD = 200
+def _text_column(text: str, names: list[str], where: str) -> str:
+    column = text or _column(names, names if len(names) == 1 else [])
+    if column not in names:
+        raise MissingColumn(
+            N_("there is no column {column} among: {names}"),
+            where=where,
+            fix=N_('name the column of the text in the recipe: sources = [{{ path = "...", text = "..." }}]'),
+            column=column or "text",
+            names=", ".join(names),
+        )
+    return column
 
 
 def _records(
     lines: Iterator[tuple[int, str]], delimiter: str, problems: Problems, place: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """Records with the line that they begin on. Lines are joined while a quote is open, up to `LONGEST_FIELD` of them."""
-    waiting: list[tuple[int, str]] = []
-    while True:
-        item = waiting.pop(0) if waiting else next(lines, None)
-        if item is None:
-            return
-        number, joined = item
-        if not joined.strip():
+    """Records with the line that they begin on. The lines that a broken record had taken along are read anew."""
+    waiting: deque[tuple[int, str]] = deque()
+    while item := waiting.popleft() if waiting else next(lines, None):
+        number, line = item
+        if not line.strip():
             continue
-        more: list[tuple[int, str]] = []
-        while joined.count('"') % 2 and len(more) < LONGEST_FIELD:
-            following = waiting.pop(0) if waiting else next(lines, None)
-            if following is None:
-                break
-            more.append(following)
-            joined += following[1]
-        if joined.count('"') % 2:
-            problems.add(f"{place}:{number}", "quote_never_closed", item[1])
-            waiting = more + waiting
+        taken: list[tuple[int, str]] = []
+        record = _record(line, _following(waiting, lines, taken), delimiter)
+        if record is None and not taken and line.count('"') % 2 == 0:
+            record = _record(line, iter(()), delimiter, strict=False)
+        if record is not None:
+            yield number, record
             continue
-        try:
-            yield number, next(csv.reader(joined.splitlines(keepends=True), delimiter=delimiter))
-        except (csv.Error, StopIteration):
-            problems.add(f"{place}:{number}", "broken_csv", joined)
+        problems.add(f"{place}:{number}", "quote_never_closed" if line.count('"') % 2 else "broken_csv", line)
+        waiting.extendleft(reversed(taken))
+
+
+def _record(first: str, following: Iterator[str], delimiter: str, strict: bool = True) -> list[str] | None:
+    """The record that begins in a line and takes following ones while a quote is open; None: broken, or left open."""
+    try:
+        return next(csv.reader(chain([first], following), delimiter=delimiter, strict=strict))
+    except (csv.Error, StopIteration):
+        return None
+
+
+def _following(
+    waiting: deque[tuple[int, str]], lines: Iterator[tuple[int, str]], taken: list[tuple[int, str]]
+) -> Iterator[str]:
+    """The next lines, noted in `taken`, as many as one field may hold."""
+    room = LARGEST_LINE
+    while len(taken) < LONGEST_FIELD and room > 0 and (item := waiting.popleft() if waiting else next(lines, None)):
+        taken.append(item)
+        room -= len(item[1])
+        yield item[1]
 
 
 def _column(names: list[str], candidates: list[str]) -> str:
