@@ -120,7 +120,9 @@ def test_dropout_acts_while_training_only() -> None:
 
 def test_weights_that_write_into_the_residual_path_start_smaller() -> None:
     model = make(V, scale=1.0, width=128, feed_forward=256, embedding=128)
-    spread = {name.split(".")[-2]: float(value.detach().std()) for name, value in model.named_parameters() if value.ndim == 2}
+    spread = {
+        name.split(".")[-2]: float(value.detach().std()) for name, value in model.named_parameters() if value.ndim == 2
+    }
     assert spread["o_proj"] == pytest.approx(0.02 / 2, rel=0.05)
     assert spread["down_proj"] == pytest.approx(0.02 / 2, rel=0.05)
     assert spread["q_proj"] == pytest.approx(0.02, rel=0.05)
