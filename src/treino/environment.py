@@ -53,10 +53,14 @@ def fault_point() -> str | None:
 
 
 def processors() -> int:
-    """Processors that this process may use (its affinity, where the system tells it)."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Processors that this process may use: its affinity, where the system tells it, or fewer by `OMP_NUM_THREADS`.
+
+    Two processes that each take all processors slow each other down many times over, for their threads wait for each
+    other by spinning; so the usual way to ask for fewer is heeded.
+    """
+    there = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return min(there, int(asked)) if asked.isdecimal() and int(asked) else there
 
 
 def instruction_set_limits() -> dict[str, str]:

@@ -11,7 +11,7 @@ from treino.recipe.recipe import Recipe
 
 TRANSFORMER_SIZES = {
     # width, layers, heads, vocabulary, context, rows of a batch
-    "tiny": (128, 4, 4, 2048, 128, 16),
+    "tiny": (128, 4, 4, 2048, 256, 4),
     "small": (256, 6, 4, 4096, 256, 16),
     "base": (512, 8, 8, 8192, 512, 16),
     "medium": (768, 12, 12, 16384, 1024, 16),
