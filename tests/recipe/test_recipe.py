@@ -93,6 +93,30 @@ def test_every_value_has_an_origin() -> None:
     assert loaded.origins["pretrain.budget"].startswith("quickstart.toml:")
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "name", "origin"),
+    [
+        ("meus livros.toml", "", "meus livros", "derived"),
+        ("casa/recipe.toml", "", "casa", "derived"),
+        ("a.toml", "name = 'b'", "b", "{path}:1"),
+        (".toml.toml", "", "quickstart", "default"),
+    ],
+)
+def test_a_run_without_a_name_is_called_like_its_file(
+    tmp_path: Path, file: str, text: str, name: str, origin: str
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    loaded = load_recipe(path)
+    assert (loaded.recipe.name, loaded.origins["name"]) == (name, origin.format(path=path))
+
+
+def test_a_ready_recipe_misspelt_is_guessed() -> None:
+    with pytest.raises(UsageError, match="did you mean quickstart"):
+        load_recipe("quikstart")
+
+
 @pytest.mark.parametrize("name", READY)
 def test_ready_recipes_load_and_their_commented_form_says_the_same(name: str, tmp_path: Path) -> None:
     path = tmp_path / "novo.toml"

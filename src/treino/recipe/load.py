@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from treino.errors import UsageError, reason_of
 from treino.messages import N_
 from treino.recipe.derive import derive
 from treino.recipe.mistakes import Place, from_validation
-from treino.recipe.recipe import Recipe, setting_paths
+from treino.recipe.recipe import NAME_PATTERN, Recipe, setting_paths
 from treino.recipe.source_lines import key_lines, syntax_error_line, syntax_reason
 
 READY_FOLDER = Path(__file__).parent / "ready"
@@ -55,6 +57,8 @@ def load_recipe(source: str | Path | Mapping[str, Any] | None = None, overrides:
         values = _parse(text, title)
     lines = key_lines(text)
     origins = {path: f"{title}:{line}" if line else "file" for path, line in _paths_of(values, lines)}
+    if "name" not in values and (name := _name_of(title)):
+        values["name"], origins["name"] = name, "derived"
     for override in overrides:
         origins[_apply(values, override)] = "flag"
     place = Place(title, lines, frozenset(path for path, origin in origins.items() if origin == "flag"))
@@ -91,10 +95,21 @@ def _find(source: str | Path | None) -> tuple[Path, str, Path]:
     return path, str(path), path.parent
 
 
+def _name_of(title: str) -> str | None:
+    """The name of a run whose recipe gives none: its file's, or its folder's where the file is called recipe.toml."""
+    path = Path(title)
+    stem = path.resolve().parent.name if path.name == "recipe.toml" else path.stem
+    return stem if path.suffix == ".toml" and re.search(NAME_PATTERN, stem) else None
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
+        if near := difflib.get_close_matches(str(path), READY, n=1):
+            raise UsageError(
+                N_("there is no recipe {path}"), fix=N_("did you mean {guess}?"), path=str(path), guess=near[0]
+            ) from None
         raise UsageError(
             N_("there is no recipe {path}"),
             fix=N_("give the path of a TOML file, or one of: {ready}"),

@@ -11,6 +11,7 @@ from treino.recipe.model import ModelSettings, TokenSettings
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings
 
 SCHEMA = 1
+NAME_PATTERN = r"^[\w][\w .-]{0,79}$"
 
 
 class Recipe(Settings):
@@ -19,9 +20,7 @@ class Recipe(Settings):
     schema_version: int = Field(
         SCHEMA, alias="schema", ge=1, le=SCHEMA, description=N_("version of the recipe's format")
     )
-    name: str = setting(
-        "quickstart", N_("name of the run and of its folder"), beginner=True, pattern=r"^[\w][\w .-]{0,79}$"
-    )
+    name: str = setting("quickstart", N_("name of the run and of its folder"), beginner=True, pattern=NAME_PATTERN)
     seed: int = setting(
         1, N_("start of every random choice: equal seeds, equal models"), beginner=True, ge=0, le=2**31 - 1
     )
