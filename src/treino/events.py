@@ -42,12 +42,21 @@ TEXTS: dict[str, str] = {
         "Words that are not among them are all one unknown token. Words are numbered by how often they occur; a program "
         "that numbers them in the order of a set gets another model in every process."
     ),
+    "note.unknown_words": N_(
+        "{share:percent} of the words of the labelled texts were not in the pretraining's text: to the model they are all the "
+        "same word. What tells the classes apart may be among them, so look at the test rows before you believe the training "
+        "rows."
+    ),
     "train.started": "",
     "train.step": "",
     "train.validation": "",
     "train.sample": "",
     "train.checkpoint": "",
     "warning.checkpoint_damaged": N_("checkpoint {checkpoint} is damaged ({reason}); going on from the one before it"),
+    "finetune.started": "",
+    "search.trial": "",
+    "search.ran_away": N_("  this trial is given up: {reason}"),
+    "search.judged": "",
     "train.resumed": N_("going on from the checkpoint at step {step:raw}"),
 }
 

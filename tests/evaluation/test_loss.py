@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from treino.evaluation import loss
-from treino.evaluation.loss import LONG_ROW, head_losses, spans, token_losses
+from treino.evaluation.loss import head_losses, spans, token_losses
+from treino.models import lstm
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
+from treino.models.lstm import LONG_ROW
 from treino.recipe import ModelSettings
 
 VOCABULARY = 19
@@ -122,7 +124,7 @@ def test_documents_are_strangers(model: LanguageModel) -> None:
 @pytest.mark.parametrize("longest", [1, 7, 30, 31, 1000])
 def test_an_lstm_carries_its_state_from_piece_to_piece(monkeypatch: pytest.MonkeyPatch, longest: int) -> None:
     model, texts = model_of("lstm"), documents(30, 4)
-    monkeypatch.setattr(loss, "LONG_ROW", longest)
+    monkeypatch.setattr(lstm, "LONG_ROW", longest)
     for document, found in zip(texts, token_losses(model, texts, END), strict=True):
         np.testing.assert_allclose(found, slow_losses(model, document), atol=FLOAT32)
 

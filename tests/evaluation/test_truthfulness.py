@@ -70,6 +70,9 @@ class Chain(LanguageModel):
     def new_cache(self, rows: int, length: int) -> None:
         return None
 
+    def parts(self) -> list[list[torch.nn.Parameter]]:
+        return [[self.table]]
+
     def probability(self, prompt: Sequence[int], candidate: Sequence[int]) -> float:
         """Product over the candidate's tokens."""
         table, product, last = torch.softmax(self.table.detach().double(), 1), 1.0, ([0, *prompt])[-1]

@@ -123,6 +123,9 @@ class Script(LanguageModel):
     def new_cache(self, rows, length):  # type: ignore[no-untyped-def]
         return None
 
+    def parts(self):  # type: ignore[no-untyped-def]
+        return [[self.anything]]
+
 
 def spoken(tokenizer: Tokenizer, said: str, **options: Any) -> list[str]:
     return list(generate(Script(tokenizer, tokenizer.encode(said)), tokenizer, "Olá:", greedy=True, **options))

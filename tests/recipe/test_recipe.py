@@ -139,9 +139,11 @@ def test_every_setting_has_a_reason() -> None:
 
 def test_every_validation_error_has_a_sentence_of_ours() -> None:
     kinds = set(get_args(ErrorType))
-    ours = {"budget", "source"}
+    ours = {"budget", "condition", "labels", "source"}
     assert set(WHAT_IS_WRONG) - ours <= kinds, "a kind of error that pydantic does not know"
-    context = dict.fromkeys(("gt", "ge", "lt", "le", "expected", "min_length", "max_length"), 1)
+    context = dict.fromkeys(
+        ("gt", "ge", "lt", "le", "expected", "min_length", "max_length", "unknown", "known", "baselines"), 1
+    )
     for kind in kinds | ours:
         message = sentence(kind, "model.width", 3, context)
         assert "model.width" in message.english()

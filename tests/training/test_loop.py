@@ -237,7 +237,7 @@ def test_a_loss_that_is_no_number_stops_with_a_fix(tmp_path: Path) -> None:
     model = network()
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
-    with pytest.raises(DataError, match="learning_rate"):
+    with pytest.raises(DataError, match="learning rate"):
         train(Task(model, TwoTerms(), Source(12, 3)), plan(), tmp_path)
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from treino.cli.options import Command, json_option, runs_option, set_option
 from treino.cli.text import _
+
+if TYPE_CHECKING:
+    from treino.pipeline.api import Run
+    from treino.recipe.load import LoadedRecipe
 
 
 @click.command(
@@ -16,7 +21,8 @@ from treino.cli.text import _
     cls=Command,
     help=_(
         "Run a recipe: raw text to a trained model and its report.\n\n"
-        "RECIPE is a TOML file or the name of a ready one (quickstart, books, modulo7). What is ready is not made again.\n\n"
+        "RECIPE is a TOML file or the name of a ready one (quickstart, books, classify, modulo7). What is ready is not made "
+        "again. Exit code 5: the gate of the recipe was not passed.\n\n"
         '\b\nExamples:\n  treino run\n  treino run modulo7\n  treino run meu.toml --set pretrain.budget="10 min"'
     ),
     short_help=_("Run a recipe from raw text to a trained model."),
@@ -34,7 +40,14 @@ from treino.cli.text import _
 def command(
     recipe: str | None, overrides: tuple[str, ...], runs: Path | None, lock: Path | None, as_json: bool
 ) -> None:
-    from treino.pipeline.api import Run, run
+    execute(recipe, overrides, runs, lock, as_json)
+
+
+def execute(
+    recipe: str | LoadedRecipe | None, overrides: tuple[str, ...], runs: Path | None, lock: Path | None, as_json: bool
+) -> None:
+    """Run a recipe with a view of it on the terminal, or as JSON lines."""
+    from treino.pipeline.api import run
 
     if as_json:
         from treino import events
@@ -50,17 +63,21 @@ def command(
         finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=listener)
         result = {"kind": "result", "run": finished.name, "folder": str(finished.folder), "digests": finished.digests}
         paths = {"model": str(finished.model_folder), "report": str(finished.report)}
+        if finished.classifier_folder:
+            paths["classifier"] = str(finished.classifier_folder)
+        result |= {"passed": finished.passed}
         click.echo(json.dumps(result | paths | {"facts": finished.facts}, ensure_ascii=False, default=str))
+        check_gate(finished)
         return
     from treino.cli.terminal import TerminalView
 
     with TerminalView() as view:
-        finished: Run = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=view)
-    _close(finished)
+        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=view)
+    close(finished)
 
 
-def _close(finished) -> None:
-    """What the model says, and where to go from here."""
+def close(finished: Run) -> None:
+    """What the model says, where to go from here, and whether it is good enough."""
     sample = finished.sample
     if sample:
         click.echo(_("The model says:"))
@@ -68,4 +85,48 @@ def _close(finished) -> None:
     click.echo(_("Report: {path}", path=str(finished.report)))
     click.echo(_("Model: {path}", path=str(finished.model_folder)))
     prompt = sample["prompt"] if sample else "..."
-    click.echo(_('Talk to it: treino generate "{prompt}"', prompt=prompt))
+    if "pretrain" in finished.artefacts:
+        click.echo(_('Talk to it: treino generate "{prompt}"', prompt=prompt))
+    if finished.classifier_folder:
+        click.echo(_("Classifier: {path}", path=str(finished.classifier_folder)))
+        click.echo(_('Ask it: treino predict {run} "..."', run=finished.name))
+    check_gate(finished, shown=True)
+
+
+def check_gate(finished: Run, *, shown: bool = False) -> None:
+    """Show the thresholds where the recipe sets some; exit code 5 where the test rows missed one."""
+    if finished.passed is None:
+        return
+    rows = finished.facts["judge"]["gate"]
+    if shown:
+        click.echo(_("The gate, on the test rows:"))
+        for row in rows:
+            mark = "✓" if row["passed"] else "✗"
+            text = _("reached {value:3}, needed {threshold:3}, margin {margin:3}", **row)
+            click.echo(f"  {mark} {row['condition']:<28} {text}")
+    if finished.passed:
+        return
+    if shown:
+        _show_trials(finished.facts["finetune"]["trials"])
+    from treino.errors import GateFailed
+    from treino.messages import N_
+
+    missed = [row for row in rows if not row["passed"]]
+    worst = min(missed, key=lambda row: row["margin"])
+    raise GateFailed(
+        N_("the gate is not passed: {count} of {all} thresholds missed, {condition} by {short:3}"),
+        fix=N_("what was tried stands in the report; more labels, other settings or more trials may help"),
+        count=len(missed),
+        all=len(rows),
+        condition=worst["condition"],
+        short=-worst["margin"],
+    )
+
+
+def _show_trials(trials: list[dict[str, Any]]) -> None:
+    """What was tried, and what each trial reached on validation."""
+    click.echo(_("What was tried, judged on validation:"))
+    for number, trial in enumerate(trials, 1):
+        tried = ", ".join(f"{name} {value:.4g}" for name, value in trial["tried"].items())
+        margins = ", ".join(_("{condition}: {margin:3}", **row) for row in trial["gate"]) or _("the loss ran away")
+        click.echo(f"  {number:>3}  {tried:<56} {margins}")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from treino.cli.options import Command, echo_json, json_option, runs_option, setting_line, whole_number
 from treino.cli.text import _, translator
+
+if TYPE_CHECKING:
+    from treino.report.phases import Phase
 
 
 @click.command(
@@ -16,7 +20,8 @@ from treino.cli.text import _, translator
     help=_(
         "Show a run: its figures, every setting with the origin of its value, and the way back to the raw files.\n\n"
         "RUN is a name or a path (the latest if left out); STAGE narrows it to one stage.\n\n"
-        "\b\nExamples:\n  treino show\n  treino show quickstart pretrain\n  treino show quickstart clean --removed 20"
+        "\b\nExamples:\n  treino show\n  treino show quickstart pretrain\n  treino show quickstart clean --removed 20\n"
+        "  treino show --phases"
     ),
     short_help=_("Show a run's figures, settings and history."),
 )
@@ -25,11 +30,18 @@ from treino.cli.text import _, translator
 @click.option(
     "--removed", type=whole_number(1), metavar="N", help=_("Show N documents that the stage changed or removed.")
 )
+@click.option("--phases", is_flag=True, help=_("Show the losses and accuracies of all phases as one table."))
 @runs_option
 @json_option
-def command(run: str | None, stage: str | None, removed: int | None, runs: Path | None, as_json: bool) -> None:
-    from treino.pipeline.inspect import removed_rows, show_run, show_stage
+def command(
+    run: str | None, stage: str | None, removed: int | None, phases: bool, runs: Path | None, as_json: bool
+) -> None:
+    from treino.pipeline.inspect import removed_rows, show_phases, show_run, show_stage
 
+    if phases:
+        rows = show_phases(run, runs)
+        echo_json(rows) if as_json else _print_phases(rows)
+        return
     if stage is None:
         content = show_run(run, runs)
         echo_json(content) if as_json else _print_run(content)
@@ -56,6 +68,28 @@ def _print_run(content: dict) -> None:
     click.echo("\n" + _("lineage"))
     for line in content["lineage"]:
         click.echo(f"  {line}")
+
+
+def _print_phases(rows: list[Phase]) -> None:
+    from treino.report.labels import LABELS
+    from treino.report.phases import place
+
+    translate = translator()
+    columns = (_("phase"), _("look"), _("pretraining loss"), _("validation loss"), _("fine-tuning accuracy"))
+    cells = [
+        (
+            _(LABELS[row["stage"]]),
+            translate.message(place(row)),
+            "" if row["pretraining_loss"] is None else translate.number(row["pretraining_loss"], 3),
+            "" if row["validation_loss"] is None else translate.number(row["validation_loss"], 3),
+            "" if row["finetuning_accuracy"] is None else translate.percent(row["finetuning_accuracy"]),
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in (columns, *cells)) for column in range(len(columns))]
+    for line in (columns, *cells):
+        first = f"{line[0]:<{widths[0]}}  {line[1]:<{widths[1]}}"
+        click.echo("  ".join([first, *(f"{line[column]:>{widths[column]}}" for column in range(2, len(columns)))]))
 
 
 def _print_stage(content: dict) -> None:

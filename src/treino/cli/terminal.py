@@ -29,6 +29,12 @@ SUMMARIES = {
         "loss {first_loss:3} → {last_loss:3} ({improvement_percent:1}% better), {tokens_per_second:0} tokens/s"
     ),
     "evaluate": N_("loss {loss:3}, perplexity {perplexity:2}"),
+    "split": N_("{rows_training} rows to learn from, {rows_validation} for validation, {rows_test} for the test"),
+    "compare": N_("macro-F1 on validation: TF-IDF {validation_tfidf_macro_f1:3}"),
+    "finetune": N_(
+        "accuracy {training_accuracy:percent} on training rows, {validation_accuracy:percent} on validation rows"
+    ),
+    "judge": N_("macro-F1 {test_macro_f1:3} on the test rows, TF-IDF {tfidf_macro_f1:3}"),
 }
 
 
@@ -49,6 +55,7 @@ class TerminalView:
         )
         self._bar: TaskID | None = None
         self._bar_of = ""
+        self._what = "pretrain"
         self._told = 0.0
         self._lines = 0
 
@@ -91,7 +98,7 @@ class TerminalView:
         summary = ""
         if values["stage"] in SUMMARIES:
             try:
-                summary = _(SUMMARIES[values["stage"]], **values["facts"])
+                summary = _(SUMMARIES[values["stage"]], **_flat(values["facts"]))
             except (KeyError, ValueError):
                 summary = ""
         took = translator().seconds(values["seconds"])
@@ -111,13 +118,33 @@ class TerminalView:
         )
 
     def _on_train_started(self, values: dict[str, Any]) -> None:
-        self._lines = 0
+        self._lines, self._what = 0, "pretrain"
+
+    def _on_finetune_started(self, values: dict[str, Any]) -> None:
+        self._lines, self._what = 0, "finetune"
+        self._print("  " + _("{trainable} of {total} parameters are trained, {steps} steps", **values), "dim")
+
+    def _on_search_trial(self, values: dict[str, Any]) -> None:
+        tried = ", ".join(f"{name} {value:.4g}" for name, value in values["tried"].items())
+        self._print("  " + _("trial {trial} of {trials}: {tried}", **(values | {"tried": tried})), "bold")
+
+    def _on_search_judged(self, values: dict[str, Any]) -> None:
+        self._end_bar()
+        if not values["gated"]:
+            return
+        text = N_("the gate is passed on validation") if values["passed"] else N_("the gate is missed by {missed:3}")
+        self._print("  " + _(text, missed=-values["value"]))
 
     def _on_train_step(self, values: dict[str, Any]) -> None:
         speed = values["tokens"] / values["seconds"] if values["seconds"] else 0.0
-        note = _("loss {loss:3}, {speed:0} tokens/s", loss=values["loss"], speed=speed)
+        text = (
+            N_("loss {loss:3}, {speed:0} tokens/s")
+            if self._what == "pretrain"
+            else N_("loss {loss:3}, {speed:0} texts/s")
+        )
+        note = _(text, loss=values["loss"], speed=speed)
         if self.console.is_terminal:
-            self._advance("pretrain", values["step"], values["steps"], note)
+            self._advance(self._what, values["step"], values["steps"], note)
         elif (
             time.monotonic() - self._told > PLAIN_INTERVAL
             or self._lines < FEW_LINES // 2
@@ -128,7 +155,10 @@ class TerminalView:
             self._print("  " + _("step {step:raw} of {steps:raw}:", **values) + " " + note)
 
     def _on_train_validation(self, values: dict[str, Any]) -> None:
-        self._print("  " + _("step {step:raw}: validation loss {loss:3}", **values))
+        text = N_("step {step:raw}: validation loss {loss:3}")
+        if "accuracy" in values:
+            text = N_("step {step:raw}: validation loss {loss:3}, accuracy {accuracy:percent}")
+        self._print("  " + _(text, **values))
 
     def _on_train_sample(self, values: dict[str, Any]) -> None:
         self._print(f"    {values['prompt']}{values['text']}".replace("\n", " "), "italic")
@@ -152,6 +182,14 @@ class TerminalView:
         if self._bar is not None:
             self.bars.remove_task(self._bar)
             self._bar = None
+
+
+def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Facts with nested names joined: {"rows": {"test": 3}} is {"rows_test": 3}."""
+    flat: dict[str, Any] = {}
+    for name, value in facts.items():
+        flat |= _flat(value, f"{prefix}{name}_") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _forecast(values: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from treino import events, files
 from treino.corpus.documents import DOCUMENTS, REMOVED, Writer, content_hash, write_rows
 from treino.corpus.rules import RULES
 from treino.corpus.sources.raw import Problems
-from treino.corpus.sources.read import WORLD, RawDocument, read_source, source_digest, source_files
+from treino.corpus.sources.read import LABELS, WORLD, RawDocument, read_source, source_digest, source_files
 from treino.errors import DataError, UsageError
 from treino.messages import N_, Message
 
@@ -35,7 +35,9 @@ def source_digests(corpus: CorpusSettings, base: Path) -> dict[str, str]:
     return found
 
 
-def collect(corpus: CorpusSettings, world: WorldSettings, output: Path, seed: int, base: Path) -> dict[str, Any]:
+def collect(
+    corpus: CorpusSettings, world: WorldSettings, output: Path, seed: int, base: Path, labelled: Path | None = None
+) -> dict[str, Any]:
     """Read all sources into `output/training` and `output/held_out`; what could not be used into `output/removed`.
 
     A document's `id` is a hash of the source's own name, the file's path below it, and the row: not of where the folder
@@ -43,7 +45,7 @@ def collect(corpus: CorpusSettings, world: WorldSettings, output: Path, seed: in
     """
     problems = Problems()
     totals: Counter[str] = Counter()
-    rows = _documents(corpus, world, base, seed, problems, totals)
+    rows = _documents(corpus, world, base, seed, problems, totals, labelled)
     names = corpus.held_out if isinstance(corpus.held_out, tuple) else ()
     if names:
         _check_names(names, corpus, base)
@@ -71,7 +73,13 @@ def collect(corpus: CorpusSettings, world: WorldSettings, output: Path, seed: in
 
 
 def _documents(
-    corpus: CorpusSettings, world: WorldSettings, base: Path, seed: int, problems: Problems, totals: Counter[str]
+    corpus: CorpusSettings,
+    world: WorldSettings,
+    base: Path,
+    seed: int,
+    problems: Problems,
+    totals: Counter[str],
+    labelled: Path | None,
 ) -> Iterator[tuple[dict[str, Any], bool]]:
     """Rows of all sources, and whether each may be held out; a source that gives nothing is an error."""
     labels: Counter[str] = Counter()
@@ -80,7 +88,7 @@ def _documents(
         labels[label] += 1
         label = label if labels[label] == 1 else f"{label}#{labels[label]}"
         before = totals["read"]
-        for raw in read_source(source, world, base, seed, problems):
+        for raw in read_source(source, world, base, seed, problems, labelled):
             totals["read"] += 1
             events.progress(
                 "collect", totals["read"], world.documents if source.path == WORLD else None, N_("documents")
@@ -228,7 +236,10 @@ def _is_named(source: str, names: tuple[str, ...]) -> bool:
 def _check_names(names: tuple[str, ...], corpus: CorpusSettings, base: Path) -> None:
     """Every held-out name must be a file of a source."""
     known = [
-        name for source in corpus.sources if source.path not in ("", WORLD) for name, _ in source_files(source, base)
+        name
+        for source in corpus.sources
+        if source.path not in ("", WORLD, LABELS)
+        for name, _ in source_files(source, base)
     ]
     for name in names:
         if not any(_is_named(item, (name,)) for item in known):

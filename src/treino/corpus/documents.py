@@ -91,7 +91,8 @@ def read_documents(folder: Path, part: str, columns: list[str] | None = None) ->
     """Record batches of a part in order, a few thousand rows at a time."""
     for path in part_files(folder, part):
         file = pq.ParquetFile(path)
-        version = (file.schema_arrow.metadata or {}).get(b"treino.documents")
+        known = file.schema_arrow.metadata or {}
+        version = known.get(b"treino.documents", known.get(b"treino.labelled"))
         if part in PARTS and version != SCHEMA_VERSION:
             raise DataError(
                 N_("{path} has documents of the format {version}, not {known}"),

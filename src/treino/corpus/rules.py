@@ -17,6 +17,7 @@ RULES = {
     "broken_json": N_("line that is not JSON"),
     "not_an_object": N_("JSON line that is no object"),
     "no_text": N_("row without text"),
+    "no_label": N_("row without label"),
     "no_text_column": N_("table without a text column"),
     "wrong_number_of_columns": N_("wrong number of columns"),
     "quote_never_closed": N_("quotation mark never closed"),
@@ -31,5 +32,6 @@ RULES = {
     "unwrap": N_("hard-wrapped lines joined"),
     # deduplication
     "duplicate": N_("duplicate"),
+    "conflicting_labels": N_("the same text with different labels"),
     "also_held_out": N_("equal to a held-out document"),
 }

@@ -20,6 +20,7 @@ from treino.evaluation.loss import token_losses
 from treino.evaluation.ngram import KneserNey
 from treino.evaluation.truthfulness import by_group, frequencies, masses, model_scorer, ngram_scorer, read_prompts
 from treino.messages import N_
+from treino.models.base import LanguageModel
 from treino.models.folder import load_model
 from treino.tokens.shards import open_shard
 from treino.tokens.tokenizer import Tokenizer
@@ -98,6 +99,17 @@ def evaluate(
     result |= _standing(result)
     files.write_json(output / "evaluation.json", result)
     return result
+
+
+def figures_on(
+    model: LanguageModel, tokenizer: Tokenizer, texts: Sequence[str], settings: EvaluateSettings, seed: int = 1
+) -> dict[str, Any]:
+    """{documents, tokens, loss, perplexity, bits_per_byte …} of a model on texts of any origin."""
+    encoded = [np.array(ids, np.int64) for ids in tokenizer.encode_batch(list(texts))]
+    lengths = token_bytes(tokenizer)
+    given = HeldOut(encoded, list(texts), [np.append(lengths[ids], 0) for ids in encoded], [None] * len(texts))
+    losses = token_losses(model, encoded, tokenizer.end_of_text)
+    return {"documents": len(texts)} | _figures(losses, given, tokenizer, settings, seed)
 
 
 def read_held_out(documents: Path, tokenizer: Tokenizer) -> HeldOut:

@@ -20,9 +20,6 @@ TOKENS_AT_ONCE = 8192
 LOGITS_AT_ONCE = 1 << 22
 """Logits that exist at one time, whatever the vocabulary: 16 MB in float32, and as much again for their normalisation."""
 
-LONG_ROW = 2048
-"""Places that an LSTM reads in one piece."""
-
 
 def token_losses(model: LanguageModel, documents: Sequence[np.ndarray], end_of_text: int) -> list[np.ndarray]:
     """−ln p of every token of every document and of its end token, given all that stands before it.
@@ -34,7 +31,7 @@ def token_losses(model: LanguageModel, documents: Sequence[np.ndarray], end_of_t
     losses = [np.empty(len(document) + 1, np.float32) for document in documents]
     end = np.array([end_of_text], np.int64)
     wholes = [np.concatenate([end, document, end]) for document in documents]
-    longest = longest_row(model)
+    longest = model.longest_row
     windows = []
     for index, whole in enumerate(wholes):
         if isinstance(model, LSTM) and len(whole) - 1 > longest:
@@ -51,11 +48,6 @@ def token_losses(model: LanguageModel, documents: Sequence[np.ndarray], end_of_t
         done += len(taken)
         events.progress("evaluate", done, done + len(windows), N_("windows"))
     return losses
-
-
-def longest_row(model: LanguageModel) -> int:
-    """Places that a model reads at most in one row: a Transformer's context."""
-    return LONG_ROW if isinstance(model, LSTM) else model.context
 
 
 def spans(length: int, context: int) -> list[tuple[int, int, int]]:
@@ -111,10 +103,11 @@ def head_losses(model: LanguageModel, hidden: Tensor, targets: Tensor) -> Tensor
 def _carried(model: LanguageModel, document: np.ndarray) -> np.ndarray:
     """Losses of one document that stands between its end tokens, read piece by piece with the state carried on."""
     whole = torch.from_numpy(document).to(next(model.parameters()).device)
-    cache, pieces = model.new_cache(1, LONG_ROW), []
+    piece = model.longest_row
+    cache, pieces = model.new_cache(1, piece), []
     with torch.inference_mode():
-        for first in range(0, len(whole) - 1, LONG_ROW):
-            last = min(first + LONG_ROW, len(whole) - 1)
+        for first in range(0, len(whole) - 1, piece):
+            last = min(first + piece, len(whole) - 1)
             hidden = model.hidden(whole[None, first:last], cache=cache)[0]
             pieces.append(head_losses(model, hidden, whole[first + 1 : last + 1]).cpu().numpy())
             events.progress("evaluate", last, len(whole) - 1, N_("tokens"))

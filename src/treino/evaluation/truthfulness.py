@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from treino.evaluation.bootstrap import mean_interval
-from treino.evaluation.loss import head_losses, longest_row
+from treino.evaluation.loss import head_losses
 from treino.evaluation.ngram import KneserNey
 from treino.models.base import LanguageModel
 from treino.tokens.tokenizer import Tokenizer
@@ -69,7 +69,7 @@ def model_scorer(model: LanguageModel, end_of_text: int) -> Scorer:
 
 
 def _score_rows(model: LanguageModel, pairs: Sequence[tuple[list[int], list[int]]], end_of_text: int) -> np.ndarray:
-    longest = longest_row(model) + 1
+    longest = model.longest_row + 1
     rows = [[end_of_text, *prompt, *candidate][-longest:] for prompt, candidate in pairs]
     length = max(map(len, rows))
     ids = torch.tensor([row + [0] * (length - len(row)) for row in rows])

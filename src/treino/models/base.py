@@ -24,6 +24,11 @@ class LanguageModel(nn.Module, ABC):
         super().__init__()
         self.settings, self.vocabulary, self.context = settings, vocabulary, settings.context
 
+    @property
+    def longest_row(self) -> int:
+        """Places that it reads at most in one row."""
+        return self.context
+
     @abstractmethod
     def hidden(
         self, ids: Tensor, positions: Tensor | None = None, segments: Tensor | None = None, cache: Any = None
@@ -45,6 +50,12 @@ class LanguageModel(nn.Module, ABC):
     @abstractmethod
     def new_cache(self, rows: int, length: int) -> Any:
         """Memory of what was read, for generation: up to `length` tokens of `rows` rows."""
+
+    @abstractmethod
+    def parts(self) -> list[list[nn.Parameter]]:
+        """The body's parameters from the bottom up: the token table first, then a list a layer (the last one with what
+        stands above the layers). A head of its own is in none of them.
+        """
 
     def forward(self, ids: Tensor, positions: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
         """Logits of every place."""

@@ -23,10 +23,11 @@ from treino.models.base import LanguageModel
 from treino.models.build import build_model
 from treino.models.transformer import INITIAL_DEVIATION
 from treino.recipe import ModelSettings
-from treino.tokens.tokenizer import END_OF_TEXT, PAD, UNKNOWN, Tokenizer
+from treino.tokens.tokenizer import END_OF_TEXT, FILE, PAD, UNKNOWN, Tokenizer
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 LSTM_TYPE = "treino-lstm"
+CLASSIFIER, LSTM_CLASSIFIER = "LlamaForSequenceClassification", f"{LSTM_TYPE}-classifier"
 
 
 def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
@@ -35,12 +36,19 @@ def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None
     tensors = {name: value.detach().float().contiguous().cpu() for name, value in model.named_parameters()}
     files.write_bytes(folder / WEIGHTS, save(tensors, {"format": "pt"}))
     is_lstm = model.settings.architecture == "lstm"
-    files.write_json(folder / CONFIG, _lstm_config(model) if is_lstm else _llama_config(model, tokenizer))
-    tokenizer.save(folder / "tokenizer.json")
+    files.write_json(folder / CONFIG, model_config(model, tokenizer))
+    save_tokenizer(tokenizer, folder, model.context, with_settings=not is_lstm)
     if is_lstm:
         return
     ends = {"bos_token_id": tokenizer.end_of_text, "eos_token_id": tokenizer.end_of_text, "pad_token_id": tokenizer.pad}
     files.write_json(folder / "generation_config.json", {**ends, "do_sample": True, "temperature": 0.8})
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, context: int, *, with_settings: bool) -> None:
+    """Write `tokenizer.json`, and the settings that transformers reads beside it."""
+    tokenizer.save(folder / FILE)
+    if not with_settings:
+        return
     files.write_json(
         folder / "tokenizer_config.json",
         {
@@ -49,7 +57,7 @@ def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None
             "eos_token": END_OF_TEXT,
             "pad_token": PAD,
             "unk_token": UNKNOWN if tokenizer.unknown is not None else None,
-            "model_max_length": model.context,
+            "model_max_length": context,
             "clean_up_tokenization_spaces": False,
         },
     )
@@ -62,19 +70,34 @@ def load_model(folder: Path) -> tuple[LanguageModel, Tokenizer]:
         DataError: for a missing or damaged file, a pickle, or an architecture that is not supported.
     """
     config = files.read_json(folder / CONFIG)
-    try:
-        settings, vocabulary = _settings(config, folder)
-    except (KeyError, ValidationError) as error:
-        reason = reason_of(error) if isinstance(error, KeyError) else str(error.errors()[0]["msg"])
-        raise DataError(N_("{path} is damaged: {reason}"), path=str(folder / CONFIG), reason=reason) from None
-    tensors = _read_weights(folder)
+    if is_classifier_config(config):
+        raise DataError(
+            N_("{path} holds a classifier, which names classes and does not write"),
+            fix=N_("ask it with: treino predict"),
+            path=str(folder),
+        )
+    settings, vocabulary = read_settings(config, folder)
+    tensors = read_weights(folder)
     model = build_model(settings, vocabulary)
     _fill(model, tensors, folder)
     return model.eval(), Tokenizer.load(folder)
 
 
+def is_classifier_config(config: dict[str, Any]) -> bool:
+    """Whether a `config.json` is a classifier's."""
+    return config.get("model_type") == LSTM_CLASSIFIER or CLASSIFIER in (config.get("architectures") or [])
+
+
+def read_settings(config: dict[str, Any], folder: Path) -> tuple[ModelSettings, int]:
+    """Shape and vocabulary from a `config.json`; `DataError` for one that is incomplete or not supported."""
+    try:
+        return _settings(config, folder)
+    except (KeyError, ValidationError) as error:
+        reason = reason_of(error) if isinstance(error, KeyError) else str(error.errors()[0]["msg"])
+        raise DataError(N_("{path} is damaged: {reason}"), path=str(folder / CONFIG), reason=reason) from None
+
+
 def _settings(config: dict[str, Any], folder: Path) -> tuple[ModelSettings, int]:
-    """Shape and vocabulary from a `config.json`."""
     if config.get("model_type") == LSTM_TYPE:
         return ModelSettings.model_validate(config["settings"]), config["vocabulary"]
     if config.get("model_type") == "llama":
@@ -85,6 +108,11 @@ def _settings(config: dict[str, Any], folder: Path) -> tuple[ModelSettings, int]
         path=str(folder),
         kind=str(config.get("model_type")),
     )
+
+
+def model_config(model: LanguageModel, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What `config.json` says of a language model."""
+    return _lstm_config(model) if model.settings.architecture == "lstm" else _llama_config(model, tokenizer)
 
 
 def _llama_config(model: LanguageModel, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -154,7 +182,8 @@ def _llama_settings(config: dict[str, Any]) -> ModelSettings:
     )
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a model folder by name; `DataError` where there are none, or damaged ones, or a pickle alone."""
     if (folder / INDEX).is_file():
         names = sorted(set(files.read_json(folder / INDEX)["weight_map"].values()))
     elif (folder / WEIGHTS).is_file():

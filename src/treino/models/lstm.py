@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from treino.recipe import ModelSettings
 
 
+LONG_ROW = 2048
+"""Places that an LSTM reads in one piece: it has no longest context, whatever it was trained on."""
+
+
 @dataclass
 class State:
     """Hidden and cell state, each (layers, rows, width), of what was read so far; None before the first token."""
@@ -49,8 +53,20 @@ class LSTM(LanguageModel):
             cache.value = state
         return F.dropout(out, self.settings.dropout, self.training)
 
+    @property
+    def longest_row(self) -> int:
+        return LONG_ROW
+
     def logits(self, hidden: Tensor) -> Tensor:
         return self.head(hidden)
 
     def new_cache(self, rows: int, length: int) -> State:
         return State()
+
+    def parts(self) -> list[list[nn.Parameter]]:
+        layers = range(self.settings.layers)
+        named = list(self.lstm.named_parameters())
+        return [
+            list(self.embedding.parameters()),
+            *([value for name, value in named if name.endswith(f"_l{layer}")] for layer in layers),
+        ]

@@ -183,6 +183,11 @@ class Transformer(LanguageModel):
     def logits(self, hidden: Tensor) -> Tensor:
         return self.lm_head(hidden)
 
+    def parts(self) -> list[list[nn.Parameter]]:
+        layers = [list(block.parameters()) for block in self.model.layers]
+        layers[-1] += list(self.model.norm.parameters())
+        return [list(self.model.embed_tokens.parameters()), *layers]
+
     def new_cache(self, rows: int, length: int) -> KeyValueCache:
         table = self.model.embed_tokens.weight
         size = self.settings.width // self.settings.heads

@@ -1,8 +1,8 @@
-"""The public API: `treino.run`, `treino.load`, `treino.generate`."""
+"""The public API: `treino.run`, `treino.load`, `treino.generate`, `treino.predict`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from treino import environment, events, files, interruption
 from treino.errors import DataError
 from treino.messages import N_
 from treino.pipeline.lock import DecisionLock
-from treino.pipeline.run_folder import RunFolder, find_run
+from treino.pipeline.run_folder import RUN, RunFolder, all_runs, find_run, language_model, part_of
 from treino.pipeline.runner import Runner
 from treino.pipeline.stage import Pipeline
-from treino.pipeline.stages import STANDARD
+from treino.pipeline.stages import pipeline_of
 from treino.pipeline.store import Artefact
+from treino.recipe import CleanSettings
 from treino.recipe.load import LoadedRecipe, load_recipe
 
 
@@ -40,12 +41,22 @@ class Run:
     @property
     def model_folder(self) -> Path:
         """The model as a Hugging Face folder (the LSTM: a folder of its own form)."""
-        return _part(self.artefacts, "pretrain", "model")
+        return language_model(self.artefacts)
+
+    @property
+    def classifier_folder(self) -> Path | None:
+        """The fine-tuned classifier's folder, where the recipe asked for one."""
+        return part_of(self.artefacts, "finetune", "model") if "finetune" in self.artefacts else None
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the test split passed the gate; None where the recipe sets no threshold."""
+        return self.facts.get("judge", {}).get("passed")
 
     @property
     def report(self) -> Path:
         """The report, one HTML file."""
-        return _part(self.artefacts, "report", "report.html")
+        return part_of(self.artefacts, "report", "report.html")
 
     @property
     def sample(self) -> dict[str, str] | None:
@@ -77,6 +88,42 @@ class LoadedModel:
         return next_token_probabilities(self.model, self.tokenizer, prompt, top)
 
 
+@dataclass(frozen=True)
+class LoadedClassifier:
+    """A classifier with its tokenizer, ready to name the classes of texts.
+
+    `about`: how texts are made ready, {long_texts, clean}, as when it was trained.
+    """
+
+    model: Any
+    tokenizer: Any
+    about: Mapping[str, Any]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the order of their numbers."""
+        return self.model.labels
+
+    def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """For each text {label, probability, probabilities (by class)}; None for a text too long, if those are dropped."""
+        from treino.corpus.clean import clean_text
+        from treino.models.classifier import predict as predict_pieces
+        from treino.tokens.labelled import encode
+
+        cleaning = CleanSettings(**self.about.get("clean", {}))
+        cleaned = [clean_text(text, cleaning)[0] for text in texts]
+        rule = self.about.get("long_texts", "cut")
+        pieces = encode(cleaned, [0] * len(texts), self.tokenizer, context=self.model.body.longest_row, long_texts=rule)
+        return [self._answer(chances) for chances in predict_pieces(self.model, pieces)]
+
+    def _answer(self, chances: Any) -> dict[str, Any]:
+        if chances[0] != chances[0]:
+            return {"label": None, "probability": None, "probabilities": None}
+        best = int(chances.argmax())
+        by_class = {label: float(chance) for label, chance in zip(self.labels, chances, strict=True)}
+        return {"label": self.labels[best], "probability": float(chances[best]), "probabilities": by_class}
+
+
 def run(
     recipe: str | Path | Mapping[str, Any] | LoadedRecipe | None = None,
     *,
@@ -84,7 +131,7 @@ def run(
     runs: str | Path | None = None,
     lock: str | Path | None = None,
     listener: events.Listener | None = None,
-    pipeline: Pipeline = STANDARD,
+    pipeline: Pipeline | None = None,
     language: str | None = None,
 ) -> Run:
     """Run a recipe from raw text to a trained model; stages whose result is ready are not run again.
@@ -95,7 +142,7 @@ def run(
         runs: folder for runs and artefacts; by default `TREINO_RUNS` or `./runs`.
         lock: lock file of another run whose measured decisions are taken over.
         listener: called with every event.
-        pipeline: the stages; `treino.pipeline.stage.insert` adds one.
+        pipeline: the stages, by default those that the recipe asks for; `treino.pipeline.stage.insert` adds one.
         language: of the report, `en` or `pt_BR`; by default the reader's.
 
     Raises:
@@ -103,6 +150,7 @@ def run(
     """
     environment.prepare()
     loaded = recipe if isinstance(recipe, LoadedRecipe) else load_recipe(recipe, overrides)
+    pipeline = pipeline or pipeline_of(loaded.recipe)
     folder = RunFolder(Path(runs) if runs else environment.runs_folder(), loaded.recipe.name)
     with interruption.catching(), folder.exclusive(), events.listening(folder.record_event):
         if listener is None:
@@ -148,12 +196,41 @@ def load(run: str | Path | None = None, *, runs: str | Path | None = None) -> Lo
     return LoadedModel(*load_model(open_run(run, runs=runs).model_folder))
 
 
+def load_classifier(run: str | Path | None = None, *, runs: str | Path | None = None) -> LoadedClassifier:
+    """The classifier of a run (path, name, or None for the latest run that has one), or of a model folder."""
+    environment.prepare()
+    from treino.models.classifier_folder import load_classifier as load_folder
+
+    if run is not None and (Path(run) / "config.json").is_file():
+        return LoadedClassifier(*load_folder(Path(run)))
+    folder = open_run(run, runs=runs).classifier_folder if run is not None else _latest_classifier(runs)
+    if folder is None:
+        raise DataError(
+            N_("the run {name} has no classifier"),
+            fix=N_("give its recipe labelled texts ([labels] source = ...), or fine-tune its model: treino finetune"),
+            name=str(run),
+        )
+    return LoadedClassifier(*load_folder(folder))
+
+
+def _latest_classifier(runs: str | Path | None) -> Path:
+    folder = Path(runs) if runs else environment.runs_folder()
+    tuned = [item for item in all_runs(folder) if any(row["name"] == "finetune" for row in item.read()["stages"])]
+    if not tuned:
+        raise DataError(
+            N_("there is no run with a classifier in {runs} yet"), fix=N_("start with: treino run"), runs=str(folder)
+        )
+    newest = max(tuned, key=lambda item: (item.folder / RUN).stat().st_mtime)
+    return part_of(newest.artefacts(), "finetune", "model")
+
+
+def predict(
+    texts: str | Sequence[str], run: str | Path | None = None, *, runs: str | Path | None = None
+) -> list[dict[str, Any]]:
+    """Classes of texts with their probabilities, by the classifier of a run."""
+    return load_classifier(run, runs=runs).predict([texts] if isinstance(texts, str) else list(texts))
+
+
 def generate(prompt: str, run: str | Path | None = None, *, runs: str | Path | None = None, **options: Any) -> str:
     """Continue a prompt with the model of a run; options: tokens, temperature, top_k, top_p, greedy, seed, stop."""
     return load(run, runs=runs).generate(prompt, **options)
-
-
-def _part(artefacts: Mapping[str, Artefact], stage: str, part: str) -> Path:
-    if stage not in artefacts:
-        raise DataError(N_("this run has no finished stage {stage}"), fix=N_("run it again: treino run"), stage=stage)
-    return artefacts[stage].folder / part

@@ -30,13 +30,55 @@ def gather_facts(work: Work) -> dict[str, Any]:
         "settings": _settings(work),
         "training": _training(records.get("pretrain"), examples),
         "evaluation": _content(records.get("evaluate"), "evaluation.json"),
+        "classification": classification_facts(records),
         "removed": _removed(records, examples),
         "forecast": _content(records.get("pretrain"), "records/forecast.json"),
         "measured": _measured(records.get("pretrain")),
         "machine": {**records.get("pretrain", {}).get("machine", {}), **_machine()},
         "lineage": [_lineage(record) for record in work.records],
-        "model": recipe.model.model_dump() | {"vocabulary": recipe.tokens.vocabulary},
+        "model": _model(work),
         "sources": [source.model_dump() for source in recipe.corpus.sources],
+    }
+
+
+def _model(work: Work) -> dict[str, Any]:
+    """Shape of the language model: the recipe's, or that of a model brought along."""
+    for record in work.records:
+        if record["stage"] == "adopt":
+            return record["facts"]["model"] | {"vocabulary": record["facts"]["vocabulary"]}
+    recipe = work.loaded.recipe
+    return recipe.model.model_dump() | {"vocabulary": recipe.tokens.vocabulary}
+
+
+def training_facts(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Facts of a pretraining with its curves, from the stage's record (with `folder`)."""
+    if record is None:
+        return None
+    folder = Path(record["folder"]) / "records"
+    curves = {
+        "curve": files.read_json(folder / "history.json"),
+        "validation": files.read_json(folder / "validation.json"),
+    }
+    return record["facts"] | curves
+
+
+def classification_facts(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Facts of the fine-tuning and its judgement with their curves, from the stages' records; None without them."""
+    if not {"split", "finetune", "judge"} <= records.keys():
+        return None
+    tuned, judged = records["finetune"], records["judge"]
+    folder = Path(tuned["folder"]) / "records"
+    facts = tuned["facts"]
+    return {
+        **facts,
+        **_content(judged, "judgement.json"),
+        "patience": facts["settings"]["patience"],
+        "steps_per_epoch": facts["steps"] / facts["epochs"],
+        "labels": records["split"]["facts"]["labels"],
+        "rows": records["split"]["facts"]["rows"],
+        "test_uses": judged["facts"].get("test_uses"),
+        "curve": files.read_json(folder / "history.json"),
+        "validation_curve": files.read_json(folder / "validation.json"),
     }
 
 
@@ -65,14 +107,10 @@ def _settings(work: Work) -> list[dict[str, Any]]:
 
 
 def _training(record: Mapping[str, Any] | None, examples: bool) -> dict[str, Any] | None:
-    if record is None:
+    facts = training_facts(record)
+    if facts is None or record is None:
         return None
-    folder = Path(record["folder"]) / "records"
-    return record["facts"] | {
-        "curve": files.read_json(folder / "history.json"),
-        "validation": files.read_json(folder / "validation.json"),
-        "samples": files.read_json(folder / "samples.json") if examples else [],
-    }
+    return facts | {"samples": files.read_json(Path(record["folder"]) / "records" / "samples.json") if examples else []}
 
 
 def _content(record: Mapping[str, Any] | None, name: str) -> Any:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from treino import environment
 from treino.errors import UsageError
 from treino.messages import N_
+from treino.pipeline.facts import classification_facts, training_facts
 from treino.pipeline.lock import DecisionLock
 from treino.pipeline.plan import PlannedStage, plan_run
 from treino.pipeline.run_folder import RunFolder, find_run
-from treino.pipeline.stages import STANDARD
+from treino.pipeline.stages import pipeline_of
 from treino.pipeline.store import Artefact
 from treino.recipe.load import LoadedRecipe, setting_rows
+from treino.report.facts import Classification, Training
+from treino.report.phases import Phase, phases
 
-TABLES = {"collect": ("corpus", "world"), "tokenise": ("tokens",), "pretrain": ("model", "pretrain")}
+TABLES = {
+    "collect": ("corpus", "world"),
+    "tokenise": ("tokens",),
+    "pretrain": ("model", "pretrain"),
+    "adopt": ("finetune",),
+    "split": ("labels", "clean"),
+    "compare": (),
+    "finetune": ("finetune", "search", "gate"),
+    "judge": ("gate",),
+}
 """Tables of the recipe that a stage uses, where they are not just the one of its own name."""
 
 
@@ -29,7 +41,7 @@ def explain(loaded: LoadedRecipe, runs: Path) -> list[PlannedStage]:
     """What each stage of a recipe would do now, and why."""
     folder = RunFolder(runs, loaded.recipe.name)
     lock = DecisionLock(folder.lock_path)
-    return plan_run(STANDARD, loaded, folder.store, lock, folder.before(), environment.language())
+    return plan_run(pipeline_of(loaded.recipe), loaded, folder.store, lock, folder.before(), environment.language())
 
 
 def show_run(run: str | None, runs: Path | None) -> dict[str, Any]:
@@ -60,6 +72,16 @@ def show_stage(run: str | None, stage: str, runs: Path | None) -> dict[str, Any]
         "files": artefact.record["files"],
         "lineage": lineage(artefacts, stage),
     }
+
+
+def show_phases(run: str | None, runs: Path | None) -> list[Phase]:
+    """What each look at the model found, from pretraining to the test (`treino.report.phases.Phase`)."""
+    artefacts = find_run(runs or environment.runs_folder(), run).artefacts()
+    records = {name: artefact.record | {"folder": str(artefact.folder)} for name, artefact in artefacts.items()}
+    return phases(
+        cast("Training | None", training_facts(records.get("pretrain"))),
+        cast("Classification | None", classification_facts(records)),
+    )
 
 
 def removed_rows(run: str | None, stage: str, runs: Path | None, count: int) -> list[dict[str, Any]]:

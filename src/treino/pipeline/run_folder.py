@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,18 @@ def find_run(runs: Path, run: str | Path | None = None) -> RunFolder:
     if not known:
         raise DataError(N_("there is no run in {runs} yet"), fix=N_("start with: treino run"), runs=str(runs))
     return max(known, key=lambda item: (item.folder / RUN).stat().st_mtime)
+
+
+def language_model(artefacts: Mapping[str, Artefact]) -> Path:
+    """Folder of the language model that a run pretrained, or brought along."""
+    return part_of(artefacts, "adopt" if "adopt" in artefacts else "pretrain", "model")
+
+
+def part_of(artefacts: Mapping[str, Artefact], stage: str, part: str) -> Path:
+    """A file or folder of a stage's output; `DataError` where the run has no such stage."""
+    if stage not in artefacts:
+        raise DataError(N_("this run has no finished stage {stage}"), fix=N_("run it again: treino run"), stage=stage)
+    return artefacts[stage].folder / part
 
 
 def all_runs(runs: Path) -> list[RunFolder]:

@@ -72,7 +72,7 @@ class Runner:
             artefact.record | {"folder": str(artefact.folder), "state": self.states[name]}
             for name, artefact in self.done.items()
         ]
-        return Work(self.loaded, inputs, output, decisions, records, self.language)
+        return Work(self.loaded, inputs, output, decisions, records, self.language, self.folder.runs)
 
     def _complete(self, stage: Stage, makers: Mapping[str, str]) -> dict[str, Any]:
         """All ingredients of a stage; decisions that are not locked yet are taken (and locked) here."""

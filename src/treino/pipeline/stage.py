@@ -13,7 +13,8 @@ from treino.recipe.load import LoadedRecipe
 @dataclass(frozen=True)
 class Work:
     """What a stage is given: the recipe, the folders that it reads by kind, its output folder, the locked decisions, and
-    the records (`stage.json`) of the stages before it.
+    the records (`stage.json`) of the stages before it,
+    and the runs folder, for the one log that belongs to no run.
     """
 
     loaded: LoadedRecipe
@@ -22,6 +23,7 @@ class Work:
     decisions: Mapping[str, Any] = field(default_factory=dict)
     records: Sequence[Mapping[str, Any]] = ()
     language: str = "en"
+    runs: Path = field(default_factory=Path)
 
 
 Decisions = dict[str, tuple[Any, str, dict[str, Any]]]

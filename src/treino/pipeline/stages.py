@@ -1,17 +1,20 @@
-"""The pipeline: collect → clean → deduplicate → tokenise → pretrain → evaluate → report.
+"""The pipeline: collect → clean → deduplicate → tokenise → pretrain → evaluate (or adopt: a model brought along), then,
+where there are labelled texts, split → compare → finetune → judge; at the end report.
 
 Each stage here says what it reads, which settings count, and which room does the work; rooms are imported when they work.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from treino.pipeline.stage import Decisions, Pipeline, Stage, Work
-from treino.recipe import Settings
+from treino.recipe import Recipe, Settings
 from treino.recipe.load import LoadedRecipe
 
 DOCUMENTS, TRUTH, TOKENS, MODEL, EVALUATION, REPORT = "documents", "truth", "tokens", "model", "evaluation", "report"
+LABELLED, BASELINES, CLASSIFIER, JUDGEMENT = "labelled", "baselines", "classifier", "judgement"
 
 
 def _dump(settings: Settings, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -34,7 +37,8 @@ def _collect(work: Work) -> dict[str, Any]:
     from treino.corpus.collect import collect
 
     recipe = work.loaded.recipe
-    return collect(recipe.corpus, recipe.world, work.output, recipe.seed, work.loaded.base)
+    labelled = work.inputs.get(LABELLED)
+    return collect(recipe.corpus, recipe.world, work.output, recipe.seed, work.loaded.base, labelled)
 
 
 def _clean(work: Work) -> dict[str, Any]:
@@ -86,6 +90,73 @@ def _evaluate(work: Work) -> dict[str, Any]:
     )
 
 
+def _adopt(work: Work) -> dict[str, Any]:
+    from treino.pipeline.adopt import adopt
+
+    return adopt(work)
+
+
+def _adopt_reads(loaded: LoadedRecipe) -> Any:
+    from treino.pipeline.adopt import base_digests
+
+    return base_digests(loaded)
+
+
+def _split_settings(loaded: LoadedRecipe, language: str) -> Any:
+    recipe = loaded.recipe
+    uses_world = recipe.labels.source == "world"
+    settings = {"labels": _dump(recipe.labels), "clean": _dump(recipe.clean)}
+    return settings | ({"world": _dump(recipe.world)} if uses_world else {})
+
+
+def _split_reads(loaded: LoadedRecipe) -> Any:
+    from treino.corpus.labelled.split import label_digests
+
+    return label_digests(loaded.recipe.labels, loaded.base)
+
+
+def _split(work: Work) -> dict[str, Any]:
+    from treino.corpus.labelled.split import split
+
+    recipe = work.loaded.recipe
+    return split(recipe.labels, recipe.clean, recipe.world, work.loaded.base, recipe.seed, work.output)
+
+
+def _compare(work: Work) -> dict[str, Any]:
+    from treino.pipeline.finetuning import compare
+
+    return compare(work)
+
+
+def _finetune_settings(loaded: LoadedRecipe, language: str) -> Any:
+    recipe = loaded.recipe
+    return {
+        "finetune": _dump(recipe.finetune, leave_out=("base", "checkpoint_seconds")),
+        "search": _dump(recipe.search),
+        "gate": _dump(recipe.gate),
+        "clean": _dump(recipe.clean),
+        "bootstrap": recipe.evaluate.bootstrap,
+    }
+
+
+def _finetune(work: Work) -> dict[str, Any]:
+    from treino.pipeline.finetuning import finetune
+
+    return finetune(work)
+
+
+def _judge_settings(loaded: LoadedRecipe, language: str) -> Any:
+    recipe = loaded.recipe
+    settings = {"gate": _dump(recipe.gate), "bootstrap": recipe.evaluate.bootstrap}
+    return settings | {"long_texts": recipe.finetune.long_texts, "method": recipe.finetune.method}
+
+
+def _judge(work: Work) -> dict[str, Any]:
+    from treino.pipeline.judge import judge
+
+    return judge(work)
+
+
 def _report(work: Work) -> dict[str, Any]:
     from treino import files
     from treino.pipeline.facts import gather_facts
@@ -102,7 +173,7 @@ def _report_settings(loaded: LoadedRecipe, language: str) -> Any:
     return _dump(recipe.report) | {"language": language, "name": recipe.name, "recipe": _dump(recipe)}
 
 
-STANDARD: Pipeline = (
+PRETRAINING: Pipeline = (
     Stage("collect", 2, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
     Stage("clean", 3, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.clean), _clean),
     Stage(
@@ -132,5 +203,54 @@ STANDARD: Pipeline = (
         lambda loaded, _: _dump(loaded.recipe.evaluate),
         _evaluate,
     ),
-    Stage("report", 2, (DOCUMENTS, TOKENS, MODEL, EVALUATION), (REPORT,), _report_settings, _report),
 )
+ADOPTING: Pipeline = (Stage("adopt", 1, (), (MODEL,), lambda loaded, _: None, _adopt, reads=_adopt_reads),)
+
+
+SPLITTING: Pipeline = (Stage("split", 1, (), (LABELLED,), _split_settings, _split, reads=_split_reads),)
+
+
+def _finetuning(before: tuple[str, ...]) -> Pipeline:
+    """The second half; `before`: the kinds that the judge finds besides its own (no tokens, no forgetting to measure)."""
+    return (
+        Stage("compare", 1, (LABELLED,), (BASELINES,), lambda loaded, _: loaded.recipe.evaluate.bootstrap, _compare),
+        Stage(
+            "finetune",
+            1,
+            (MODEL, LABELLED, BASELINES),
+            (CLASSIFIER,),
+            _finetune_settings,
+            _finetune,
+            resumes="records/trials/*",
+        ),
+        Stage(
+            "judge",
+            1,
+            (MODEL, *before, LABELLED, BASELINES, CLASSIFIER),
+            (JUDGEMENT,),
+            _judge_settings,
+            _judge,
+        ),
+    )
+
+
+def _reporting(*kinds: str) -> Pipeline:
+    return (Stage("report", 3, kinds, (REPORT,), _report_settings, _report),)
+
+
+STANDARD: Pipeline = PRETRAINING + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION)
+"""What a recipe without labelled texts asks for."""
+
+
+def pipeline_of(recipe: Recipe) -> Pipeline:
+    """The stages that a recipe asks for."""
+    if not recipe.labels.given:
+        return STANDARD
+    second = (LABELLED, BASELINES, CLASSIFIER, JUDGEMENT)
+    if recipe.finetune.base:
+        return ADOPTING + SPLITTING + _finetuning(()) + _reporting(MODEL, *second)
+    whole = PRETRAINING + SPLITTING
+    if any(source.path == "labels" for source in recipe.corpus.sources):
+        collecting, *others = PRETRAINING
+        whole = (*SPLITTING, replace(collecting, consumes=(LABELLED,)), *others)
+    return whole + _finetuning((TOKENS,)) + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION, *second)

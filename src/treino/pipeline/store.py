@@ -15,8 +15,8 @@ SCHEMA = 1
 RECORD = "stage.json"
 KEY_LENGTH = 16
 MEASURED = "records/"
-_CHANGED = N_("{name} is not what was written")
 """Folder of what was measured (times, curves): checked like the rest, but no part of the artefact's digest."""
+_CHANGED = N_("{name} is not what was written")
 
 
 @dataclass(frozen=True)

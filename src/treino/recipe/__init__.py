@@ -2,24 +2,39 @@
 
 from treino.recipe.base import Settings
 from treino.recipe.corpus import CleanSettings, CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings
-from treino.recipe.derive import derive
+from treino.recipe.derive import derive, finetuning_rate
+from treino.recipe.finetuning import (
+    Condition,
+    FinetuneSettings,
+    GateSettings,
+    LabelSettings,
+    SearchSettings,
+    parse_condition,
+)
 from treino.recipe.model import ModelSettings, TokenSettings
 from treino.recipe.recipe import Recipe
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings, parse_budget
 
 __all__ = [
     "CleanSettings",
+    "Condition",
     "CorpusSettings",
     "DeduplicateSettings",
     "EvaluateSettings",
+    "FinetuneSettings",
+    "GateSettings",
+    "LabelSettings",
     "ModelSettings",
     "PretrainSettings",
     "Recipe",
     "ReportSettings",
+    "SearchSettings",
     "Settings",
     "SourceSettings",
     "TokenSettings",
     "WorldSettings",
     "derive",
+    "finetuning_rate",
     "parse_budget",
+    "parse_condition",
 ]

@@ -44,7 +44,7 @@ class CorpusSettings(Settings):
 
     sources: Annotated[tuple[Source, ...], BeforeValidator(_sources)] = setting(
         (SourceSettings(path="world"),),
-        N_('files, folders, or "world" (the embedded town)'),
+        N_('files, folders, "world" (the embedded town), or "labels" (the texts of the labelled training rows)'),
         beginner=True,
         min_length=1,
     )

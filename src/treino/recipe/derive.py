@@ -27,6 +27,17 @@ LSTM_SIZES = {
 }
 
 
+FINETUNING_ROWS = 16
+FINETUNING_RATES = {"full": 1e-3, "frozen": 1e-2, "scratch": 2e-3}
+"""Learning rate of each method at the width 128; how it was found stands in `LOG.md`."""
+
+
+def finetuning_rate(method: str, width: int) -> float:
+    """Learning rate of a fine-tuning: that of the method · √(128 / width); a head alone (`frozen`) takes the same at any."""
+    rate = FINETUNING_RATES[method]
+    return rate if method == "frozen" else round(rate * (128 / width) ** 0.5, 6)
+
+
 def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     """Fill every setting that was left open; returns the full recipe and the dotted paths that were derived.
 
@@ -34,7 +45,7 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     up to a multiple of 8. Learning rate: 4e-3 · √(128 / width); what is known of it stands in `LOG.md`.
     """
     model = recipe.model
-    derived: dict[str, dict[str, Any]] = {"tokens": {}, "model": {}, "pretrain": {}}
+    derived: dict[str, dict[str, Any]] = {"tokens": {}, "model": {}, "pretrain": {}, "finetune": {}}
 
     def fill(table: str, name: str, value: Any) -> None:
         if getattr(getattr(recipe, table), name) == DERIVED:
@@ -61,6 +72,9 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     fill("tokens", "vocabulary", vocabulary)
     fill("pretrain", "batch", rows)
     fill("pretrain", "learning_rate", round(4e-3 * (128 / (model.width or width)) ** 0.5, 6))
+    fill("finetune", "batch", FINETUNING_ROWS)
+    if not recipe.finetune.base:  # else the base model's width decides, which stands in its folder
+        fill("finetune", "learning_rate", finetuning_rate(recipe.finetune.method, model.width or width))
     full = recipe.model_copy(
         update={table: getattr(recipe, table).model_copy(update=values) for table, values in derived.items()}
     )
@@ -69,6 +83,41 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
 
 
 def _check(recipe: Recipe) -> None:
+    """Refuse what does not fit together."""
+    _check_shape(recipe)
+    _check_finetuning(recipe)
+
+
+def _check_finetuning(recipe: Recipe) -> None:
+    """Refuse a gate, a search or a base model without what they need."""
+    wants = {
+        "gate.require": bool(recipe.gate.require),
+        "search.trials": recipe.search.trials > 1,
+        "finetune.base": bool(recipe.finetune.base),
+        "corpus.sources": any(source.path == "labels" for source in recipe.corpus.sources),
+    }
+    for key, wanted in wants.items():
+        if wanted and not recipe.labels.given:
+            raise UsageError(
+                N_("{key} is set, but there are no labelled texts to fine-tune on"),
+                fix=N_('name them: labels.source = "file.csv", or "world"'),
+                key=key,
+            )
+    if recipe.labels.given and recipe.search.trials > 1 and not recipe.labels.validation:
+        raise UsageError(
+            N_("{key} is more than 1, but no validation rows are there to judge the trials by"),
+            fix=N_("set labels.validation to a share such as 0.15"),
+            key="search.trials",
+        )
+    if recipe.gate.require and not recipe.labels.test:
+        raise UsageError(
+            N_("{key} is set, but no test rows are there to decide by"),
+            fix=N_("set labels.test to a share such as 0.2, or to a file"),
+            key="gate.require",
+        )
+
+
+def _check_shape(recipe: Recipe) -> None:
     """Refuse shapes that do not fit together."""
     model = recipe.model
     if model.architecture == "transformer" and model.width % (2 * model.heads):

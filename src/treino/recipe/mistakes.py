@@ -54,6 +54,11 @@ WHAT_IS_WRONG: dict[str, str] = {
     "budget": N_(
         '{key} must be an amount and a unit, such as "2M tokens", "10 min", "100 epochs" or "500 steps", not {value}'
     ),
+    "condition": N_(
+        "{key} holds {value}, which is no threshold: {unknown} is not known. Measures: {known}; baselines: {baselines}; "
+        'for example "macro_f1 >= tfidf + 0.02"'
+    ),
+    "labels": N_("{key} has both a source and rows; it needs one of them"),
 }
 OTHERWISE = N_("{key} cannot be {value}")
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from treino.messages import N_
 from treino.recipe.base import Settings, setting
 from treino.recipe.corpus import CleanSettings, CorpusSettings, DeduplicateSettings, WorldSettings
+from treino.recipe.finetuning import FinetuneSettings, GateSettings, LabelSettings, SearchSettings
 from treino.recipe.model import ModelSettings, TokenSettings
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings
 
@@ -32,6 +33,10 @@ class Recipe(Settings):
     model: ModelSettings = Field(default_factory=ModelSettings)
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
+    labels: LabelSettings = Field(default_factory=LabelSettings)
+    finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
+    search: SearchSettings = Field(default_factory=SearchSettings)
+    gate: GateSettings = Field(default_factory=GateSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)
 
 

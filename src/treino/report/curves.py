@@ -42,8 +42,13 @@ def axis(low: float, high: float, count: int = 5, *, whole: bool = False) -> Axi
     return Axis(low, high, ticks, max(0, -math.floor(math.log10(step) + 1e-9)))
 
 
-def loss_figure(curve: Sequence[Point], validation: Sequence[Point], writer: Writer) -> str:
-    """The figure: every logged step thin, its running median thick, validation as dots.
+LOSS_PER_TOKEN = N_("loss (nats per token)")
+
+
+def loss_figure(
+    curve: Sequence[Point], validation: Sequence[Point], writer: Writer, *, unit: str = LOSS_PER_TOKEN
+) -> str:
+    """The figure: every logged step thin, its running median thick, validation as dots; `unit` names the upright axis.
 
     "" when there is nothing to draw.
     """
@@ -55,7 +60,7 @@ def loss_figure(curve: Sequence[Point], validation: Sequence[Point], writer: Wri
     margin = 0.04 * (max(losses) - min(losses) or 1.0)
     horizontal = axis(0, max(point["step"] for point in points), whole=True)
     vertical = axis(max(0.0, min(losses) - margin), max(losses) + margin)
-    label = writer.say(N_("Loss while training: step by step on the training text, and on the validation text."))
+    label = writer.say(N_("Curves of the training: step by step on the training text, and on the validation text."))
     grid = "".join(f'<path class="grid" d="M0 {_y(vertical, tick)}H{WIDTH:g}"/>' for tick in vertical.ticks)
     drawing = (
         f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" preserveAspectRatio="none" role="img" aria-label="{label}">'
@@ -65,7 +70,7 @@ def loss_figure(curve: Sequence[Point], validation: Sequence[Point], writer: Wri
     smoothed = writer.say(N_("Thin: every recorded step. Thick: the median of its neighbours."))
     caption = f"<figcaption>{smoothed}</figcaption>" if len(curve) >= SMOOTHED_FROM else ""
     return (
-        f'<figure class="plot">{_legend(bool(curve), bool(validation), writer)}'
+        f'<figure class="plot">{_legend(bool(curve), bool(validation), unit, writer)}'
         f'<div class="chart"><div class="area">{drawing}{_tick_labels(horizontal, vertical, writer)}</div></div>'
         f'<p class="axis-name">{writer.say(N_("step"))}</p>{caption}</figure>'
     )
@@ -128,14 +133,13 @@ def _running_median(points: Sequence[tuple[float, float]], reach: int) -> list[t
     return medians
 
 
-def _legend(training: bool, validation: bool, writer: Writer) -> str:
+def _legend(training: bool, validation: bool, unit: str, writer: Writer) -> str:
     entries = []
     if training:
         entries.append(f'<span class="key training">{writer.say(N_("training text"))}</span>')
     if validation:
         entries.append(f'<span class="key validation">{writer.say(N_("validation text, never learnt from"))}</span>')
-    unit = writer.say(N_("loss (nats per token)"))
-    return f'<p class="legend"><span class="unit">{unit}</span>{"".join(entries)}</p>'
+    return f'<p class="legend"><span class="unit">{writer.say(unit)}</span>{"".join(entries)}</p>'
 
 
 def _tick_labels(horizontal: Axis, vertical: Axis, writer: Writer) -> str:

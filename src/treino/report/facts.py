@@ -117,6 +117,77 @@ class Evaluation(TypedDict, total=False):
     model_bits_per_byte_there: float | None
 
 
+class Measures(TypedDict, total=False):
+    """A classifier's measures on one split (`treino.evaluation.measures.measure`)."""
+
+    rows: Required[int]
+    accuracy: Required[Interval]
+    macro_f1: Required[Interval]
+    log_loss: float
+    calibration_error: Required[float]
+    reliability: Required[list[dict[str, Any]]]
+    by_class: Required[list[dict[str, Any]]]
+    confusion: Required[list[list[int]]]
+
+
+class GateRow(TypedDict, total=False):
+    """One threshold: what was reached, what was needed, and the margin (negative: missed)."""
+
+    condition: Required[str]
+    value: float
+    threshold: float
+    margin: float
+    passed: Required[bool]
+
+
+class Trial(TypedDict, total=False):
+    """Settings that were tried, and what they reached on validation."""
+
+    tried: Required[dict[str, float]]
+    figures: dict[str, float] | None
+    passed: bool
+    seconds: float | None
+
+
+class Forgetting(TypedDict):
+    """Loss of the base task before and after fine-tuning, nats per token."""
+
+    before: float
+    after: float
+    tokens: int
+
+
+class Classification(TypedDict, total=False):
+    """Facts of the fine-tuning and of its judgement. `validation_curve`: looks with `loss` and `accuracy`.
+
+    `test_uses`: models that the test rows have judged so far, in all runs of the runs folder.
+    """
+
+    method: str
+    labels: list[str]
+    rows: dict[str, int]
+    parameters: dict[str, int]
+    epochs: float
+    best_epoch: float
+    patience: int
+    steps_per_epoch: float
+    train_seconds: float
+    training_accuracy: float
+    validation_accuracy: float
+    long_texts: dict[str, int]
+    long_texts_rule: str
+    curve: list[Point]
+    validation_curve: list[Any]
+    trials: list[Trial]
+    chosen: int
+    test: Measures
+    baselines: dict[str, Measures]
+    gate: list[GateRow]
+    passed: bool | None
+    test_uses: int
+    forgetting: Forgetting | None
+
+
 class Removal(TypedDict, total=False):
     """One document that was changed or removed, shown only where the recipe allows it. `after`: empty when removed.
 
@@ -196,6 +267,7 @@ class Facts(TypedDict, total=False):
     sources: list[Source] | None
     training: Training | None
     evaluation: Evaluation | None
+    classification: Classification | None
     removed: Removed | None
     forecast: dict[str, Any] | None
     measured: Measured | None

@@ -13,6 +13,11 @@ LABELS = {
     "pretrain": N_("pretrain"),
     "evaluate": N_("evaluate"),
     "report": N_("report"),
+    "adopt": N_("adopt"),
+    "split": N_("split"),
+    "compare": N_("compare"),
+    "finetune": N_("fine-tune"),
+    "judge": N_("judge"),
     # where a setting comes from
     "default": N_("default"),
     "file": N_("recipe file"),
@@ -50,6 +55,13 @@ LABELS = {
 }
 """Stages, origins of settings, parts of a model and of its memory, quantities of a forecast, the machine."""
 
+METHODS = {
+    "full": N_("full fine-tuning"),
+    "frozen": N_("frozen body, head alone"),
+    "scratch": N_("from scratch"),
+}
+"""Ways of fine-tuning."""
+
 GROUPS = {
     "stated": N_("stated facts, in new words"),
     "derived": N_("facts that follow from stated ones"),
@@ -62,5 +74,7 @@ BASELINES = {
     "kneser_ney_5": N_("Kneser-Ney 5-gram"),
     "xz": N_("xz, held-out text alone"),
     "xz_after_training": N_("xz, after the training text"),
+    "majority": N_("commonest class"),
+    "tfidf": N_("TF-IDF and logistic regression"),
 }
 """What the model is held against."""

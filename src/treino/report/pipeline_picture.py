@@ -20,6 +20,12 @@ ICONS = {
     '<circle cx="19" cy="6" r="2"/><circle cx="19" cy="18" r="2"/>'
     '<path d="M6.5 7.3l4 3.4m-4 6 4-3.4m3 0 4 3.4m0-9.4-4 3.4"/>',
     "evaluate": '<path d="M4 18a8.5 8.5 0 1 1 16 0"/><path d="M12 16l4-6"/><circle cx="12" cy="16" r="1.4"/>',
+    "adopt": '<path d="M12 14V3m-4 4 4-4 4 4" transform="rotate(180 12 8.5)"/><circle cx="12" cy="18" r="3"/>',
+    "split": '<path d="M4 12h6m0 0 6-6h4m-10 6h10m-10 0 6 6h4"/>',
+    "compare": '<path d="M12 4v16M7 20h10M5 7h14"/><path d="M5 7 2.5 13h5zM19 7l-2.5 6h5z"/>',
+    "finetune": '<path d="M5 4v16M12 4v16M19 4v16"/><circle cx="5" cy="9" r="2.2"/><circle cx="12" cy="15" r="2.2"/>'
+    '<circle cx="19" cy="7" r="2.2"/>',
+    "judge": '<path d="M4 12.5l5 5L20 6.5"/>',
     "report": '<rect x="4" y="3" width="16" height="18" rx="2"/><path d="M8 16v-4m4 4V8m4 8v-6"/>',
 }
 OTHER = '<rect x="4" y="4" width="16" height="16" rx="4"/><path d="M9 12h6m-3-3v6"/>'

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from treino import events, files
 from treino.errors import DataError, reason_of
 from treino.messages import N_
-from treino.training.optimiser import load_optimiser_state, optimiser_state
+from treino.training.optimiser import load_optimiser_state
 
-SCHEMA = 1
+SCHEMA = 2
 _CHANGED = N_("{name} is not what was written")
-STATE, MODEL, OPTIMISER = "state.json", "model.safetensors", "optimiser.safetensors"
+STATE = "state.json"
 
 
 @dataclass
 class Progress:
     """What a resumed run must know beside the tensors: steps and tokens done, seconds spent, the history so far, and the
-    losses of steps that no line of the history tells yet.
+    losses of steps that no line of the history tells yet; the lowest validation loss where the plan has patience.
     """
 
     step: int = 0
@@ -33,22 +33,25 @@ class Progress:
     validation: list[dict[str, Any]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
     untold: list[float] = field(default_factory=list)
+    best_loss: float | None = None
+    best_step: int = 0
+    looks_without_gain: int = 0
 
 
-def save_checkpoint(
-    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress, *, keep: int
-) -> None:
-    """Write `folder/step-…` beside its final name, sync, rename; then remove all but the `keep` newest."""
+def save_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], progress: Progress, *, keep: int) -> None:
+    """Write `folder/step-…` (a file for each of `tensors`: "model", "optimiser", and "best" if there is one) beside its
+    final name, sync, rename; then remove all but the `keep` newest.
+    """
     final = folder / f"step-{progress.step:09d}"
     if final.exists():
         return
     partial = folder / f".{final.name}.partial"
     files.remove_folder(partial)
     files.make_private(partial)
-    tensors = {MODEL: model_tensors(model), OPTIMISER: optimiser_state(model, optimiser)}
-    for name, values in tensors.items():
+    names = {f"{kind}.safetensors": values for kind, values in tensors.items()}
+    for name, values in names.items():
         files.write_bytes(partial / name, save({key: value.contiguous() for key, value in values.items()}))
-    state = vars(progress) | {"schema": SCHEMA, "sha256": {name: files.sha256_file(partial / name) for name in tensors}}
+    state = vars(progress) | {"schema": SCHEMA, "sha256": {name: files.sha256_file(partial / name) for name in names}}
     state["digest"] = files.digest(state)
     files.write_json(partial / STATE, state)
     files.publish_folder(partial, final)
@@ -57,20 +60,26 @@ def save_checkpoint(
     events.emit("train.checkpoint", step=progress.step)
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> Progress | None:
-    """Restore the newest whole checkpoint; a damaged one is named, set aside, and the one before it is taken."""
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[Progress, dict[str, Tensor]] | None:
+    """Restore the newest whole checkpoint, and return its progress and best weights (empty: none were kept); a damaged one
+    is named, set aside, and the one before it is taken.
+    """
     for path in checkpoints(folder):
         try:
             state = _check(path)
-            weights = load((path / MODEL).read_bytes())
-            momenta = load((path / OPTIMISER).read_bytes())
+            tensors = {name: load((path / name).read_bytes()) for name in state["sha256"]}
+            weights, momenta = tensors["model.safetensors"], tensors["optimiser.safetensors"]
         except (DataError, OSError, KeyError, ValueError) as error:
             events.emit("warning.checkpoint_damaged", checkpoint=path.name, reason=reason_of(error))
             path.rename(path.with_name(f"damaged-{path.name}"))
             continue
         model.load_state_dict(weights, strict=False)
         load_optimiser_state(model, optimiser, momenta)
-        return Progress(**{item.name: state[item.name] for item in fields(Progress)})
+        device = next(model.parameters()).device
+        best = {name: value.to(device) for name, value in tensors.get("best.safetensors", {}).items()}
+        return Progress(**{item.name: state[item.name] for item in fields(Progress)}), best
     return None
 
 

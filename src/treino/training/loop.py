@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
@@ -15,30 +15,38 @@ from torch import Tensor, nn
 from treino import events, interruption
 from treino.errors import DataError
 from treino.messages import N_
-from treino.tokens.packing import Batch
-from treino.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from treino.training.objective import Objective, Penalty, evaluate_objective
-from treino.training.optimiser import build_optimiser
+from treino.training.checkpoint import Progress, load_checkpoint, model_tensors, save_checkpoint
+from treino.training.objective import B, Objective, Penalty, evaluate_objective
+from treino.training.optimiser import build_optimiser, optimiser_state
 from treino.training.plan import TrainingPlan
 from treino.training.source import BatchSource
 
 
+class NotFinite(DataError):
+    """A training whose loss ran away."""
+
+
 @dataclass(frozen=True)
-class Task:
-    """What is trained on what: the parts that differ between pretraining, classification, chat tuning and the rest."""
+class Task(Generic[B]):
+    """What is trained on what: the parts that differ between pretraining, classification, chat tuning and the rest.
+
+    `sample` gives a text, `measure` figures beside the validation loss, at each look.
+    """
 
     model: nn.Module
-    objective: Objective
-    source: BatchSource
+    objective: Objective[B]
+    source: BatchSource[B]
     penalties: Sequence[Penalty] = ()
-    validation: Sequence[Batch] = ()
+    validation: Sequence[B] = ()
     sample: Callable[[], dict[str, str]] | None = None
+    measure: Callable[[], dict[str, float]] | None = None
 
 
 def train(task: Task, plan: TrainingPlan, checkpoint_folder: Path) -> Progress:
     """Train to the end of the plan, going on from the newest checkpoint in the folder if there is one.
 
-    On Ctrl-C and SIGTERM the step is finished and saved, then `Interrupted` is raised.
+    With `plan.patience` it ends after so many looks without a lower validation loss, and the model has the weights of the
+    best look. On Ctrl-C and SIGTERM the step is finished and saved, then `Interrupted` is raised.
     """
     return _Loop(task, plan, checkpoint_folder).run()
 
@@ -53,12 +61,15 @@ class _Loop:
         self.progress = Progress()
         self.untold: list[Tensor] = []
         """Losses of the steps since the last line of progress: tensors, so that no step waits for the device."""
+        self.best: dict[str, Tensor] = {}
+        """Weights of the look with the lowest validation loss, where the plan has patience."""
         self.saved_at = time.monotonic()
 
     def run(self) -> Progress:
         restored = load_checkpoint(self.folder, self.task.model, self.optimiser)
         if restored:
-            self.progress = restored
+            self.progress, self.best = restored
+            restored = self.progress
             self.untold = [torch.tensor(loss, device=self.device) for loss in restored.untold]
             events.emit("train.resumed", step=restored.step)
         started = time.monotonic() - self.progress.seconds
@@ -66,13 +77,20 @@ class _Loop:
         with interruption.deferring():
             if not self.progress.step:
                 self._look()
-            while self.progress.step < self.plan.steps:
+            while not self._is_over():
                 self._step(self.progress.step)
                 self.progress.step += 1
                 self.progress.seconds = time.monotonic() - started
                 self._tell()
                 self._save_if_due()
+        if self.best:
+            self.task.model.load_state_dict(self.best, strict=False)
         return self.progress
+
+    def _is_over(self) -> bool:
+        """All steps are done, or the validation loss has not fallen for as many looks as the plan has patience for."""
+        waited = self.plan.patience and self.progress.looks_without_gain >= self.plan.patience
+        return bool(waited) or self.progress.step >= self.plan.steps
 
     def _step(self, step: int) -> None:
         # Dropout of a step depends on (seed, step) alone, so an interrupted run draws what an uninterrupted one would.
@@ -96,9 +114,9 @@ class _Loop:
         if step == 1 or step % plan.log_every == 0 or last:
             loss = float(torch.stack(self.untold).mean())
             if not math.isfinite(loss):
-                raise DataError(
+                raise NotFinite(
                     N_("the loss is no longer a number at step {step:raw}"),
-                    fix=N_("lower pretrain.learning_rate (now {rate:6}) or set pretrain.clip"),
+                    fix=N_("lower the learning rate (now {rate:6})"),
                     step=step,
                     rate=plan.schedule.peak,
                 )
@@ -121,8 +139,10 @@ class _Loop:
         if self.task.validation:
             autocast = autocasting(self.device, self.plan.precision)
             loss = evaluate_objective(self.task.model, self.task.objective, list(self.task.validation), autocast)
-            self.progress.validation.append({"step": step, "loss": loss})
-            events.emit("train.validation", step=step, steps=self.plan.steps, loss=loss)
+            figures = self.task.measure() if self.task.measure else {}
+            self.progress.validation.append({"step": step, "loss": loss, **figures})
+            self._keep_best(loss)
+            events.emit("train.validation", step=step, steps=self.plan.steps, loss=loss, **figures)
         if self.task.sample:
             was_training = self.task.model.training
             self.task.model.eval()
@@ -131,19 +151,35 @@ class _Loop:
             self.progress.samples.append(sample)
             events.emit("train.sample", **sample)
 
+    def _keep_best(self, loss: float) -> None:
+        """Note a validation loss below all before it, and the weights that had it."""
+        if not self.plan.patience:
+            return
+        if self.progress.best_loss is None or loss < self.progress.best_loss:
+            self.progress.best_loss, self.progress.best_step = loss, self.progress.step
+            self.progress.looks_without_gain = 0
+            self.best = {name: value.clone() for name, value in model_tensors(self.task.model).items()}
+        else:
+            self.progress.looks_without_gain += 1
+
     def _save_if_due(self) -> None:
         """Save when the interval is over, when a signal waits, and at the end."""
         due = time.monotonic() - self.saved_at >= self.plan.checkpoint_seconds
-        if not (due or interruption.requested() or self.progress.step == self.plan.steps):
+        if not (due or interruption.requested() or self._is_over()):
             return
         self.progress.untold = [float(loss) for loss in self.untold]
-        save_checkpoint(self.folder, self.task.model, self.optimiser, self.progress, keep=self.plan.checkpoints_kept)
+        tensors = {
+            "model": model_tensors(self.task.model),
+            "optimiser": optimiser_state(self.task.model, self.optimiser),
+        }
+        tensors |= {"best": self.best} if self.best else {}
+        save_checkpoint(self.folder, tensors, self.progress, keep=self.plan.checkpoints_kept)
         self.saved_at = time.monotonic()
         interruption.raise_if_requested()
 
 
 def accumulate_gradients(
-    task: Task, batches: list[Batch], precision: str, device: torch.device
+    task: Task[B], batches: Sequence[B], precision: str, device: torch.device
 ) -> tuple[Tensor, dict[str, float]]:
     """Gradients of one step: Σ_term weight · (Σ_micro sums) / (Σ_micro counts), plus the penalties, undivided.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,17 @@ from treino.models.base import LanguageModel
 from treino.tokens.packing import IGNORED, Batch
 
 
-class Objective(Protocol):
+class Movable(Protocol):
+    """A batch of whatever an objective reads: all that the loop does with one is to put it on the device."""
+
+    def to(self, device: torch.device) -> Any: ...
+
+
+B = TypeVar("B", bound=Movable)
+B_in = TypeVar("B_in", bound=Movable, contravariant=True)
+
+
+class Objective(Protocol[B_in]):
     """A loss as a sum of terms, L = Σ_term weight · (Σ sums) / (Σ counts).
 
     Sums and counts are added up over all micro-batches (and ranks) of a step, and `counts` needs the batch alone, so k
@@ -22,11 +32,11 @@ class Objective(Protocol):
 
     weights: Mapping[str, float]
 
-    def counts(self, batch: Batch) -> dict[str, float]:
+    def counts(self, batch: B_in) -> dict[str, float]:
         """What each term's sum is divided by: a function of the batch alone (class weights count as weights)."""
         ...
 
-    def sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def sums(self, model: nn.Module, batch: B_in) -> dict[str, Tensor]:
         """Scalar sum of each term over the batch, with its gradient."""
         ...
 
@@ -53,7 +63,9 @@ class NextToken:
         return {"next_token": losses}
 
 
-def evaluate_objective(model: nn.Module, objective: Objective, batches: list[Batch], autocast: torch.autocast) -> float:
+def evaluate_objective(
+    model: nn.Module, objective: Objective[B], batches: Sequence[B], autocast: torch.autocast
+) -> float:
     """The objective over held-out batches, without gradients and without dropout."""
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}

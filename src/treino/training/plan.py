@@ -12,7 +12,8 @@ from treino.training.schedule import Schedule
 class TrainingPlan:
     """A finished plan: the same plan, data, build and thread count give the same weights, bit for bit, on a CPU.
 
-    `batch` rows are one micro-batch, `accumulation` micro-batches are one step.
+    `batch` rows are one micro-batch, `accumulation` micro-batches are one step. `patience`: looks at validation without a
+    lower loss before training ends with the best weights (0: it goes on to the last step, whose weights count).
     """
 
     steps: int
@@ -28,3 +29,4 @@ class TrainingPlan:
     validate_every: int
     checkpoint_seconds: float
     checkpoints_kept: int = 2
+    patience: int = 0

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from treino.tokens.packing import Batch, Rows, make_batch
 
+B_out = TypeVar("B_out")
 
-class BatchSource(Protocol):
+
+class BatchSource(Protocol[B_out]):
     """Yields the micro-batches of a step. Asking twice gives the same: order is a function of seed and step."""
 
-    def step(self, step: int) -> list[Batch]: ...
+    def step(self, step: int) -> list[B_out]: ...
 
 
 class RowSource:

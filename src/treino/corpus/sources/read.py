@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from treino import files
+from treino.corpus.documents import read_rows
 from treino.corpus.sources.raw import Problems, read_text
 from treino.corpus.sources.tables import MissingColumn, csv_rows, json_rows
 from treino.errors import DataError
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 COMPRESSIONS = ("", ".gz", ".zst")
 KINDS = {".txt": "text", ".md": "text", ".jsonl": "json", ".ndjson": "json", ".csv": "csv"}
 WORLD = "world"
+LABELS = "labels"
+"""The source of the labelled rows' texts, without their labels, and without the rows of validation and test."""
+
+UNLABELLED = "unlabelled"
+"""The part of a split that holds those texts."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,10 @@ def source_files(source: SourceSettings, base: Path) -> list[tuple[str, Path]]:
 
 
 def source_digest(source: SourceSettings, base: Path) -> dict[str, str]:
-    """{name: SHA-256} of what a source reads; empty for the world and for lines, which the settings hold whole."""
-    if source.lines or source.path == WORLD:
+    """{name: SHA-256} of what a source reads; empty for the world and for lines, which the settings hold whole, and for
+    the labelled rows, which come from another stage.
+    """
+    if source.lines or source.path in (WORLD, LABELS):
         return {}
     return {name: _digest(path) for name, path in source_files(source, base)}
 
@@ -86,9 +94,21 @@ def _digest(path: Path) -> str:
 
 
 def read_source(
-    source: SourceSettings, world: WorldSettings, base: Path, seed: int, problems: Problems
+    source: SourceSettings,
+    world: WorldSettings,
+    base: Path,
+    seed: int,
+    problems: Problems,
+    labelled: Path | None = None,
 ) -> Iterator[RawDocument]:
-    """Every document of a source. What cannot be used is noted in `problems` and never stops the rest."""
+    """Every document of a source. What cannot be used is noted in `problems` and never stops the rest. `labelled`: the
+    folder of the split rows, for the source "labels".
+    """
+    if source.path == LABELS:
+        assert labelled is not None, "the pipeline splits the rows before it collects them"
+        for row, content in enumerate(read_rows(labelled, UNLABELLED, ["text"]), 1):
+            yield RawDocument(LABELS, row, content["text"], {})
+        return
     if source.lines:
         for row, line in enumerate(source.lines, 1):
             yield RawDocument("recipe", row, line, {})

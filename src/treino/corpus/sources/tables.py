@@ -6,9 +6,11 @@ import csv
 import json
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from treino.corpus.sources.raw import LARGEST_LINE, Problems, read_lines
 from treino.errors import DataError
@@ -26,9 +28,26 @@ class MissingColumn(DataError):
     """A table without a column of text."""
 
 
-def json_rows(path: Path, text: str, problems: Problems, place: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of JSON lines; the key is `text`, or the first of the usual names that the first good row has."""
-    key = text
+@dataclass(frozen=True)
+class Record:
+    """A row of a table: the line that it begins on, its values by column, and how it was written."""
+
+    line: int
+    values: dict[str, Any]
+    raw: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns of a table in order, the line that names them, and its rows in a stream."""
+
+    names: list[str]
+    line: int
+    records: Iterator[Record]
+
+
+def json_records(path: Path, problems: Problems, place: str) -> Iterator[Record]:
+    """The objects of JSON lines."""
     for number, line in read_lines(path, problems, place):
         if not line.strip():
             continue
@@ -40,42 +59,75 @@ def json_rows(path: Path, text: str, problems: Problems, place: str) -> Iterator
         if not isinstance(row, dict):
             problems.add(f"{place}:{number}", "not_an_object", line)
             continue
-        key = key or _column(list(row), [name for name, value in row.items() if isinstance(value, str)])
-        value = row.get(key) if key else None
-        if not isinstance(value, str) or not value.strip():
-            problems.add(f"{place}:{number}", "no_text", line)
-            continue
-        yield number, _SURROGATES.sub("\ufffd", value)  # half a pair, which JSON can spell, is no character
+        # Half a pair of surrogates, which JSON can spell, is no character.
+        yield Record(
+            number,
+            {
+                name: _SURROGATES.sub("\ufffd", value) if isinstance(value, str) else value
+                for name, value in row.items()
+            },
+            line,
+        )
 
 
-def csv_rows(path: Path, text: str, problems: Problems, place: str) -> Iterator[tuple[int, str]]:
-    """(line, text) of a CSV file with a header; the delimiter is the commonest of `, ; tab |` in it.
+def csv_table(path: Path, problems: Problems, place: str) -> Table | None:
+    """A CSV file with a header; the delimiter is the commonest of `, ; tab |` in it. None: there is nothing in it.
 
-    A quote that is never closed takes its own row along, not the rest of the file. `MissingColumn` where it has no text.
+    A quote that is never closed takes its own row along, not the rest of the file.
     """
     csv.field_size_limit(LARGEST_LINE)
     lines = read_lines(path, problems, place)
     head = next((item for item in lines if item[1].strip()), None)
     if head is None:
-        return
+        return None
     delimiter = max(DELIMITERS, key=head[1].count)
     records = _records(chain([head], lines), delimiter, problems, place)
     first, header = next(records, (0, []))
     if not header:
-        return
+        return None
     names = [name.strip() for name in header]
-    index = names.index(_text_column(text, names, f"{place}:{first}"))
-    for number, record in records:
-        if len(record) != len(names):
-            problems.add(f"{place}:{number}", "wrong_number_of_columns", delimiter.join(record))
-        elif not record[index].strip():
-            problems.add(f"{place}:{number}", "no_text", delimiter.join(record))
+
+    def rows() -> Iterator[Record]:
+        for number, record in records:
+            raw = delimiter.join(record)
+            if len(record) != len(names):
+                problems.add(f"{place}:{number}", "wrong_number_of_columns", raw)
+            else:
+                # Of two columns of one name the first counts.
+                yield Record(number, dict(zip(reversed(names), reversed(record), strict=True)), raw)
+
+    return Table(names, first, rows())
+
+
+def json_rows(path: Path, text: str, problems: Problems, place: str) -> Iterator[tuple[int, str]]:
+    """(line, text) of JSON lines; the key is `text`, or the first of the usual names that the first good row has."""
+    key = text
+    for record in json_records(path, problems, place):
+        values = record.values
+        candidates = [name for name, value in values.items() if isinstance(value, str)]
+        key = key or usual_column(TEXT_COLUMNS, list(values), candidates)
+        value = values.get(key) if key else None
+        if not isinstance(value, str) or not value.strip():
+            problems.add(f"{place}:{record.line}", "no_text", record.raw)
+            continue
+        yield record.line, value
+
+
+def csv_rows(path: Path, text: str, problems: Problems, place: str) -> Iterator[tuple[int, str]]:
+    """(line, text) of a CSV file with a header; `MissingColumn` where it has no column of text."""
+    table = csv_table(path, problems, place)
+    if table is None:
+        return
+    column = _text_column(text, table.names, f"{place}:{table.line}")
+    for record in table.records:
+        if not record.values[column].strip():
+            problems.add(f"{place}:{record.line}", "no_text", record.raw)
         else:
-            yield number, record[index]
+            yield record.line, record.values[column]
 
 
 def _text_column(text: str, names: list[str], where: str) -> str:
-    column = text or _column(names, names if len(names) == 1 else [])
+    column = text or usual_column(TEXT_COLUMNS, names, names if len(names) == 1 else [])
     if column not in names:
         raise MissingColumn(
             N_("there is no column {column} among: {names}"),
@@ -126,10 +178,10 @@ def _following(
         yield item[1]
 
 
-def _column(names: list[str], candidates: list[str]) -> str:
-    """The usual name that is there, else the only candidate, else nothing."""
+def usual_column(usual: Sequence[str], names: list[str], candidates: list[str]) -> str:
+    """The first of the usual names that is there, else the only candidate, else nothing."""
     lower = {name.lower(): name for name in names}
-    for usual in TEXT_COLUMNS:
-        if usual in lower:
-            return lower[usual]
+    for name in usual:
+        if name in lower:
+            return lower[name]
     return candidates[0] if len(candidates) == 1 else ""

@@ -1,0 +1,188 @@
+"""Labelled texts of a table: CSV, JSON lines or Parquet, one text and one class a row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from treino import events
+from treino.corpus.rules import RULES
+from treino.corpus.sources.raw import Problems, read_lines
+from treino.corpus.sources.read import kind_of
+from treino.corpus.sources.tables import TEXT_COLUMNS, Record, Table, csv_table, json_records, usual_column
+from treino.errors import DataError
+from treino.messages import N_, Message
+
+if TYPE_CHECKING:
+    from treino.recipe import LabelSettings
+
+LABEL_COLUMNS = (
+    "label", "labels", "rotulo", "rótulo", "etiqueta", "classe", "class", "categoria", "category", "sentimento",
+    "sentiment", "polaridade", "polarity", "humor", "mood", "intencao", "intenção", "intent", "target", "alvo",
+)  # fmt: skip
+_NUMBER = re.compile(r"[+-]?\d+\.(\d+)")
+_MISSING = N_("there is no column {column} among: {names}")
+
+
+@dataclass(frozen=True)
+class LabelledText:
+    """A text and its class as the table gives them; `place` is file and line."""
+
+    text: str
+    label: str
+    group: str
+    place: str
+
+
+def read_labelled(path: Path, settings: LabelSettings, problems: Problems) -> Iterator[LabelledText]:
+    """Every usable row of a table; the others are noted in `problems`.
+
+    Raises:
+        DataError: for a missing file, a missing or doubled column, or labels that are measurements instead of classes.
+    """
+    table = _open(path, problems)
+    columns = _columns(table, settings, path.name)
+    for record in table.records:
+        place = f"{path.name}:{record.line}"
+        text, label = record.values.get(columns["text"]), record.values.get(columns["label"])
+        if not isinstance(text, str) or not text.strip():
+            problems.add(place, "no_text", record.raw)
+            continue
+        name = _class_name(label, columns["label"], place)
+        if not name:
+            problems.add(place, "no_label", record.raw)
+            continue
+        group = record.values.get(columns["group"], "") if columns["group"] else ""
+        yield LabelledText(text, name, "" if group is None else str(group), place)
+
+
+def read_texts(path: Path, column: str, problems: Problems) -> Iterator[tuple[str, str]]:
+    """(place, text) of a table's rows, labels or not, or of a text file's lines; `DataError` as in `read_labelled`."""
+    if path.is_file() and kind_of(path) == "text":
+        yield from (
+            (f"{path.name}:{number}", line) for number, line in read_lines(path, problems, path.name) if line.strip()
+        )
+        return
+    table = _open(path, problems)
+    names = table.names
+    text = column or usual_column(TEXT_COLUMNS, names, names if len(names) == 1 else [])
+    _check_column(text or "text", names, f"{path.name}:{table.line}", "--column")
+    for record in table.records:
+        value = record.values.get(text)
+        if isinstance(value, str) and value.strip():
+            yield f"{path.name}:{record.line}", value
+        else:
+            problems.add(f"{path.name}:{record.line}", "no_text", record.raw)
+
+
+def tell(problems: Problems) -> None:
+    """Say how many rows could not be used, and why the first one."""
+    if problems.rows:
+        first = problems.rows[0]
+        reason = Message(RULES.get(first["rule"], first["rule"]))
+        events.emit("warning.set_aside", count=sum(problems.counts.values()), first=first["detail"], reason=reason)
+
+
+def _open(path: Path, problems: Problems) -> Table:
+    if not path.is_file():
+        raise DataError(
+            N_("there is no file {path}"),
+            fix=N_("labelled texts come in one CSV, JSON lines or Parquet file"),
+            path=str(path),
+        )
+    if path.suffix.lower() == ".parquet":
+        return _parquet_table(path)
+    kind = kind_of(path)
+    if kind == "csv":
+        table = csv_table(path, problems, path.name)
+        if table is None:
+            raise DataError(N_("{path} holds no rows"), path=str(path))
+        return table
+    if kind == "json":
+        records = json_records(path, problems, path.name)
+        first = next(records, None)
+        if first is None:
+            raise DataError(N_("{path} holds no rows"), path=str(path))
+        return Table(list(first.values), first.line, chain([first], records))
+    raise DataError(
+        N_("{path} is not a table that can be read"),
+        fix=N_("labelled texts come in one CSV, JSON lines or Parquet file"),
+        path=str(path),
+    )
+
+
+def _parquet_table(path: Path) -> Table:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(N_("{path} is damaged: {reason}"), path=str(path), reason=str(error)) from None
+
+    def rows() -> Iterator[Record]:
+        number = 0
+        for batch in file.iter_batches(batch_size=2048):
+            for values in batch.to_pylist():
+                number += 1
+                yield Record(number, values, str(values))
+
+    return Table(list(file.schema_arrow.names), 0, rows())
+
+
+def _columns(table: Table, settings: LabelSettings, name: str) -> dict[str, str]:
+    """The columns of text, label and group: those that are named, else those with a usual name, else the other of two."""
+    names = table.names
+    text = settings.text or usual_column(TEXT_COLUMNS, names, [])
+    label = settings.label or usual_column(LABEL_COLUMNS, [item for item in names if item != text], [])
+    if len(set(names)) == 2:
+        text = text or next((item for item in names if label and item != label), "")
+        label = label or next((item for item in names if text and item != text), "")
+    where = f"{name}:{table.line}" if table.line else name
+    _check_column(text or "text", names, where, "labels.text")
+    _check_column(label or "label", names, where, "labels.label")
+    if settings.group:
+        _check_column(settings.group, names, where, "labels.group")
+    return {"text": text, "label": label, "group": settings.group}
+
+
+def _check_column(column: str, names: list[str], where: str, setting: str) -> None:
+    """Refuse a column that is not there, or there twice."""
+    if column not in names:
+        raise DataError(
+            _MISSING,
+            where=where,
+            fix=N_('name it: {setting} = "..."'),
+            column=column,
+            names=", ".join(names),
+            setting=setting,
+        )
+    if names.count(column) > 1:
+        raise DataError(
+            N_("the column {column} is there {count} times"),
+            where=where,
+            fix=N_("give each column a name of its own"),
+            column=column,
+            count=names.count(column),
+        )
+
+
+def _class_name(value: Any, column: str, place: str) -> str:
+    """A label as text: "1.0" and 1 are "1"; a number with a fraction is no class."""
+    if value is None:
+        return ""
+    text = str(value).strip().lower() if isinstance(value, bool) else str(value).strip()
+    number = _NUMBER.fullmatch(text)
+    if number and set(number[1]) != {"0"}:
+        raise DataError(
+            N_("the label {label} in the column {column} is a number with a fraction, not a class"),
+            where=place,
+            fix=N_("turn the numbers into classes first, such as low and high"),
+            label=text,
+            column=column,
+        )
+    return text.partition(".")[0] if number else text

@@ -1,0 +1,225 @@
+"""The split stage: labelled texts, cleaned, each once, dealt to training, validation and test."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from treino import events, files
+from treino.corpus.clean import clean_text
+from treino.corpus.deduplicate import comparison_key
+from treino.corpus.documents import REMOVED, read_rows, write_rows
+from treino.corpus.labelled.read import LabelledText, read_labelled, tell
+from treino.corpus.sources.raw import Problems
+from treino.corpus.sources.read import UNLABELLED, WORLD
+from treino.errors import DataError
+from treino.messages import N_, Message
+
+if TYPE_CHECKING:
+    from treino.recipe import CleanSettings, LabelSettings, WorldSettings
+
+SPLITS = ("training", "validation", "test")
+WORLD_ROWS = 3000
+"""Labelled sentences that the town tells."""
+LABELS = "labels.json"
+ROWS = pa.schema(
+    [(name, pa.string()) for name in ("id", "text", "label", "group", "source")],
+    metadata={b"treino.labelled": b"1"},
+)
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """A cleaned text with its class; `id` is a hash of the text in its comparison form."""
+
+    id: str
+    text: str
+    label: str
+    group: str
+    source: str
+
+
+def label_digests(settings: LabelSettings, base: Path) -> dict[str, str]:
+    """Digests of the files that the labelled rows come from."""
+    names = [settings.source] + ([settings.test] if isinstance(settings.test, str) else [])
+    paths = {name: base / name for name in names if name and name != WORLD}
+    return {name: files.sha256_file(path) if path.is_file() else "missing" for name, path in paths.items()}
+
+
+def split(
+    settings: LabelSettings, cleaning: CleanSettings, world: WorldSettings, base: Path, seed: int, output: Path
+) -> dict[str, Any]:
+    """Write `output/training`, `validation`, `test`, `unlabelled` (texts to pretrain on: all but those of validation and
+    test) and `labels.json` (classes in order, digest of the test split).
+    """
+    problems = Problems()
+    learnable = _clean(_read(settings, world, base, seed, problems), cleaning, problems)
+    separate = isinstance(settings.test, str)
+    if separate:
+        given = _clean(read_labelled(base / str(settings.test), settings, problems), cleaning, problems)
+        learnable = _without(learnable, {row.id for row in given}, problems)
+        parts = {"learnable": learnable, "test": given}
+    else:
+        parts = deal(learnable, {"learnable": 1 - float(settings.test), "test": float(settings.test)}, seed)
+    learnable_rows = parts["learnable"]
+    kept = _limited(learnable_rows, settings.limit, seed)
+    share = settings.validation / (1 if separate else 1 - float(settings.test))
+    parts = deal(kept, {"training": 1 - share, "validation": share}, seed) | {"test": parts["test"]}
+    labels = _check(parts)
+    for name in SPLITS:
+        write_rows(output / name, (vars(row) for row in parts[name]), ROWS)
+    held = {row.id for row in parts["validation"]}
+    rest = [vars(row) | {"label": ""} for row in learnable_rows if row.id not in held]
+    write_rows(output / UNLABELLED, rest, ROWS)
+    write_rows(output / "removed", problems.rows, REMOVED)
+    tell(problems)
+    digest = files.digest(sorted((row.id, row.label) for row in parts["test"]))
+    files.write_json(output / LABELS, {"labels": labels, "test_digest": digest, "grouped": bool(settings.group)})
+    return {
+        "labels": labels,
+        "rows": {name: len(parts[name]) for name in SPLITS},
+        "by_label": {name: _counts(parts[name], labels) for name in SPLITS},
+        "test_digest": digest,
+        "removed_by_rule": dict(sorted(problems.counts.items())),
+    }
+
+
+def read_split(folder: Path, name: str) -> list[LabelledRow]:
+    """The rows of one split."""
+    return [LabelledRow(**row) for row in read_rows(folder, name)]
+
+
+def deal(rows: Sequence[LabelledRow], shares: Mapping[str, float], seed: int) -> dict[str, list[LabelledRow]]:
+    """Deal rows to parts by share, every class in proportion; rows of one group stay together.
+
+    Groups are taken in the order of (size descending, hash of seed and group); each goes to the part that lacks most of
+    what it holds, by Σ_class rows · (1 − had / wanted); ties go to the part named first. A row without a group is one of
+    its own.
+    """
+    totals = Counter(row.label for row in rows)
+    groups: dict[str, list[LabelledRow]] = defaultdict(list)
+    for row in rows:
+        groups[f"group {row.group}" if row.group else row.id].append(row)
+    order = sorted(groups, key=lambda name: (-len(groups[name]), _order(seed, name)))
+    dealt: dict[str, list[LabelledRow]] = {name: [] for name in shares}
+    had: dict[str, Counter[str]] = {name: Counter() for name in shares}
+    for name in order:
+        counts = Counter(row.label for row in groups[name])
+
+        def lack(part: str, counts: Counter[str] = counts) -> float:
+            wanted = {label: shares[part] * totals[label] for label in counts}
+            return sum(count * (1 - had[part][label] / wanted[label]) for label, count in counts.items())
+
+        part = max((part for part in shares if shares[part] > 0), key=lack)
+        dealt[part] += groups[name]
+        had[part] += counts
+    return dealt
+
+
+def _order(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}\0{name}".encode()).hexdigest()
+
+
+def _read(
+    settings: LabelSettings, world: WorldSettings, base: Path, seed: int, problems: Problems
+) -> Iterable[LabelledText]:
+    if settings.rows:
+        return [LabelledText(text, label, "", f"recipe:{row}") for row, (text, label) in enumerate(settings.rows, 1)]
+    if settings.source == WORLD:
+        from treino.corpus.world.facts import World
+        from treino.corpus.world.moods import mood_examples
+
+        examples = mood_examples(World.build(world, seed), WORLD_ROWS, seed)
+        return [LabelledText(text, label, "", f"{WORLD}:{row}") for row, (text, label) in enumerate(examples, 1)]
+    return read_labelled(base / settings.source, settings, problems)
+
+
+def _clean(rows: Iterable[LabelledText], cleaning: CleanSettings, problems: Problems) -> list[LabelledRow]:
+    """Cleaned rows, each text once; a text with two different labels goes altogether."""
+    found: dict[str, LabelledRow] = {}
+    quarrelling: set[str] = set()
+    for count, row in enumerate(rows, 1):
+        events.progress("split", count, None, N_("rows"))
+        text, _ = clean_text(row.text, cleaning)
+        key = comparison_key(text)[:24]
+        if not text:
+            problems.add(row.place, "empty", row.text)
+        elif key not in found:
+            found[key] = LabelledRow(key, text, row.label, row.group, row.place)
+        elif found[key].label == row.label:
+            problems.add(row.place, "duplicate", text)
+        else:
+            quarrelling.add(key)
+            problems.add(row.place, "conflicting_labels", text)
+    for key in quarrelling:
+        problems.add(found[key].source, "conflicting_labels", found[key].text)
+    return [row for key, row in found.items() if key not in quarrelling]
+
+
+def _without(rows: list[LabelledRow], ids: set[str], problems: Problems) -> list[LabelledRow]:
+    """Rows whose text the given test file does not hold."""
+    for row in rows:
+        if row.id in ids:
+            problems.add(row.source, "also_held_out", row.text)
+    return [row for row in rows if row.id not in ids]
+
+
+def _limited(rows: list[LabelledRow], limit: int, seed: int) -> list[LabelledRow]:
+    """At most `limit` rows, the classes in proportion (largest remainders), each class's first by hash."""
+    if not limit or limit >= len(rows):
+        return rows
+    by_label: dict[str, list[LabelledRow]] = defaultdict(list)
+    for row in sorted(rows, key=lambda item: _order(seed, item.id)):
+        by_label[row.label].append(row)
+    exact = {label: limit * len(items) / len(rows) for label, items in by_label.items()}
+    quota = {label: int(value) for label, value in exact.items()}
+    for label in sorted(exact, key=lambda name: (quota[name] - exact[name], name))[: limit - sum(quota.values())]:
+        quota[label] += 1
+    chosen = {row.id for label, items in by_label.items() for row in items[: quota[label]]}
+    return [row for row in rows if row.id in chosen]
+
+
+def _check(parts: Mapping[str, list[LabelledRow]]) -> list[str]:
+    """The classes in order; refuses what no classifier can be made of."""
+    learnt = Counter(row.label for row in parts["training"])
+    every = sorted({row.label for rows in parts.values() for row in rows})
+    if not every:
+        raise DataError(
+            N_("there is no labelled row that can be used"), fix=N_("check the columns labels.text and labels.label")
+        )
+    if len(every) == 1:
+        raise DataError(
+            N_("all {count} rows have the label {label}: there is nothing to tell apart"),
+            fix=N_("give rows of two classes or more"),
+            count=sum(len(rows) for rows in parts.values()),
+            label=every[0],
+        )
+    count = sum(len(rows) for rows in parts.values())
+    if len(every) > max(20, count / 2):
+        raise DataError(
+            N_("{count} rows have {labels} different labels: is this the column of the classes?"),
+            fix=N_('name it: labels.label = "..."'),
+            count=count,
+            labels=len(every),
+        )
+    for label in every:
+        if label not in learnt:
+            place = next(name for name in ("test", "validation") if any(row.label == label for row in parts[name]))
+            raise DataError(
+                N_("the label {label} occurs in the {split} rows alone: it cannot be learnt"),
+                fix=N_("add training rows with it, or take its rows out"),
+                label=label,
+                split=Message({"test": N_("test"), "validation": N_("validation")}[place]),
+            )
+    return every
+
+
+def _counts(rows: list[LabelledRow], labels: list[str]) -> dict[str, int]:
+    counts = Counter(row.label for row in rows)
+    return {label: counts[label] for label in labels}

@@ -1,0 +1,104 @@
+"""What stands beside every classifier: the commonest class, and logistic regression on TF-IDF weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)
+"""C of the logistic regression, the inverse of its L2 penalty, of which validation chooses one."""
+
+ANALYSERS: dict[str, dict[str, Any]] = {
+    "words": {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
+    "characters": {"analyzer": "char_wb", "ngram_range": (2, 5)},
+}
+"""What is counted: words and pairs of them, or runs of two to five characters within words."""
+
+UNTUNED = ("words", 10.0)
+"""Without validation rows to choose by."""
+
+
+class Baseline(Protocol):
+    """A fitted baseline."""
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        """Probabilities (texts, classes)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Majority:
+    """Every text gets the shares of the classes among the training rows; so the answer is always the commonest class."""
+
+    shares: np.ndarray
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        return np.tile(self.shares, (len(texts), 1))
+
+
+@dataclass(frozen=True)
+class Tfidf:
+    """L2-regularised logistic regression on sublinear TF-IDF weights."""
+
+    analyser: str
+    strength: float
+    vectors: Any
+    regression: Any
+    classes: int
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        chances = np.zeros((len(texts), self.classes))
+        chances[:, self.regression.classes_] = self.regression.predict_proba(self.vectors.transform(texts))
+        return chances
+
+    def settings(self) -> dict[str, Any]:
+        """What was chosen."""
+        return {"analyser": self.analyser, "strength": self.strength}
+
+
+def fit_majority(targets: Sequence[int], classes: int) -> Majority:
+    """The shares of the classes."""
+    return Majority(np.bincount(targets, minlength=classes) / len(targets))
+
+
+def fit_tfidf(
+    texts: Sequence[str],
+    targets: Sequence[int],
+    validation: Sequence[str],
+    validation_targets: Sequence[int],
+    classes: int,
+) -> Tfidf:
+    """Fit every combination of `ANALYSERS` and `STRENGTHS` and keep the one with the lowest log loss on validation (the
+    first of equals); without validation rows, `UNTUNED`.
+    """
+    if not len(validation):
+        return _fit(texts, targets, *UNTUNED, classes)
+    best, lowest = None, math.inf
+    truth = np.asarray(validation_targets)
+    for analyser in ANALYSERS:
+        for strength in STRENGTHS:
+            fitted = _fit(texts, targets, analyser, strength, classes)
+            chances = fitted.predict(validation)[np.arange(len(truth)), truth]
+            loss = float(-np.log(np.maximum(chances, 1e-12)).mean())
+            if loss < lowest:
+                best, lowest = fitted, loss
+    assert best is not None
+    return best
+
+
+def _fit(texts: Sequence[str], targets: Sequence[int], analyser: str, strength: float, classes: int) -> Tfidf:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    vectors = TfidfVectorizer(sublinear_tf=True, **ANALYSERS[analyser])
+    try:
+        weights = vectors.fit_transform(texts)
+    except ValueError:  # not one word in all the texts
+        vectors = TfidfVectorizer(sublinear_tf=True, analyzer="char")
+        weights = vectors.fit_transform(texts)
+    regression = LogisticRegression(C=strength, max_iter=1000).fit(weights, targets)
+    return Tfidf(analyser, strength, vectors, regression, classes)

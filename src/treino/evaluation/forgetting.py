@@ -1,0 +1,54 @@
+"""What a model still knows of its base task after fine-tuning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from treino.evaluation.loss import token_losses
+from treino.models.base import LanguageModel
+from treino.models.build import build_model
+from treino.models.classifier_folder import load_classifier
+from treino.models.folder import load_model
+from treino.tokens.shards import open_shard
+
+MOST_TOKENS = 16_384
+"""Tokens of the pretraining's validation text that are read."""
+
+
+def forgetting(base: Path, classifier: Path, tokens: Path) -> dict[str, float | int] | None:
+    """Loss of the next token (nats) on the pretraining's validation text, `before` and `after` the fine-tuning.
+
+    Afterwards the tuned body speaks through the base model's own head, kept as it was: where head and token table were
+    one, the head is a copy from before. None where pretraining kept no validation text.
+    """
+    shard = open_shard(tokens, "validation")
+    documents: list[np.ndarray] = []
+    for index in range(len(shard)):
+        if sum(len(document) for document in documents) >= MOST_TOKENS:
+            break
+        documents.append(np.asarray(shard.document(index), np.int64))
+    if not documents:
+        return None
+    model, tokenizer = load_model(base)
+    tuned, _, _ = load_classifier(classifier)
+    before, after = (
+        float(np.concatenate(token_losses(item, documents, tokenizer.end_of_text)).mean(dtype=np.float64))
+        for item in (model, with_original_head(tuned.body, model))
+    )
+    return {"before": before, "after": after, "tokens": sum(len(document) + 1 for document in documents)}
+
+
+def with_original_head(body: LanguageModel, original: LanguageModel) -> LanguageModel:
+    """A language model of one model's body and another one's head, which are no longer tied."""
+    joined = build_model(original.settings.model_copy(update={"tied": False}), original.vocabulary)
+    with torch.no_grad():
+        mine = dict(joined.named_parameters())
+        for name, value in original.named_parameters(remove_duplicate=False):
+            mine[name].copy_(value)
+        for ours, tuned in zip(joined.parts(), body.parts(), strict=True):
+            for parameter, value in zip(ours, tuned, strict=True):
+                parameter.copy_(value)
+    return joined.eval()

@@ -1,0 +1,115 @@
+"""Classifiers on disk: `LlamaForSequenceClassification`'s folder for the Transformer, a small one of our own for the LSTM.
+
+The LSTM's folder is that of `treino.models.folder` with `"model_type": "treino-lstm-classifier"`, `labels`, and weights named
+`body.…` and `head.…`. Both say in `config.json`, under `treino`, how texts are made ready.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from tokenizers import Tokenizer as InnerTokenizer
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+
+from treino import files
+from treino.errors import DataError
+from treino.messages import N_
+from treino.models.build import build_model
+from treino.models.classifier import Classifier
+from treino.models.folder import (
+    CLASSIFIER,
+    CONFIG,
+    LSTM_CLASSIFIER,
+    LSTM_TYPE,
+    WEIGHTS,
+    is_classifier_config,
+    model_config,
+    read_settings,
+    read_weights,
+    save_tokenizer,
+)
+from treino.tokens.tokenizer import END_OF_TEXT, FILE, Tokenizer
+
+
+def save_classifier(classifier: Classifier, tokenizer: Tokenizer, folder: Path, about: dict[str, Any]) -> None:
+    """Write weights (float32, without the language model's own head), configuration and tokenizer. `about`: how texts were
+    made ready, {long_texts, clean}, so that they are made ready alike when the classifier is asked.
+
+    The tokenizer that the folder carries begins each text with `end_of_text`, as the classifier learnt it.
+    """
+    files.make_private(folder)
+    is_lstm = classifier.body.settings.architecture == "lstm"
+    tensors = {name: value.detach().float().contiguous().cpu() for name, value in _named(classifier, is_lstm).items()}
+    files.write_bytes(folder / WEIGHTS, save(tensors, {"format": "pt"}))
+    labels = list(classifier.labels)
+    config = model_config(classifier.body, tokenizer) | {"treino": about}
+    if is_lstm:
+        config |= {"model_type": LSTM_CLASSIFIER, "labels": labels}
+    else:
+        config |= {
+            "architectures": [CLASSIFIER],
+            "id2label": {str(number): label for number, label in enumerate(labels)},
+            "label2id": {label: number for number, label in enumerate(labels)},
+            "problem_type": "single_label_classification",
+        }
+    files.write_json(folder / CONFIG, config)
+    save_tokenizer(tokenizer, folder, classifier.body.context, with_settings=not is_lstm)
+    begun = InnerTokenizer.from_str((folder / FILE).read_text(encoding="utf-8"))
+    begun.post_processor = TemplateProcessing(
+        single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, tokenizer.end_of_text)]
+    )
+    files.write_text(folder / FILE, begun.to_str(pretty=True))
+
+
+def is_classifier(folder: Path) -> bool:
+    """Whether a model folder holds a classifier."""
+    return is_classifier_config(files.read_json(folder / CONFIG))
+
+
+def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer, dict[str, Any]]:
+    """A classifier, its tokenizer, and how texts are made ready: {long_texts, clean}.
+
+    Raises:
+        DataError: for a missing or damaged file, or a model without a classification head.
+    """
+    config = files.read_json(folder / CONFIG)
+    if not is_classifier_config(config):
+        raise DataError(
+            N_("{path} holds a language model, not a classifier"),
+            fix=N_("fine-tune it first: treino finetune"),
+            path=str(folder),
+        )
+    is_lstm = config["model_type"] == LSTM_CLASSIFIER
+    settings, vocabulary = read_settings(config | ({"model_type": LSTM_TYPE} if is_lstm else {}), folder)
+    labels = config["labels"] if is_lstm else [config["id2label"][str(n)] for n in range(len(config["id2label"]))]
+    classifier = Classifier(build_model(settings, vocabulary), labels)
+    _fill(_named(classifier, is_lstm), read_weights(folder), folder)
+    return classifier.eval(), Tokenizer.load(folder), config.get("treino") or {}
+
+
+def _named(classifier: Classifier, is_lstm: bool) -> dict[str, Tensor]:
+    """Parameters by their name on disk; the body's own head is left out."""
+    used = {id(value) for part in classifier.body.parts() for value in part}
+    body = {name: value for name, value in classifier.body.named_parameters() if id(value) in used}
+    head = dict(classifier.head.named_parameters())
+    places = ("body.", "head.") if is_lstm else ("", "")
+    named: dict[str, Tensor] = {f"{places[0]}{name}": value for name, value in body.items()}
+    return named | {f"{places[1]}{name}": value for name, value in head.items()}
+
+
+def _fill(parameters: dict[str, Tensor], tensors: dict[str, Tensor], folder: Path) -> None:
+    wrong = sorted(parameters.keys() ^ tensors.keys())
+    wrong += [name for name in parameters.keys() & tensors.keys() if parameters[name].shape != tensors[name].shape]
+    if wrong:
+        raise DataError(
+            N_("the weights in {path} do not fit its config.json: {names}"),
+            path=str(folder),
+            names=", ".join(wrong[:5]),
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])

@@ -1,0 +1,56 @@
+"""A model brought along instead of one pretrained here: a model folder, or the model of a run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from treino import files
+from treino.errors import DataError
+from treino.messages import N_
+from treino.pipeline.run_folder import RUN, RunFolder, language_model
+from treino.pipeline.stage import Work
+from treino.recipe.load import LoadedRecipe
+
+CARD = "README.md"
+"""The one file of a model that may be replaced later, and so does not count."""
+
+
+def adopt(work: Work) -> dict[str, Any]:
+    """Copy the base model into the store, after reading it once to see that it is whole."""
+    from treino.models.folder import load_model
+
+    source = base_folder(work.loaded)
+    model, _ = load_model(source)
+    target = files.make_private(work.output / "model")
+    for name in _counted(source):
+        shutil.copyfile(source / name, target / name)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"parameters": parameters, "model": model.settings.model_dump(mode="json"), "vocabulary": model.vocabulary}
+
+
+def base_digests(loaded: LoadedRecipe) -> dict[str, str]:
+    """Digests of the base model's files by name."""
+    folder = base_folder(loaded)
+    return {name: files.sha256_file(folder / name) for name in _counted(folder)}
+
+
+def base_folder(loaded: LoadedRecipe) -> Path:
+    """The model folder that `finetune.base` names: itself, or the language model of a run's folder."""
+    folder = loaded.base / loaded.recipe.finetune.base
+    if (folder / RUN).is_file():
+        run = RunFolder(folder.resolve().parent, folder.resolve().name)
+        return language_model(run.artefacts())
+    if (folder / "config.json").is_file():
+        return folder
+    raise DataError(
+        N_("there is no model in {path}"),
+        where=f"{loaded.title}",
+        fix=N_("finetune.base is the folder of a run, or of a model with its config.json"),
+        path=str(folder),
+    )
+
+
+def _counted(folder: Path) -> list[str]:
+    return [name for name in files.list_files(folder) if "/" not in name and name != CARD]

@@ -1,0 +1,196 @@
+"""Compare and finetune: the baselines of a classifier, and the loop that tries fine-tuning settings."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from treino import events, files
+from treino.corpus.labelled.split import LABELS, read_split
+from treino.errors import DataError
+from treino.messages import N_
+from treino.pipeline.gate import check_labels, judge_gate, smallest_margin
+from treino.pipeline.search import WORST, search
+from treino.pipeline.stage import Work
+from treino.recipe import FinetuneSettings, Recipe
+
+if TYPE_CHECKING:
+    from treino.models.classifier import Classifier
+    from treino.training.finetune import Examples, Finetuning
+
+LABELLED, BASELINES, CLASSIFIER, MODEL = "labelled", "baselines", "classifier", "model"
+"""Kinds of artefact."""
+
+BASELINES_FILE, TRIALS_FILE = "baselines.json", "records/trials.json"
+
+
+class Splits:
+    """The three parts of the labelled rows, with classes as numbers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        content = files.read_json(folder / LABELS)
+        self.labels: list[str] = content["labels"]
+        self.test_digest: str = content["test_digest"]
+
+    def examples(self, name: str) -> Examples:
+        """Texts and classes of "training", "validation" or "test"."""
+        from treino.training.finetune import Examples
+
+        rows = read_split(self.folder, name)
+        return Examples([row.text for row in rows], [self.labels.index(row.label) for row in rows])
+
+
+def compare(work: Work) -> dict[str, Any]:
+    """Fit the baselines on the training rows; write their measures on validation and their answers to the test rows."""
+    from treino.evaluation.baselines import fit_majority, fit_tfidf
+
+    splits = Splits(work.inputs[LABELLED])
+    training, validation, test = (splits.examples(name) for name in ("training", "validation", "test"))
+    classes = len(splits.labels)
+    tfidf = fit_tfidf(training.texts, training.targets, validation.texts, validation.targets, classes)
+    fitted = {"majority": fit_majority(training.targets, classes), "tfidf": tfidf}
+    measured = {
+        name: measured_on(work.loaded.recipe, validation.targets, baseline.predict(validation.texts), splits.labels)
+        for name, baseline in fitted.items()
+        if validation.texts
+    }
+    answers = {name: baseline.predict(test.texts).tolist() for name, baseline in fitted.items() if test.texts}
+    content = {"validation": measured, "test_answers": answers, "tfidf": tfidf.settings()}
+    files.write_json(work.output / BASELINES_FILE, content)
+    return {"tfidf": tfidf.settings(), "validation": {name: main_figures(row) for name, row in measured.items()}}
+
+
+def finetune(work: Work) -> dict[str, Any]:
+    """Fine-tune and judge on validation, with other settings until the gate is passed or the trials are spent."""
+    from treino.training.finetune import Finetuning
+
+    recipe, splits = work.loaded.recipe, Splits(work.inputs[LABELLED])
+    check_labels(recipe.gate.require, splits.labels)
+    training, validation = splits.examples("training"), splits.examples("validation")
+    tuning = Finetuning(
+        work.inputs[MODEL] / "model",
+        splits.labels,
+        training,
+        validation,
+        long_texts=recipe.finetune.long_texts,
+        seed=recipe.seed,
+        cleaning=recipe.clean.model_dump(mode="json"),
+    )
+    first = tuning.settled(recipe.finetune)
+    baselines = files.read_json(work.inputs[BASELINES] / BASELINES_FILE)["validation"]
+    trial = _Trial(recipe, splits.labels, tuning, baselines)
+    folder = work.output / "records" / "trials"
+    rows, chosen = search(first, recipe.search.vary, recipe.search.trials, trial, folder, recipe.seed)
+    if not rows[chosen]["facts"]:
+        raise DataError(
+            N_("the loss ran away in every trial ({count} tried)"),
+            fix=N_("lower finetune.learning_rate (now {rate:6})"),
+            count=len(rows),
+            rate=first.learning_rate,
+        )
+    _settle(work.output, chosen)
+    files.write_json(work.output / TRIALS_FILE, {"rows": rows, "chosen": chosen})
+    return {
+        "method": first.method,
+        "settings": first.model_dump(mode="json") | rows[chosen]["tried"],
+        "trials": [_trial_line(row) for row in rows],
+        "chosen": chosen,
+        "passed_on_validation": rows[chosen]["passed"] if recipe.gate.require else None,
+        "validation": main_figures(rows[chosen]["measures"]),
+        **rows[chosen]["facts"],
+        **tuning.facts(),
+    }
+
+
+class _Trial:
+    """One fine-tuning and its judgement on validation."""
+
+    def __init__(
+        self, recipe: Recipe, labels: list[str], tuning: Finetuning, baselines: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        self.recipe, self.labels, self.tuning, self.baselines = recipe, labels, tuning, baselines
+
+    def __call__(self, settings: FinetuneSettings, folder: Path) -> dict[str, Any]:
+        from treino.training.loop import NotFinite
+
+        try:
+            classifier, facts = self.tuning.run(settings, folder)
+        except NotFinite as error:
+            files.remove_folder(folder / "checkpoints")
+            events.emit("search.ran_away", reason=error.message)
+            return {"value": WORST, "passed": False, "measures": None, "gate": [], "facts": {}}
+        if not self._has_validation:
+            return {"value": -facts["last_loss"], "passed": True, "measures": None, "gate": [], "facts": facts}
+        return self._judged(classifier, facts)
+
+    @cached_property
+    def _has_validation(self) -> bool:
+        return len(self.tuning.validation) > 0
+
+    def _judged(self, classifier: Classifier, facts: dict[str, Any]) -> dict[str, Any]:
+        from treino.models.classifier import predict
+
+        tuning = self.tuning
+        measures = measured_on(
+            self.recipe, tuning.validation.text_targets.tolist(), predict(classifier, tuning.validation), self.labels
+        )
+        learnt = predict(classifier, tuning.training)
+        judged = ~np.isnan(learnt).any(1)  # texts that were dropped as too long have no answer
+        right = learnt.argmax(1) == tuning.training.text_targets
+        facts["training_accuracy"] = float(right[judged].mean())
+        facts["validation_accuracy"] = measures["accuracy"]["mean"]
+        rows = judge_gate(self.recipe.gate.require, measures, self.baselines)
+        value = smallest_margin(rows) if rows else measures["macro_f1"]["mean"]
+        passed = bool(rows) and all(row["passed"] for row in rows)
+        return {"value": value, "passed": passed, "measures": measures, "gate": rows, "facts": facts}
+
+
+def measured_on(recipe: Recipe, targets: Sequence[int], chances: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    """All measures, with the recipe's resamples and seed."""
+    from treino.evaluation.measures import measure
+
+    return measure(targets, chances, labels, resamples=recipe.evaluate.bootstrap, seed=recipe.seed)
+
+
+def main_figures(measures: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The few figures of a judgement that a line can hold."""
+    if not measures:
+        return None
+    return {
+        "rows": measures["rows"],
+        "accuracy": measures["accuracy"]["mean"],
+        "macro_f1": measures["macro_f1"]["mean"],
+        "log_loss": measures["log_loss"],
+        "calibration_error": measures["calibration_error"],
+    }
+
+
+def _trial_line(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial as the run's facts keep it: what was tried, what came out, and how far each threshold was passed."""
+    return {
+        "tried": row["tried"],
+        "value": row["value"],
+        "passed": row["passed"],
+        "gate": row["gate"],
+        "seconds": row["facts"].get("train_seconds"),
+        "figures": main_figures(row["measures"]),
+    }
+
+
+def _settle(output: Path, chosen: int) -> None:
+    """Put the chosen trial's model and curves in their final places."""
+    trial = output / "records" / "trials" / f"trial-{chosen:03d}"
+    if not (output / "model").is_dir():
+        partial = output / ".model.partial"
+        files.remove_folder(partial)
+        shutil.copytree(trial / "model", partial)
+        files.publish_folder(partial, output / "model")
+    for name in ("history.json", "validation.json"):
+        shutil.copyfile(trial / "records" / name, output / "records" / name)
+    files.remove_folder(trial / "model")

@@ -1,0 +1,114 @@
+"""Single acts on a model that is there already: classes of the texts of a file, and figures on data of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from treino import environment, events
+from treino.errors import DataError
+from treino.messages import N_, Message
+from treino.pipeline.api import LoadedClassifier, LoadedModel, load, load_classifier, open_run
+from treino.recipe import CleanSettings, EvaluateSettings, LabelSettings, SourceSettings, WorldSettings
+
+AT_ONCE = 1024
+"""Texts of a file that are classified together."""
+
+
+def predict_file(
+    path: Path, column: str = "", run: str | Path | None = None, *, runs: str | Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """{place, text, label, probability, probabilities} of each row of a table, or of each line of a text file.
+
+    Rows without text are left out and told in a warning at the end.
+    """
+    from treino.corpus.labelled.read import read_texts, tell
+    from treino.corpus.sources.raw import Problems
+
+    classifier, problems = load_classifier(run, runs=runs), Problems()
+    waiting: list[tuple[str, str]] = []
+    for row in read_texts(path, column, problems):
+        waiting.append(row)
+        if len(waiting) == AT_ONCE:
+            yield from _answers(classifier, waiting)
+            waiting = []
+    yield from _answers(classifier, waiting)
+    tell(problems)
+
+
+def _answers(classifier: LoadedClassifier, rows: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    answers = classifier.predict([text for _, text in rows]) if rows else []
+    for (place, text), answer in zip(rows, answers, strict=True):
+        yield {"place": place, "text": text, **answer}
+
+
+def evaluate_data(
+    path: Path,
+    run: str | Path | None,
+    labels: LabelSettings,
+    *,
+    runs: str | Path | None = None,
+    language_model: bool = False,
+) -> dict[str, Any]:
+    """Figures of a model on a file: a classifier's measures on labelled rows, or a language model's loss on texts. A run
+    is taken by its classifier, if it has one and `language_model` does not ask for the other.
+    """
+    environment.prepare()
+    if not language_model and _has_classifier(run, runs):
+        return evaluate_classifier(load_classifier(run, runs=runs), path, labels)
+    return evaluate_model(load(run, runs=runs), path)
+
+
+def _has_classifier(run: str | Path | None, runs: str | Path | None) -> bool:
+    if run is not None and (Path(run) / "config.json").is_file():
+        from treino.models.classifier_folder import is_classifier
+
+        return is_classifier(Path(run))
+    return open_run(run, runs=runs).classifier_folder is not None
+
+
+def evaluate_classifier(classifier: LoadedClassifier, path: Path, labels: LabelSettings) -> dict[str, Any]:
+    """All measures of a classifier on all labelled rows of a file (`treino.evaluation.measures.measure`)."""
+    from treino.corpus.labelled.read import read_labelled, tell
+    from treino.corpus.sources.raw import Problems
+    from treino.evaluation.measures import measure
+
+    problems = Problems()
+    rows = list(read_labelled(path, labels, problems))
+    tell(problems)
+    if not rows:
+        raise DataError(N_("{path} holds no labelled row that can be used"), path=str(path))
+    known = list(classifier.labels)
+    for row in rows:
+        if row.label not in known:
+            raise DataError(
+                N_("the classifier does not know the label {label}"),
+                where=row.place,
+                fix=N_("its classes are: {labels}"),
+                label=row.label,
+                labels=", ".join(known),
+            )
+    answers = classifier.predict([row.text for row in rows])
+    chances = np.array([[(answer["probabilities"] or {}).get(name, np.nan) for name in known] for answer in answers])
+    return {"kind": "classifier"} | measure([known.index(row.label) for row in rows], chances, known)
+
+
+def evaluate_model(model: LoadedModel, path: Path) -> dict[str, Any]:
+    """Loss (nats per token), perplexity and bits per byte of a language model on the documents of a file or folder."""
+    from treino.corpus.clean import clean_text
+    from treino.corpus.sources.raw import Problems
+    from treino.corpus.sources.read import read_source
+    from treino.evaluation.evaluate import figures_on
+
+    problems = Problems()
+    source = SourceSettings(path=str(path))
+    raw = read_source(source, WorldSettings(), Path(), 1, problems)
+    texts = [text for document in raw if (text := clean_text(document.text, CleanSettings())[0])]
+    if not texts:
+        raise DataError(N_("{path} holds no text that can be used"), path=str(path))
+    for row in problems.rows[:1]:
+        events.emit("warning.set_aside", count=len(problems.rows), first=row["detail"], reason=Message(row["rule"]))
+    return {"kind": "language model"} | figures_on(model.model, model.tokenizer, texts, EvaluateSettings())

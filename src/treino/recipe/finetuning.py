@@ -1,0 +1,146 @@
+"""Settings of what follows pretraining: labelled rows, fine-tuning, the search for its settings, and the gate."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from treino.messages import N_
+from treino.recipe.base import DERIVED, Settings, setting
+
+MEASURES = ("accuracy", "macro_f1", "calibration_error", "log_loss")
+"""Measures of a classifier that a gate may ask for; and, of one class, those of `CLASS_MEASURES`."""
+
+CLASS_MEASURES = ("precision", "recall", "f1")
+BASELINES = ("majority", "tfidf")
+
+_CONDITION = re.compile(
+    r"^\s*(?P<measure>[^<>=]+?)\s*(?P<sign>>=|<=)\s*"
+    r"(?:(?P<baseline>[a-z]+)\s*(?:(?P<step>[+-])\s*(?P<margin>\d*\.?\d+))?|(?P<number>\d*\.?\d+))\s*$"
+)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A threshold of the gate: `measure` (of a class, where it is "f1.positivo") at least or at most `number`, counted
+    from a baseline's figure where one is named.
+    """
+
+    text: str
+    measure: str
+    label: str
+    at_least: bool
+    baseline: str
+    number: float
+
+
+def parse_condition(text: str) -> Condition:
+    """`"macro_f1 >= tfidf + 0.02"` → its parts; `ValueError` with what is unknown in it."""
+    match = _CONDITION.match(text)
+    if not match:
+        raise ValueError(text)
+    measure, _, label = match["measure"].partition(".")
+    if measure not in (CLASS_MEASURES if label else MEASURES):
+        raise ValueError(match["measure"])
+    if match["baseline"] and match["baseline"] not in BASELINES:
+        raise ValueError(match["baseline"])
+    number = float(match["number"] or match["margin"] or 0)
+    return Condition(
+        text.strip(),
+        measure,
+        label,
+        match["sign"] == ">=",
+        match["baseline"] or "",
+        -number if match["step"] == "-" else number,
+    )
+
+
+def _check_condition(value: str) -> str:
+    try:
+        parse_condition(value)
+    except ValueError as error:
+        known = ", ".join((*MEASURES, *(f"{name}.CLASS" for name in CLASS_MEASURES)))
+        raise PydanticCustomError(
+            "condition", "not a condition", {"unknown": str(error), "known": known, "baselines": ", ".join(BASELINES)}
+        ) from None
+    return value
+
+
+class LabelSettings(Settings):
+    """[labels]: texts with the class that each belongs to."""
+
+    source: str = setting(
+        "", N_('a file of texts with labels, or "world" (moods of the town); none: no fine-tuning'), beginner=True
+    )
+    rows: tuple[tuple[str, str], ...] = setting((), N_("pairs of text and label written here, instead of a file"))
+    text: str = setting("", N_("column or key of the text (empty: found by its name)"), beginner=True)
+    label: str = setting("", N_("column or key of the label (empty: found by its name)"), beginner=True)
+    group: str = setting("", N_("column or key of what must not be spread over the splits, such as an author"))
+    limit: int = setting(0, N_("learn from at most so many labelled rows (0: all)"), ge=0)
+    validation: float = setting(
+        0.15, N_("share of the rows that tuning and early stopping look at"), beginner=True, ge=0, lt=0.5
+    )
+    test: Annotated[float, Field(ge=0, lt=1)] | str = setting(
+        0.2, N_("share of the rows, or a file of its own, that judges the final model once"), beginner=True
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> LabelSettings:
+        if self.source and self.rows:
+            raise PydanticCustomError("labels", "a source or rows")
+        return self
+
+    @property
+    def given(self) -> bool:
+        """Whether there is anything to fine-tune on."""
+        return bool(self.source or self.rows)
+
+
+class FinetuneSettings(Settings):
+    """[finetune]: a classification head on the pretrained body."""
+
+    base: str = setting("", N_("run or model folder to start from (empty: the model that this recipe pretrains)"))
+    method: Literal["full", "frozen", "scratch"] = setting(
+        "full",
+        N_('"full" trains body and head, "frozen" the head alone, "scratch" forgets the pretraining'),
+        beginner=True,
+    )
+    freeze: Literal["nothing", "embeddings"] | Annotated[int, Field(ge=0)] = setting(
+        "nothing", N_('what stays as pretrained with "full": "embeddings", or the first layers, so many')
+    )
+    epochs: int = setting(10, N_("most passes over the training rows"), beginner=True, ge=1, le=10_000)
+    batch: int = setting(DERIVED, N_("rows that are learnt from together"), ge=0, le=65536)
+    learning_rate: float = setting(0.0, N_("length of a step (0: from the method and the width)"), ge=0, le=10)
+    warmup: float = setting(0.1, N_("share of the steps in which the learning rate rises"), ge=0, lt=1)
+    weight_decay: float = setting(0.01, N_("pull of the matrices towards zero (AdamW)"), ge=0, le=10)
+    dropout: float = setting(0.1, N_("share of the signals switched off at random while training"), ge=0, lt=1)
+    patience: int = setting(3, N_("epochs without a better validation loss before it stops (0: never)"), ge=0)
+    class_weights: bool = setting(False, N_("rare classes count as much as frequent ones"))
+    long_texts: Literal["", "cut", "split", "drop"] = setting(
+        "", N_('texts longer than the context: "cut", "split" (the parts vote) or "drop"'), beginner=True
+    )
+    precision: Literal["float32", "bfloat16"] = setting("float32", N_("number format of the matrix products"))
+    checkpoint_seconds: float = setting(30.0, N_("seconds between two saved states (0: every step)"), ge=0)
+
+
+class SearchSettings(Settings):
+    """[search]: other fine-tuning settings, tried until the gate is passed on validation."""
+
+    trials: int = setting(
+        1, N_("most settings to try; the first are those of the recipe"), beginner=True, ge=1, le=1000
+    )
+    vary: tuple[Literal["learning_rate", "epochs", "dropout", "weight_decay"], ...] = setting(
+        ("learning_rate", "epochs", "dropout"), N_("what the trials change"), min_length=1
+    )
+
+
+class GateSettings(Settings):
+    """[gate]: what the fine-tuned model must reach."""
+
+    require: tuple[Annotated[str, AfterValidator(_check_condition)], ...] = setting(
+        (), N_('thresholds such as "accuracy >= 0.8" or "macro_f1 >= tfidf + 0.02"'), beginner=True
+    )
