@@ -68,7 +68,7 @@ def split(
     else:
         parts = deal(learnable, {"learnable": 1 - float(settings.test), "test": float(settings.test)}, seed)
     learnable_rows = parts["learnable"]
-    kept = _limited(learnable_rows, settings.limit, seed)
+    kept = limited(learnable_rows, settings.limit, seed)
     share = settings.validation / (1 if separate else 1 - float(settings.test))
     parts = deal(kept, {"training": 1 - share, "validation": share}, seed) | {"test": parts["test"]}
     labels = _check(parts)
@@ -170,7 +170,7 @@ def _without(rows: list[LabelledRow], ids: set[str], problems: Problems) -> list
     return [row for row in rows if row.id not in ids]
 
 
-def _limited(rows: list[LabelledRow], limit: int, seed: int) -> list[LabelledRow]:
+def limited(rows: list[LabelledRow], limit: int, seed: int) -> list[LabelledRow]:
     """At most `limit` rows, the classes in proportion (largest remainders), each class's first by hash."""
     if not limit or limit >= len(rows):
         return rows
