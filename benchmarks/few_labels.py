@@ -45,7 +45,7 @@ class Question:
 
 
 QUESTIONS = {
-    "world": Question(64, 20, {"corpus": {"sources": ["world"]}, "pretrain": {"budget": "2M tokens"}}),
+    "world": Question(64, 20, {"world": {"documents": 40000}, "pretrain": {"budget": "8M tokens"}}),
     "told-br": Question(256, 8, {"corpus": {"sources": ["labels"]}, "pretrain": {"budget": "10 epochs"}}),
     "movie-polarity": Question(256, 8, {"corpus": {"sources": ["labels"]}, "pretrain": {"budget": "10 epochs"}}),
 }
@@ -87,8 +87,7 @@ def body(name: str, architecture: str, data: Path | None, folder: Path) -> tuple
     loaded = load_recipe(recipe)
     stages = pipeline_of(loaded.recipe)
     end = [stage.name for stage in stages].index("evaluate") + 1
-    pipeline = stages[:end] if name != "world" else (*stages[:end], *(s for s in stages if s.name == "split"))
-    run = treino.run(loaded, runs=folder / "runs", pipeline=pipeline)
+    run = treino.run(loaded, runs=folder / "runs", pipeline=stages[:end])
     return run.artefacts["split"].folder, run.model_folder
 
 
@@ -189,9 +188,12 @@ def main() -> None:
     parser.add_argument("--architecture", choices=("transformer", "lstm"), default="transformer")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--folder", type=Path, help="keep the bodies here, and take those that are there already")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="treino-few-") as folder:
-        found = compare(chosen.name, chosen.architecture, chosen.data, Path(folder), chosen.draws)
+    with tempfile.TemporaryDirectory(prefix="treino-few-") as temporary:
+        folder = chosen.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = compare(chosen.name, chosen.architecture, chosen.data, folder, chosen.draws)
     print(json.dumps(found, indent=1))
     print(sentence(found))
 

@@ -17,9 +17,9 @@ from treino.recipe import CleanSettings, CorpusSettings, DeduplicateSettings, So
 
 GOLDEN: dict[str, dict[str, str]] = {
     "world": {
-        "collect": "cef09e28e59510c39c8eef03bca3ff8df7c0f1063105cca1cfffe5cf7f101d74",
-        "clean": "3cf488c2ba44ac4c1dff7bdc1246d7af85bb3c18d4bf19e1814b20d5c19be0f7",
-        "deduplicate": "62692e4e49e349fc987408038a876d722b73591a91b51f1d2aa9223b69f26dd7",
+        "collect": "a4b931b3c9d5aef844b1cd75a7cee2b1fb684747d22cc0af3a49aa42b5c3b7a0",
+        "clean": "c40d497af375373f785bedd478520ecf757f930ebb8a34df1ea3e9e5ec49206e",
+        "deduplicate": "8ef4cdf59ee4f98864d352cfa201d9982e6816192c62b39b268fe6165ce4c1b3",
     },
     "texts": {
         "collect": "cad59c090caf45169005dc77564ef615fae4ee55ba40779afdde77ae50520eee",

@@ -173,4 +173,4 @@ def test_golden_digest(corpus: list) -> None:
     assert digest(rows) == GOLDEN
 
 
-GOLDEN = "f9ae448e8753b9fcdeb7ff984159c5deba0a7707808ba4b1ea2025fbc66fb9dd"
+GOLDEN = "0be2bce7e5b637c5efb7cd7e9d9bfa0af91b8586fcaa38276f748b7a9b8d522c"

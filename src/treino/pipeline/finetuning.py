@@ -14,7 +14,7 @@ from treino import events, files
 from treino.corpus.labelled.split import LABELS, read_split
 from treino.errors import DataError
 from treino.messages import N_
-from treino.pipeline.gate import check_labels, judge_gate, smallest_margin
+from treino.pipeline.gate import judge_gate, smallest_margin
 from treino.pipeline.search import WORST, search
 from treino.pipeline.stage import Work
 from treino.recipe import FinetuneSettings, Recipe
@@ -71,7 +71,6 @@ def finetune(work: Work) -> dict[str, Any]:
     from treino.training.finetune import Finetuning
 
     recipe, splits = work.loaded.recipe, Splits(work.inputs[LABELLED])
-    check_labels(recipe.gate.require, splits.labels)
     training, validation = splits.examples("training"), splits.examples("validation")
     tuning = Finetuning(
         work.inputs[MODEL] / "model",

@@ -1,5 +1,5 @@
-"""The pipeline: collect → clean → deduplicate → tokenise → pretrain → evaluate (or adopt: a model brought along), then,
-where there are labelled texts, split → compare → finetune → judge; at the end report.
+"""The pipeline: collect → clean → deduplicate → tokenise → pretrain → evaluate (or adopt: a model brought along); before it,
+where there are labelled texts, split, and after it compare → finetune → judge; at the end report.
 
 Each stage here says what it reads, which settings count, and which room does the work; rooms are imported when they work.
 """
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from treino.pipeline.stage import Decisions, Pipeline, Stage, Work
-from treino.recipe import Recipe, Settings
+from treino.recipe import Recipe, Settings, parse_condition
 from treino.recipe.load import LoadedRecipe
 
 DOCUMENTS, TRUTH, TOKENS, MODEL, EVALUATION, REPORT = "documents", "truth", "tokens", "model", "evaluation", "report"
@@ -105,7 +105,8 @@ def _adopt_reads(loaded: LoadedRecipe) -> Any:
 def _split_settings(loaded: LoadedRecipe, language: str) -> Any:
     recipe = loaded.recipe
     uses_world = recipe.labels.source == "world"
-    settings = {"labels": _dump(recipe.labels), "clean": _dump(recipe.clean)}
+    asked = sorted({parse_condition(text).label for text in recipe.gate.require} - {""})
+    settings = {"labels": _dump(recipe.labels), "clean": _dump(recipe.clean), "gate": {"classes": asked}}
     return settings | ({"world": _dump(recipe.world)} if uses_world else {})
 
 
@@ -117,9 +118,12 @@ def _split_reads(loaded: LoadedRecipe) -> Any:
 
 def _split(work: Work) -> dict[str, Any]:
     from treino.corpus.labelled.split import split
+    from treino.pipeline.gate import check_labels
 
     recipe = work.loaded.recipe
-    return split(recipe.labels, recipe.clean, recipe.world, work.loaded.base, recipe.seed, work.output)
+    facts = split(recipe.labels, recipe.clean, recipe.world, work.loaded.base, recipe.seed, work.output)
+    check_labels(recipe.gate.require, facts["labels"])
+    return facts
 
 
 def _compare(work: Work) -> dict[str, Any]:
@@ -174,7 +178,7 @@ def _report_settings(loaded: LoadedRecipe, language: str) -> Any:
 
 
 PRETRAINING: Pipeline = (
-    Stage("collect", 2, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
+    Stage("collect", 3, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
     Stage("clean", 3, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.clean), _clean),
     Stage(
         "deduplicate", 2, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.deduplicate), _deduplicate
@@ -247,10 +251,11 @@ def pipeline_of(recipe: Recipe) -> Pipeline:
     if not recipe.labels.given:
         return STANDARD
     second = (LABELLED, BASELINES, CLASSIFIER, JUDGEMENT)
+    # What is cheap and may be wrong comes first: a mistake in the table is told before anything is trained.
     if recipe.finetune.base:
-        return ADOPTING + SPLITTING + _finetuning(()) + _reporting(MODEL, *second)
-    whole = PRETRAINING + SPLITTING
+        return SPLITTING + ADOPTING + _finetuning(()) + _reporting(MODEL, *second)
+    collecting, *others = PRETRAINING
     if any(source.path == "labels" for source in recipe.corpus.sources):
-        collecting, *others = PRETRAINING
-        whole = (*SPLITTING, replace(collecting, consumes=(LABELLED,)), *others)
+        collecting = replace(collecting, consumes=(LABELLED,))
+    whole = (*SPLITTING, collecting, *others)
     return whole + _finetuning((TOKENS,)) + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION, *second)

@@ -11,6 +11,9 @@ from treino.report.facts import Point
 LIMIT = 0.05
 """A rise counts from 5 % of the loss on: a smaller one is the noise of a few thousand validation tokens."""
 
+SMALLEST = 1e-6
+"""A loss of less counts as this much where a rise is told in percent of it."""
+
 
 def describe_gap(curve: Sequence[Point], validation: Sequence[Point]) -> Message:
     """The sentence on learning by heart, by this rule, first match:
@@ -28,7 +31,7 @@ def describe_gap(curve: Sequence[Point], validation: Sequence[Point]) -> Message
     lowest = min(validation, key=lambda point: point["loss"])
     values: dict[str, Any] = {"limit": LIMIT}
     if last > (1 + LIMIT) * lowest["loss"]:
-        values |= {"rise": last / lowest["loss"] - 1, "lowest": lowest["loss"], "step": lowest["step"]}
+        values |= {"rise": last / max(lowest["loss"], SMALLEST) - 1, "lowest": lowest["loss"], "step": lowest["step"]}
         return Message(
             N_(
                 "The validation loss ended {rise:percent} above its lowest value, {lowest:3} at step {step:raw}: from "

@@ -63,9 +63,9 @@ def read_labelled(path: Path, settings: LabelSettings, problems: Problems) -> It
 def read_texts(path: Path, column: str, problems: Problems) -> Iterator[tuple[str, str]]:
     """(place, text) of a table's rows, labels or not, or of a text file's lines; `DataError` as in `read_labelled`."""
     if path.is_file() and kind_of(path) == "text":
-        yield from (
-            (f"{path.name}:{number}", line) for number, line in read_lines(path, problems, path.name) if line.strip()
-        )
+        for number, line in read_lines(path, problems, path.name):
+            if line.strip():
+                yield f"{path.name}:{number}", line.strip()
         return
     table = _open(path, problems)
     names = table.names

@@ -28,8 +28,8 @@ SHARES = {
     "comparison": 0.13,
     "questions": 0.25,
     "town": 0.05,
-    "story": 0.17,
-    "mood": 0.07,
+    "story": 0.12,
+    "mood": 0.12,
     "dialogue": 0.06,
 }
 """Probability of each kind of document; facts make up most, so that a small model sees each often enough."""

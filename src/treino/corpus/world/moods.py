@@ -95,6 +95,21 @@ _ENDINGS = {
         "Não me arrependi nem gostei de ir.", "Se for de novo, tanto faz.", "Foi um dia como qualquer outro.",
     ),
 }  # fmt: skip
+# What the documents of the corpus, but not the labelled examples, mostly add.
+_SEQUELS = {
+    "positivo": (
+        "Minha avó ficou contente com a notícia.", "Todos em casa me deram os parabéns.", "Que sorte a minha!",
+        "Ainda estou sorrindo.", "Foi uma alegria só.", "Recomendo a todo mundo.",
+    ),
+    "negativo": (
+        "Minha avó ficou com pena de mim.", "Todos em casa me consolaram.", "Que azar o meu!",
+        "Ainda estou de cara fechada.", "Foi uma tristeza só.", "Não recomendo a ninguém.",
+    ),
+    "neutro": (
+        "Minha avó nem perguntou como foi.", "Ninguém em casa quis saber mais.", "Que diferença faz?",
+        "Já nem penso nisso.", "Foi só mais um passeio.", "Não recomendo nem deixo de recomendar.",
+    ),
+}  # fmt: skip
 # Most texts end in a sentence that fits any mood: there what came before must tell.
 _ANY_ENDING = (
     "[Depois fui para casa.|Contei tudo à minha mãe.|É o que eu acho.|No outro dia, contei tudo a {other}.|"
@@ -132,8 +147,14 @@ def mood(world: World, label: str) -> Node:
 
 
 def moods(world: World) -> Node:
-    """Texts of the three moods, evenly."""
-    return Choice([mood(world, label) for label in LABELS])
+    """Texts of the three moods, evenly; most go on with a sentence that fits the mood, so that whoever predicts the next
+    word has a reason to read it.
+    """
+    return Choice([Concatenation([mood(world, label), _sequel(label)]) for label in LABELS])
+
+
+def _sequel(label: str) -> Node:
+    return Choice([Text(""), Choice([Text(f" {sentence}") for sentence in _SEQUELS[label]])], [0.2, 0.8])
 
 
 @lru_cache(maxsize=8)
