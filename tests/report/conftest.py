@@ -102,6 +102,7 @@ def make_facts() -> dict[str, Any]:
             "generator_bits_per_byte": 0.401,
             "model_bits_per_byte_there": 0.486,
         },
+        "classification": _classification(),
         "removed": {
             "by_rule": {"duplicate": 603, "too_short": 82},
             "changed_by_rule": {"fix_encoding": 207, "white_space": 101, "unwrap": 12},
@@ -158,6 +159,75 @@ def make_facts() -> dict[str, Any]:
             }
             for before, name in zip((None, *names), names, strict=False)
         ],
+    }
+
+
+def _judged(accuracy: float, macro_f1: float) -> dict[str, Any]:
+    return {
+        "rows": 600,
+        "unjudged": 0,
+        "accuracy": {"mean": accuracy, "low": accuracy - 0.02, "high": accuracy + 0.02},
+        "macro_f1": {"mean": macro_f1, "low": macro_f1 - 0.02, "high": macro_f1 + 0.02},
+        "log_loss": 0.31,
+        "calibration_error": 0.041,
+        "reliability": [
+            {"rows": 90, "confidence": 0.55, "accuracy": 0.61},
+            {"rows": 510, "confidence": 0.97, "accuracy": 0.95},
+        ],
+        "by_class": [
+            {
+                "label": "mau",
+                "rows": 200,
+                "precision": 0.9,
+                "recall": 0.85,
+                "f1": {"mean": 0.87, "low": 0.8, "high": 0.9},
+            },
+            {"label": "bom", "rows": 400, "precision": None, "recall": 0.9, "f1": None},
+        ],
+        "confusion": [[170, 30], [40, 360]],
+    }
+
+
+def _classification() -> dict[str, Any]:
+    """A fine-tuning of two trials, judged on the test rows, with a gate that one threshold misses."""
+    tried = {"learning_rate": 1e-3, "epochs": 10}
+    trial = {"tried": tried, "value": -0.02, "passed": False, "gate": [], "seconds": 8.1, "figures": {"macro_f1": 0.81}}
+    return {
+        "method": "full",
+        "labels": ["mau", "bom"],
+        "rows": {"training": 259, "validation": 61, "test": 600},
+        "parameters": {"total": 1_054_208, "trainable": 1_000_000},
+        "epochs": 10.0,
+        "best_epoch": 7.0,
+        "patience": 3,
+        "steps_per_epoch": 17.0,
+        "train_seconds": 8.3,
+        "training_accuracy": 1.0,
+        "validation_accuracy": 0.82,
+        "long_texts": {"training": 3, "validation": 1},
+        "long_texts_rule": "cut",
+        "curve": [{"step": step, "loss": 1.1 * math.exp(-step / 60)} for step in range(1, 171, 8)],
+        "validation_curve": [
+            {"step": step, "loss": 1.1 * math.exp(-step / 90) + 0.1, "accuracy": 0.4 + step / 400}
+            for step in range(0, 171, 17)
+        ],
+        "trials": [trial, trial | {"passed": True, "seconds": None, "figures": None}],
+        "chosen": 1,
+        "test": _judged(0.883, 0.879),
+        "baselines": {"majority": _judged(0.667, 0.4), "tfidf": _judged(0.8, 0.79)},
+        "gate": [
+            {
+                "condition": "macro_f1 >= tfidf + 0.02",
+                "value": 0.879,
+                "threshold": 0.81,
+                "margin": 0.069,
+                "passed": True,
+            },
+            {"condition": "recall.mau >= 0.9", "value": 0.85, "threshold": 0.9, "margin": -0.05, "passed": False},
+        ],
+        "passed": False,
+        "test_uses": 4,
+        "forgetting": {"before": 0.773, "after": 0.902, "tokens": 16_675},
     }
 
 

@@ -137,7 +137,7 @@ def test_without_bits_per_byte_losses_are_compared(facts: dict) -> None:
     words = [{"name": "kneser_ney_5", "loss": 4.321}, {"name": "xz", "bits_per_byte": 2.0}]
     facts["evaluation"] |= {"bits_per_byte": None, "baselines": words}
     text = Page(render_report(facts, "en")).text
-    assert "Bits per byte cannot be given" in text and "4.321" in text and "is ahead" not in text
+    assert "Bits per byte cannot be given" in text and "4.321" in text and "The model is ahead" not in text
 
 
 def test_text_is_shown_only_where_the_recipe_allows(facts: dict) -> None:

@@ -166,18 +166,21 @@ def _run(
 ) -> dict[str, Artefact]:
     decisions = DecisionLock(folder.lock_path, Path(lock) if lock else None)
     artefacts = Runner(pipeline, loaded, folder, decisions, language or environment.language()).run()
-    _write_card(artefacts)
+    _write_cards(artefacts)
     return artefacts
 
 
-def _write_card(artefacts: Mapping[str, Artefact]) -> None:
-    """Put the card of the report beside the weights: the one file of a finished artefact that may be replaced."""
-    if "report" not in artefacts or "pretrain" not in artefacts:
+def _write_cards(artefacts: Mapping[str, Artefact]) -> None:
+    """Put the cards of the report beside the weights: the one file of a finished artefact that may be replaced."""
+    if "report" not in artefacts:
         return
-    card = (artefacts["report"].folder / "card.md").read_text(encoding="utf-8")
-    target = artefacts["pretrain"].folder / "model" / "README.md"
-    if not target.exists() or target.read_text(encoding="utf-8") != card:
-        files.write_text(target, card)
+    for card, stage in (("card.md", "pretrain"), ("classifier.md", "finetune")):
+        if stage not in artefacts:
+            continue
+        text = (artefacts["report"].folder / card).read_text(encoding="utf-8")
+        target = artefacts[stage].folder / "model" / "README.md"
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            files.write_text(target, text)
 
 
 def open_run(run: str | Path | None = None, *, runs: str | Path | None = None) -> Run:

@@ -165,10 +165,12 @@ def _report(work: Work) -> dict[str, Any]:
     from treino import files
     from treino.pipeline.facts import gather_facts
     from treino.report.card import model_card
+    from treino.report.classifier_card import classifier_card
     from treino.report.write import write_report
 
     facts = gather_facts(work)
     files.write_text(work.output / "card.md", model_card(facts, work.language))
+    files.write_text(work.output / "classifier.md", classifier_card(facts, work.language))
     return write_report(facts, work.output, work.language)
 
 

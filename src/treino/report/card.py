@@ -39,7 +39,7 @@ def model_card(facts: dict[str, Any], language: str) -> str:
     known, translator = cast(Facts, present(facts)), Translator(language)
     parts = [
         _front_matter(known),
-        f"# {_plain(known.get('name') or 'Treino')}",
+        f"# {plain(known.get('name') or 'Treino')}",
         _what_it_is(known, translator),
         _data(known, translator),
         _training(known.get("training"), translator),
@@ -52,7 +52,7 @@ def model_card(facts: dict[str, Any], language: str) -> str:
 
 def _front_matter(facts: Facts) -> str:
     """YAML; every string quoted as JSON, which YAML contains, so that none can break out of its line."""
-    transformer = _architecture(facts.get("model")) == "transformer"
+    transformer = architecture_of(facts.get("model")) == "transformer"
     sources = facts.get("sources") or []
     languages = sorted({language for source in sources if (language := source.get("language"))})
     tags = ["treino", "text-generation", "trained-from-scratch", "llama" if transformer else "lstm"]
@@ -63,16 +63,18 @@ def _front_matter(facts: Facts) -> str:
     return "\n".join([*lines, "tags:", *(f"- {tag}" for tag in tags), "---"])
 
 
-def _architecture(model: Model | None) -> str:
+def architecture_of(model: Model | None) -> str:
+    """The model's kind; a Transformer where nothing says otherwise."""
     return (model or {}).get("architecture", "transformer")
 
 
-def _plain(text: object) -> str:
+def plain(text: object) -> str:
     """A string of the user's on one line, with nothing in it that Markdown or HTML would read as a command."""
     return re.sub(r"([\\`*_{}\[\]<>#|!&~])", r"\\\1", " ".join(str(text).split()))
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table of cells that are safe already."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -81,7 +83,7 @@ def _what_it_is(facts: Facts, translator: Translator) -> str:
     model = facts.get("model")
     if not model:
         return ""
-    if _architecture(model) == "lstm":
+    if architecture_of(model) == "lstm":
         sentence = N_(
             "An LSTM language model with {parameters} parameters ({layers:raw} layers, width {width:raw}), trained "
             "from scratch with Treino {version}. It predicts the next token; its vocabulary has {vocabulary} tokens."
@@ -106,24 +108,25 @@ def _data(facts: Facts, translator: Translator) -> str:
         unknown = translator.text(N_("not stated"))
         rows = [
             (
-                _plain(PurePath(source.get("path", UNKNOWN)).name),
-                _plain(source.get("language") or unknown),
-                _plain(source.get("licence") or unknown),
+                plain(PurePath(source.get("path", UNKNOWN)).name),
+                plain(source.get("language") or unknown),
+                plain(source.get("licence") or unknown),
             )
             for source in sources
         ]
-        parts.append(_table(head, rows))
+        parts.append(markdown_table(head, rows))
     counts = [
-        (_plain(_label(stage.get("name", ""), translator)), translator.number(count))
+        (plain(label(stage.get("name", ""), translator)), translator.number(count))
         for stage in facts.get("stages") or []
         if (count := stage.get("documents_out")) is not None
     ]
     if counts:
-        parts.append(_table([translator.text(N_("after the stage")), translator.text(N_("documents"))], counts))
+        parts.append(markdown_table([translator.text(N_("after the stage")), translator.text(N_("documents"))], counts))
     return "\n\n".join([f"## {translator.text(N_('Data'))}", *parts]) if parts else ""
 
 
-def _number(value: float | None, translator: Translator, digits: int | None = None) -> str:
+def number(value: float | None, translator: Translator, digits: int | None = None) -> str:
+    """A number in the reader's form, or a dash."""
     return UNKNOWN if value is None else translator.number(value, digits)
 
 
@@ -143,29 +146,31 @@ def _evaluation(evaluation: Evaluation | None, translator: Translator) -> str:
     if not evaluation or evaluation.get("loss") is None:
         return f"{title}\n\n{translator.text(N_('The model was not evaluated.'))}"
     rows = [
-        [translator.text(N_("loss (nats per token)")), _number(evaluation.get("loss"), translator, 3)],
-        [translator.text(N_("perplexity")), _number(evaluation.get("perplexity"), translator, 1)],
+        [translator.text(N_("loss (nats per token)")), number(evaluation.get("loss"), translator, 3)],
+        [translator.text(N_("perplexity")), number(evaluation.get("perplexity"), translator, 1)],
     ]
-    interval = evaluation.get("bits_per_byte")
-    if interval:
-        rows.append([translator.text(N_("bits per byte")), _interval(interval, translator)])
+    bits = evaluation.get("bits_per_byte")
+    if bits:
+        rows.append([translator.text(N_("bits per byte")), interval(bits, translator)])
     for other in comparable(evaluation.get("baselines") or []):
-        name = translator.text(N_("bits per byte of {name}"), name=_plain(_label(other["name"], translator, BASELINES)))
-        rows.append([name, _number(bits_of(other), translator, 3)])
+        name = translator.text(N_("bits per byte of {name}"), name=plain(label(other["name"], translator, BASELINES)))
+        rows.append([name, number(bits_of(other), translator, 3)])
     head = [translator.text(N_("on held-out text")), translator.text(N_("value"))]
-    lines = [title, _table(head, rows)]
+    lines = [title, markdown_table(head, rows)]
     verdict = verdict_on_baselines(evaluation)
     if verdict:
-        lines.append(_plain(translator.message(verdict)))
+        lines.append(plain(translator.message(verdict)))
     return "\n\n".join([*lines, *_truthfulness(evaluation, translator)])
 
 
-def _label(name: str, translator: Translator, labels: Mapping[str, str] = LABELS) -> str:
+def label(name: str, translator: Translator, labels: Mapping[str, str] = LABELS) -> str:
+    """What a person reads for an identifier."""
     return translator.text(labels[name]) if name in labels else name
 
 
-def _interval(interval: Interval, translator: Translator) -> str:
-    mean, low, high = interval["mean"], interval.get("low"), interval.get("high")
+def interval(value: Interval, translator: Translator) -> str:
+    """A mean with the ends of its interval, three digits."""
+    mean, low, high = value["mean"], value.get("low"), value.get("high")
     text = translator.number(mean, 3)
     return text if low is None or high is None else f"{text} ({translator.number(low, 3)}–{translator.number(high, 3)})"
 
@@ -186,8 +191,8 @@ def _truthfulness(evaluation: Evaluation, translator: Translator) -> list[str]:
         others = [group.get("chance"), group.get("frequency"), group.get("ngram")]
         means = (group["model"]["mean"], *others)
         shares = [UNKNOWN if share is None else translator.percent(share) for share in means]
-        rows.append([_plain(_label(group["group"], translator, GROUPS)), *shares])
-    return [_table([translator.text(column) for column in columns], rows)]
+        rows.append([plain(label(group["group"], translator, GROUPS)), *shares])
+    return [markdown_table([translator.text(column) for column in columns], rows)]
 
 
 def _limits(translator: Translator) -> str:
@@ -198,6 +203,6 @@ def _limits(translator: Translator) -> str:
 def _use(model: Model | None, translator: Translator) -> str:
     prompt, folder = json.dumps(PROMPT), translator.text(FOLDER)
     parts = [f"## {translator.text(N_('How to use it'))}", USE_TREINO.format(folder=folder, prompt=prompt)]
-    if _architecture(model) == "transformer":
+    if architecture_of(model) == "transformer":
         parts.append(USE_TRANSFORMERS.format(folder=folder, prompt=prompt))
     return "\n\n".join(parts)

@@ -67,7 +67,7 @@ def _long_texts(facts: Classification) -> list[Message]:
         "split": N_("{count} texts were longer than the context: they were split, and their parts voted."),
         "drop": N_("{count} texts were longer than the context and were dropped."),
     }
-    return [Message(sentences[facts.get("long_texts_rule") or "cut"], {"count": count})]
+    return [Message(sentences.get(facts.get("long_texts_rule") or "cut", sentences["cut"]), {"count": count})]
 
 
 def _gaps(facts: Classification) -> list[Message]:
@@ -137,7 +137,7 @@ def classifier_section(facts: Classification, writer: Writer) -> str:
     warning = writer.say(N_("Each further use makes them a little less of a judge.")) if uses and uses > 1 else ""
     return (
         f'<p class="lead">{lead}</p>{verdict}{_beside(test, facts.get("baselines") or {}, writer)}{_by_class(test, writer)}'
-        f"{_confusion(test, facts.get('labels') or [], writer)}{_calibration(test, writer)}<p>{used} {warning}</p>"
+        f"{_confusion(test, writer)}{_calibration(test, writer)}<p>{used} {warning}</p>"
     )
 
 
@@ -209,9 +209,9 @@ def _by_class(test: Measures, writer: Writer) -> str:
     return table(head, rows, writer.say(N_("By class")))
 
 
-def _confusion(test: Measures, labels: Sequence[str], writer: Writer) -> str:
+def _confusion(test: Measures, writer: Writer) -> str:
     """Truth in the rows, answers in the columns; the darker, the larger the share of its row."""
-    matrix = test["confusion"]
+    matrix, labels = test["confusion"], [row["label"] for row in test["by_class"]]
     if len(matrix) > MOST_CLASSES:
         return ""
     head = [writer.say(N_("truth ↓  answer →")), *(escape(label) for label in labels)]
