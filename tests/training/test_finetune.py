@@ -155,9 +155,9 @@ def test_an_interrupted_fine_tuning_with_patience_ends_with_the_same_weights(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tuning = tuning_of(base, 24, 24)
-    settings = settings_of(epochs=30, patience=3, learning_rate=2e-2, dropout=0.2, checkpoint_seconds=0.0)
+    settings = settings_of(epochs=8, patience=2, learning_rate=2e-2, dropout=0.2, checkpoint_seconds=0.0)
     whole, facts = tuning.run(settings, tmp_path / "whole")
-    for stop in (2, 11, facts["steps"] - 1):
+    for stop in (4, facts["steps"] - 1):
         place, count = tmp_path / f"stopped {stop}", [0]
 
         def requested(count: list[int] = count, stop: int = stop) -> bool:
