@@ -321,6 +321,7 @@ def test_thresholds_are_read(text: str, parts: tuple[Any, ...]) -> None:
         ({"labels": {"validation": 0.0}, "search": {"trials": 3}}, "no validation rows"),
         ({"labels": {"test": 0.0}, "gate": {"require": ["accuracy >= 0.8"]}}, "no test rows"),
         ({"labels": {"validation": 0.7}}, "must be less than 0.5"),
+        ({"labels": {"validation": 0.4, "test": 0.6}}, "leave no row to learn from"),
         ({"search": {"vary": ["depth"]}}, "must be one of"),
         ({"search": {"vary": []}}, "at least 1"),
         ({"finetune": {"method": "lora"}}, "must be one of"),
@@ -338,6 +339,24 @@ def test_recipes_that_do_not_fit_together(tables: dict[str, Any], said: str) -> 
 def test_a_gate_on_a_class_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"names the class ótimo.*its classes are: bom, mau"):
         treino.run(recipe(gate={"require": ["f1.ótimo >= 0.5"]}), runs=tmp_path)
+
+
+def test_a_long_text_among_the_test_rows_is_told_before_training(passed: Run, tmp_path: Path) -> None:
+    """One row in 80 is long, and the seed puts it among the test rows; the model reads eight tokens."""
+    model = {"architecture": "transformer", "width": 16, "layers": 1, "heads": 2, "context": 8}
+    judged = _rows(passed.artefacts["split"].folder, "test")[0]["text"]
+    rows = [(text + " de fato" * 9 if text == judged else text, label) for text, label in ROWS]
+    other = [(text, label) for text, label in rows if text == judged + " de fato" * 9]
+    path = tmp_path / "teste.jsonl"
+    path.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in other), encoding="utf-8")
+    trials: list[str] = []
+    with pytest.raises(UsageError, match="1 of 1 texts are longer"):
+        treino.run(
+            recipe(model=model, labels={"rows": rows, "test": str(path)}),
+            runs=tmp_path / "runs",
+            listener=lambda event: trials.append(event.kind),
+        )
+    assert "search.trial" not in trials
 
 
 def test_a_base_that_is_no_model(tmp_path: Path) -> None:

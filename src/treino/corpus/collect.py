@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from treino import events, files
 from treino.corpus.documents import DOCUMENTS, REMOVED, Writer, content_hash, write_rows
-from treino.corpus.rules import RULES
 from treino.corpus.sources.raw import Problems
 from treino.corpus.sources.read import LABELS, WORLD, RawDocument, read_source, source_digest, source_files
 from treino.errors import DataError, UsageError
-from treino.messages import N_, Message
+from treino.messages import N_
 
 if TYPE_CHECKING:
     from treino.recipe import CorpusSettings, SourceSettings, WorldSettings
@@ -51,11 +50,7 @@ def collect(
         _check_names(names, corpus, base)
     method = _write(rows, corpus.held_out, output, totals)
     write_rows(output / "removed", problems.rows, REMOVED)
-    if problems.rows:
-        count = sum(problems.counts.values())
-        first = problems.rows[0]
-        reason = Message(RULES.get(first["rule"], first["rule"]))
-        events.emit("warning.set_aside", count=count, first=first["detail"], reason=reason)
+    problems.tell()
     if any(source.path == WORLD for source in corpus.sources):
         from treino.corpus.world.facts import World
         from treino.corpus.world.prompts import write_truth
@@ -103,13 +98,12 @@ def _nothing(source: SourceSettings, problems: Problems) -> DataError:
     fix = N_('check that it holds text, and name its column or key with text = "..."')
     if not problems.rows:
         return DataError(N_("the source {source} gives no document"), fix=fix, source=source.path)
-    first = problems.rows[0]
     return DataError(
         N_("the source {source} gives no document; the first problem: {first} ({reason})"),
         fix=fix,
         source=source.path,
-        first=first["detail"],
-        reason=Message(RULES.get(first["rule"], first["rule"])),
+        first=problems.rows[0]["detail"],
+        reason=problems.first_reason(),
     )
 
 

@@ -105,20 +105,21 @@ def figures_on(
     model: LanguageModel, tokenizer: Tokenizer, texts: Sequence[str], settings: EvaluateSettings, seed: int = 1
 ) -> dict[str, Any]:
     """{documents, tokens, loss, perplexity, bits_per_byte …} of a model on texts of any origin."""
-    encoded = [np.array(ids, np.int64) for ids in tokenizer.encode_batch(list(texts))]
-    lengths = token_bytes(tokenizer)
-    given = HeldOut(encoded, list(texts), [np.append(lengths[ids], 0) for ids in encoded], [None] * len(texts))
-    losses = token_losses(model, encoded, tokenizer.end_of_text)
+    given = _tokenised(tokenizer, list(texts), [None] * len(texts))
+    losses = token_losses(model, given.documents, tokenizer.end_of_text)
     return {"documents": len(texts)} | _figures(losses, given, tokenizer, settings, seed)
 
 
 def read_held_out(documents: Path, tokenizer: Tokenizer) -> HeldOut:
     """The held-out part, tokenised."""
     rows = list(read_rows(documents, "held_out", ["text", "meta"]))
-    texts = [row["text"] for row in rows]
+    known = [json.loads(row["meta"]).get("log_probability") if row["meta"] else None for row in rows]
+    return _tokenised(tokenizer, [row["text"] for row in rows], known)
+
+
+def _tokenised(tokenizer: Tokenizer, texts: list[str], known: list[float | None]) -> HeldOut:
     encoded = [np.array(ids, np.int64) for ids in tokenizer.encode_batch(texts)]
     lengths = token_bytes(tokenizer)
-    known = [json.loads(row["meta"]).get("log_probability") if row["meta"] else None for row in rows]
     return HeldOut(encoded, texts, [np.append(lengths[ids], 0) for ids in encoded], known)
 
 

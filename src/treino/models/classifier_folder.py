@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save
 from tokenizers import Tokenizer as InnerTokenizer
 from tokenizers.processors import TemplateProcessing
@@ -26,6 +25,7 @@ from treino.models.folder import (
     LSTM_CLASSIFIER,
     LSTM_TYPE,
     WEIGHTS,
+    fill,
     is_classifier_config,
     model_config,
     read_settings,
@@ -87,7 +87,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer, dict[str, Any]
     settings, vocabulary = read_settings(config | ({"model_type": LSTM_TYPE} if is_lstm else {}), folder)
     labels = config["labels"] if is_lstm else [config["id2label"][str(n)] for n in range(len(config["id2label"]))]
     classifier = Classifier(build_model(settings, vocabulary), labels)
-    _fill(_named(classifier, is_lstm), read_weights(folder), folder)
+    fill(_named(classifier, is_lstm), read_weights(folder), folder)
     return classifier.eval(), Tokenizer.load(folder), config.get("treino") or {}
 
 
@@ -99,17 +99,3 @@ def _named(classifier: Classifier, is_lstm: bool) -> dict[str, Tensor]:
     places = ("body.", "head.") if is_lstm else ("", "")
     named: dict[str, Tensor] = {f"{places[0]}{name}": value for name, value in body.items()}
     return named | {f"{places[1]}{name}": value for name, value in head.items()}
-
-
-def _fill(parameters: dict[str, Tensor], tensors: dict[str, Tensor], folder: Path) -> None:
-    wrong = sorted(parameters.keys() ^ tensors.keys())
-    wrong += [name for name in parameters.keys() & tensors.keys() if parameters[name].shape != tensors[name].shape]
-    if wrong:
-        raise DataError(
-            N_("the weights in {path} do not fit its config.json: {names}"),
-            path=str(folder),
-            names=", ".join(wrong[:5]),
-        )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])

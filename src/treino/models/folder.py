@@ -7,6 +7,7 @@ The LSTM's folder: `config.json` with `"model_type": "treino-lstm"`, `vocabulary
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,15 +205,20 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 def _fill(model: LanguageModel, tensors: dict[str, Tensor], folder: Path) -> None:
     """Put tensors into the model; every parameter must be there, in its shape, and a tied head must equal the table."""
-    parameters = dict(model.named_parameters())
+    parameters: dict[str, Tensor] = dict(model.named_parameters())
     # A tied head may be written a second time under its own name.
     heads = {name: value for name, value in model.named_parameters(remove_duplicate=False) if name not in parameters}
     table = next(
         (tensors.get(name) for name, value in parameters.items() if any(value is h for h in heads.values())), None
     )
-    wrong = sorted(parameters.keys() - tensors.keys()) + sorted(tensors.keys() - parameters.keys() - heads.keys())
+    wrong = [name for name in heads.keys() & tensors.keys() if table is None or not torch.equal(tensors[name], table)]
+    fill(parameters, {name: value for name, value in tensors.items() if name not in heads}, folder, wrong)
+
+
+def fill(parameters: dict[str, Tensor], tensors: dict[str, Tensor], folder: Path, wrong: Sequence[str] = ()) -> None:
+    """Put tensors into the parameters of the same names; `DataError` where names or shapes differ, or some are `wrong`."""
+    wrong = [*wrong, *sorted(parameters.keys() ^ tensors.keys())]
     wrong += [name for name in parameters.keys() & tensors.keys() if parameters[name].shape != tensors[name].shape]
-    wrong += [name for name in heads.keys() & tensors.keys() if table is None or not torch.equal(tensors[name], table)]
     if wrong:
         raise DataError(
             N_("the weights in {path} do not fit its config.json: {names}"),

@@ -46,7 +46,7 @@ def base_folder(loaded: LoadedRecipe) -> Path:
         return folder
     raise DataError(
         N_("there is no model in {path}"),
-        where=f"{loaded.title}",
+        where=loaded.title,
         fix=N_("finetune.base is the folder of a run, or of a model with its config.json"),
         path=str(folder),
     )

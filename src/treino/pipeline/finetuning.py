@@ -71,7 +71,7 @@ def finetune(work: Work) -> dict[str, Any]:
     from treino.training.finetune import Finetuning
 
     recipe, splits = work.loaded.recipe, Splits(work.inputs[LABELLED])
-    training, validation = splits.examples("training"), splits.examples("validation")
+    training, validation, test = (splits.examples(name) for name in ("training", "validation", "test"))
     tuning = Finetuning(
         work.inputs[MODEL] / "model",
         splits.labels,
@@ -81,6 +81,8 @@ def finetune(work: Work) -> dict[str, Any]:
         seed=recipe.seed,
         cleaning=recipe.clean.model_dump(mode="json"),
     )
+    # Before hours of training, not after them: a test text too long for the model, and no rule for it.
+    test.encode(tuning.tokenizer, tuning.body.longest_row, recipe.finetune.long_texts)
     first = tuning.settled(recipe.finetune)
     baselines = files.read_json(work.inputs[BASELINES] / BASELINES_FILE)["validation"]
     trial = _Trial(recipe, splits.labels, tuning, baselines)

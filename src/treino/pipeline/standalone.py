@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from treino import environment, events
+from treino import environment
 from treino.errors import DataError
-from treino.messages import N_, Message
+from treino.messages import N_
 from treino.pipeline.api import LoadedClassifier, LoadedModel, load, load_classifier, open_run
 from treino.recipe import CleanSettings, EvaluateSettings, LabelSettings, SourceSettings, WorldSettings
 
@@ -25,7 +25,7 @@ def predict_file(
 
     Rows without text are left out and told in a warning at the end.
     """
-    from treino.corpus.labelled.read import read_texts, tell
+    from treino.corpus.labelled.read import read_texts
     from treino.corpus.sources.raw import Problems
 
     classifier, problems = load_classifier(run, runs=runs), Problems()
@@ -36,7 +36,7 @@ def predict_file(
             yield from _answers(classifier, waiting)
             waiting = []
     yield from _answers(classifier, waiting)
-    tell(problems)
+    problems.tell()
 
 
 def _answers(classifier: LoadedClassifier, rows: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
@@ -72,13 +72,13 @@ def _has_classifier(run: str | Path | None, runs: str | Path | None) -> bool:
 
 def evaluate_classifier(classifier: LoadedClassifier, path: Path, labels: LabelSettings) -> dict[str, Any]:
     """All measures of a classifier on all labelled rows of a file (`treino.evaluation.measures.measure`)."""
-    from treino.corpus.labelled.read import read_labelled, tell
+    from treino.corpus.labelled.read import read_labelled
     from treino.corpus.sources.raw import Problems
     from treino.evaluation.measures import measure
 
     problems = Problems()
     rows = list(read_labelled(path, labels, problems))
-    tell(problems)
+    problems.tell()
     if not rows:
         raise DataError(N_("{path} holds no labelled row that can be used"), path=str(path))
     known = list(classifier.labels)
@@ -109,6 +109,5 @@ def evaluate_model(model: LoadedModel, path: Path) -> dict[str, Any]:
     texts = [text for document in raw if (text := clean_text(document.text, CleanSettings())[0])]
     if not texts:
         raise DataError(N_("{path} holds no text that can be used"), path=str(path))
-    for row in problems.rows[:1]:
-        events.emit("warning.set_aside", count=len(problems.rows), first=row["detail"], reason=Message(row["rule"]))
+    problems.tell()
     return {"kind": "language model"} | figures_on(model.model, model.tokenizer, texts, EvaluateSettings())

@@ -103,6 +103,12 @@ def _check_finetuning(recipe: Recipe) -> None:
                 fix=N_('name them: labels.source = "file.csv", or "world"'),
                 key=key,
             )
+    if not isinstance(recipe.labels.test, str) and recipe.labels.validation + recipe.labels.test >= 1:
+        raise UsageError(
+            N_("{key} and labels.test together leave no row to learn from"),
+            fix=N_("make them smaller: together less than 1"),
+            key="labels.validation",
+        )
     if recipe.labels.given and recipe.search.trials > 1 and not recipe.labels.validation:
         raise UsageError(
             N_("{key} is more than 1, but no validation rows are there to judge the trials by"),

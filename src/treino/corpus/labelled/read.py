@@ -9,13 +9,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from treino import events
-from treino.corpus.rules import RULES
 from treino.corpus.sources.raw import Problems, read_lines
 from treino.corpus.sources.read import kind_of
 from treino.corpus.sources.tables import TEXT_COLUMNS, Record, Table, csv_table, json_records, usual_column
 from treino.errors import DataError
-from treino.messages import N_, Message
+from treino.messages import N_
 
 if TYPE_CHECKING:
     from treino.recipe import LabelSettings
@@ -77,14 +75,6 @@ def read_texts(path: Path, column: str, problems: Problems) -> Iterator[tuple[st
             yield f"{path.name}:{record.line}", value
         else:
             problems.add(f"{path.name}:{record.line}", "no_text", record.raw)
-
-
-def tell(problems: Problems) -> None:
-    """Say how many rows could not be used, and why the first one."""
-    if problems.rows:
-        first = problems.rows[0]
-        reason = Message(RULES.get(first["rule"], first["rule"]))
-        events.emit("warning.set_aside", count=sum(problems.counts.values()), first=first["detail"], reason=reason)
 
 
 def _open(path: Path, problems: Problems) -> Table:

@@ -15,7 +15,7 @@ from treino import events, files
 from treino.corpus.clean import clean_text
 from treino.corpus.deduplicate import comparison_key
 from treino.corpus.documents import REMOVED, read_rows, write_rows
-from treino.corpus.labelled.read import LabelledText, read_labelled, tell
+from treino.corpus.labelled.read import LabelledText, read_labelled
 from treino.corpus.sources.raw import Problems
 from treino.corpus.sources.read import UNLABELLED, WORLD
 from treino.errors import DataError
@@ -78,7 +78,7 @@ def split(
     rest = [vars(row) | {"label": ""} for row in learnable_rows if row.id not in held]
     write_rows(output / UNLABELLED, rest, ROWS)
     write_rows(output / "removed", problems.rows, REMOVED)
-    tell(problems)
+    problems.tell()
     digest = files.digest(sorted((row.id, row.label) for row in parts["test"]))
     files.write_json(output / LABELS, {"labels": labels, "test_digest": digest, "grouped": bool(settings.group)})
     return {

@@ -13,6 +13,10 @@ from typing import Any, BinaryIO
 
 import zstandard
 
+from treino import events
+from treino.corpus.rules import RULES
+from treino.messages import Message
+
 FREE_BYTES = 1_000_000_000
 LARGEST_RATIO = 200
 """A compressed file may expand to 1 GB, and beyond that to 200 times its size; more is taken for a bomb."""
@@ -42,6 +46,20 @@ class Problems:
         if len(self.rows) < self.kept:
             row = {"id": place, "source": place, "rule": rule, "detail": place, "before": excerpt[:200], "after": ""}
             self.rows.append(row)
+
+    def tell(self) -> None:
+        """Say how many rows or files could not be used, and why the first one."""
+        if self.rows:
+            events.emit(
+                "warning.set_aside",
+                count=sum(self.counts.values()),
+                first=self.rows[0]["detail"],
+                reason=self.first_reason(),
+            )
+
+    def first_reason(self) -> Message:
+        """Why the first one could not be used."""
+        return Message(RULES.get(self.rows[0]["rule"], self.rows[0]["rule"]))
 
 
 class Unreadable(Exception):
