@@ -37,16 +37,21 @@ STUDENT = {9: 2.262, 19: 2.093}
 
 @dataclass(frozen=True)
 class Question:
-    """A data set, the number of labels, epochs of each fine-tuning, and how long the body is pretrained."""
+    """A data set: the number of labels, epochs of each fine-tuning, the recipe of the body, and whether classes of unequal
+    size weigh the same (for all methods, TF-IDF too): where one class in five is rare, macro-F1 asks for it.
+    """
 
     labels: int
     epochs: int
     recipe: dict[str, Any]
+    balanced: bool = False
 
 
 QUESTIONS = {
     "world": Question(64, 20, {"world": {"documents": 40000}, "pretrain": {"budget": "8M tokens"}}),
-    "told-br": Question(256, 8, {"corpus": {"sources": ["labels"]}, "pretrain": {"budget": "10 epochs"}}),
+    "told-br": Question(
+        256, 8, {"corpus": {"sources": ["labels"]}, "pretrain": {"budget": "10 epochs"}}, balanced=True
+    ),
     "movie-polarity": Question(256, 8, {"corpus": {"sources": ["labels"]}, "pretrain": {"budget": "10 epochs"}}),
 }
 
@@ -91,7 +96,7 @@ def body(name: str, architecture: str, data: Path | None, folder: Path) -> tuple
     return run.artefacts["split"].folder, run.model_folder
 
 
-def one_draw(split: Path, model: Path, labels: int, epochs: int, draw: int) -> dict[str, float]:
+def one_draw(split: Path, model: Path, question: Question, draw: int) -> dict[str, float]:
     """Macro-F1 on the test rows of each method for one draw of labels and seed."""
     from treino.corpus.labelled.split import deal, limited, read_split
     from treino.evaluation.baselines import fit_tfidf
@@ -102,7 +107,7 @@ def one_draw(split: Path, model: Path, labels: int, epochs: int, draw: int) -> d
     from treino.training.finetune import Examples, Finetuning
 
     splits = Splits(split)
-    chosen = limited(read_split(split, "training"), labels, draw)
+    chosen = limited(read_split(split, "training"), question.labels, draw)
     parts = deal(chosen, {"training": 1 - VALIDATION, "validation": VALIDATION}, draw)
 
     def examples(part: str) -> Examples:
@@ -121,13 +126,21 @@ def one_draw(split: Path, model: Path, labels: int, epochs: int, draw: int) -> d
         best: tuple[float, Any] = (math.inf, None)
         for rate in GRID:
             # As much patience as epochs: every fine-tuning runs to its end, and has the weights of its best epoch.
-            settings = FinetuneSettings(method=method, epochs=epochs, batch=16, learning_rate=rate, patience=epochs + 1)
+            settings = FinetuneSettings(
+                method=method,
+                epochs=question.epochs,
+                batch=16,
+                learning_rate=rate,
+                patience=question.epochs + 1,
+                class_weights=question.balanced,
+            )
             with tempfile.TemporaryDirectory() as place:
                 classifier, facts = tuning.run(settings, Path(place))
             if facts["validation_loss"] < best[0]:
                 best = (facts["validation_loss"], classifier)
         scores[method] = macro_f1(predict(best[1], pieces))
-    tfidf = fit_tfidf(training.texts, training.targets, validation.texts, validation.targets, len(splits.labels))
+    rows = training.texts, training.targets, validation.texts, validation.targets
+    tfidf = fit_tfidf(*rows, len(splits.labels), balanced=question.balanced)
     return scores | {"tfidf": macro_f1(tfidf.predict(test.texts))}
 
 
@@ -157,7 +170,7 @@ def compare(name: str, architecture: str, data: Path | None, folder: Path, draws
     for processor in processors:
         queue.put(processor)
     with concurrent.futures.ProcessPoolExecutor(len(processors), spawn, _alone, (queue,)) as pool:
-        waiting = [pool.submit(one_draw, split, model, question.labels, question.epochs, draw) for draw in range(draws)]
+        waiting = [pool.submit(one_draw, split, model, question, draw) for draw in range(draws)]
         scores = [future.result() for future in waiting]
     return {
         "data": name,

@@ -113,6 +113,14 @@ def test_tfidf_learns_words_and_is_tuned_on_validation() -> None:
     assert (untuned.analyser, untuned.strength) == UNTUNED
 
 
+def test_a_balanced_tfidf_says_the_rare_class_more_often() -> None:
+    texts = [f"palavra {index % 7} aqui" for index in range(40)]
+    targets = [1 if index % 8 == 0 else 0 for index in range(40)]
+    plain, even = (fit_tfidf(texts, targets, [], [], 2, balanced=balanced).predict(texts) for balanced in (False, True))
+    assert even[:, 1].mean() > plain[:, 1].mean() + 0.2
+    assert fit_tfidf(texts, targets, texts, targets, 2, balanced=True).predict(texts)[:, 1].mean() > 0.3
+
+
 def test_tfidf_without_a_word_or_a_class_still_answers() -> None:
     fitted = fit_tfidf(["!", "?", "!!"], [0, 2, 0], [], [], 3)
     chances = fitted.predict(["!", "..."])

@@ -71,26 +71,32 @@ def fit_tfidf(
     validation: Sequence[str],
     validation_targets: Sequence[int],
     classes: int,
+    *,
+    balanced: bool = False,
 ) -> Tfidf:
     """Fit every combination of `ANALYSERS` and `STRENGTHS` and keep the one with the lowest log loss on validation (the
-    first of equals); without validation rows, `UNTUNED`.
+    first of equals); without validation rows, `UNTUNED`. `balanced`: every class weighs the same, in both.
     """
     if not len(validation):
-        return _fit(texts, targets, *UNTUNED, classes)
+        return _fit(texts, targets, *UNTUNED, classes, balanced)
     best, lowest = None, math.inf
     truth = np.asarray(validation_targets)
+    counts = np.bincount(truth, minlength=classes)
+    weights = 1 / counts[truth] if balanced else np.ones(len(truth))
     for analyser in ANALYSERS:
         for strength in STRENGTHS:
-            fitted = _fit(texts, targets, analyser, strength, classes)
+            fitted = _fit(texts, targets, analyser, strength, classes, balanced)
             chances = fitted.predict(validation)[np.arange(len(truth)), truth]
-            loss = float(-np.log(np.maximum(chances, 1e-12)).mean())
+            loss = float(np.average(-np.log(np.maximum(chances, 1e-12)), weights=weights))
             if loss < lowest:
                 best, lowest = fitted, loss
     assert best is not None
     return best
 
 
-def _fit(texts: Sequence[str], targets: Sequence[int], analyser: str, strength: float, classes: int) -> Tfidf:
+def _fit(
+    texts: Sequence[str], targets: Sequence[int], analyser: str, strength: float, classes: int, balanced: bool
+) -> Tfidf:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
@@ -100,5 +106,6 @@ def _fit(texts: Sequence[str], targets: Sequence[int], analyser: str, strength: 
     except ValueError:  # not one word in all the texts
         vectors = TfidfVectorizer(sublinear_tf=True, analyzer="char")
         weights = vectors.fit_transform(texts)
-    regression = LogisticRegression(C=strength, max_iter=1000).fit(weights, targets)
+    rule = "balanced" if balanced else None
+    regression = LogisticRegression(C=strength, max_iter=1000, class_weight=rule).fit(weights, targets)
     return Tfidf(analyser, strength, vectors, regression, classes)

@@ -53,7 +53,10 @@ def compare(work: Work) -> dict[str, Any]:
     splits = Splits(work.inputs[LABELLED])
     training, validation, test = (splits.examples(name) for name in ("training", "validation", "test"))
     classes = len(splits.labels)
-    tfidf = fit_tfidf(training.texts, training.targets, validation.texts, validation.targets, classes)
+    balanced = work.loaded.recipe.finetune.class_weights  # the baseline is treated as the classifier is
+    tfidf = fit_tfidf(
+        training.texts, training.targets, validation.texts, validation.targets, classes, balanced=balanced
+    )
     fitted = {"majority": fit_majority(training.targets, classes), "tfidf": tfidf}
     measured = {
         name: measured_on(work.loaded.recipe, validation.targets, baseline.predict(validation.texts), splits.labels)

@@ -126,6 +126,11 @@ def _split(work: Work) -> dict[str, Any]:
     return facts
 
 
+def _compare_settings(loaded: LoadedRecipe, language: str) -> Any:
+    recipe = loaded.recipe
+    return {"bootstrap": recipe.evaluate.bootstrap, "class_weights": recipe.finetune.class_weights}
+
+
 def _compare(work: Work) -> dict[str, Any]:
     from treino.pipeline.finetuning import compare
 
@@ -219,7 +224,7 @@ SPLITTING: Pipeline = (Stage("split", 1, (), (LABELLED,), _split_settings, _spli
 def _finetuning(before: tuple[str, ...]) -> Pipeline:
     """The second half; `before`: the kinds that the judge finds besides its own (no tokens, no forgetting to measure)."""
     return (
-        Stage("compare", 1, (LABELLED,), (BASELINES,), lambda loaded, _: loaded.recipe.evaluate.bootstrap, _compare),
+        Stage("compare", 1, (LABELLED,), (BASELINES,), _compare_settings, _compare),
         Stage(
             "finetune",
             1,
