@@ -51,6 +51,36 @@ def recipe(folder: Path, architecture: str = "transformer", steps: int = 12) -> 
     return path
 
 
+TUNING = """
+name = "mini"
+[labels]
+source = "world"
+limit = 40
+[world]
+documents = 150
+people = 8
+[evaluate]
+bootstrap = 100
+[finetune]
+base = "{base}"
+epochs = 2
+batch = 8
+patience = 1
+long_texts = "cut"
+checkpoint_seconds = 0.0
+[search]
+trials = 2
+"""
+"""The second half alone, on a model that is there: two trials with dropout, checkpoints after every step, best weights kept."""
+
+
+def tuning_recipe(folder: Path, base: Path) -> Path:
+    """Write the small fine-tuning on the model of a run; returns its path."""
+    path = folder / "tuning.toml"
+    path.write_text(TUNING.replace("{base}", base.resolve().as_posix()), encoding="utf-8")
+    return path
+
+
 def start(
     path: Path, runs: Path, *, lock: Path | None = None, fault: str | None = None, more: tuple[str, ...] = ()
 ) -> subprocess.Popen[str]:

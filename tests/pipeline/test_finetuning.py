@@ -43,7 +43,7 @@ def recipe(**tables: dict[str, Any] | str) -> dict[str, Any]:
         "pretrain": {"budget": "20 steps", "batch": 4, "precision": "float32"},
         "evaluate": {"ngrams": False, "compressor": False, "bootstrap": 100},
         "labels": {"rows": ROWS, "validation": 0.25},
-        "finetune": {"epochs": 4, "batch": 8, "learning_rate": 1e-2},
+        "finetune": {"epochs": 4, "batch": 8, "learning_rate": 1e-2, "patience": 3},
     }
     for name, values in tables.items():
         base[name] = values if isinstance(values, str) else base.get(name, {}) | values

@@ -112,13 +112,13 @@ class FinetuneSettings(Settings):
     freeze: Literal["nothing", "embeddings"] | Annotated[int, Field(ge=0)] = setting(
         "nothing", N_('what stays as pretrained with "full": "embeddings", or the first layers, so many')
     )
-    epochs: int = setting(10, N_("most passes over the training rows"), beginner=True, ge=1, le=10_000)
+    epochs: int = setting(20, N_("most passes over the training rows"), beginner=True, ge=1, le=10_000)
     batch: int = setting(DERIVED, N_("rows that are learnt from together"), ge=0, le=65536)
     learning_rate: float = setting(0.0, N_("length of a step (0: from the method and the width)"), ge=0, le=10)
     warmup: float = setting(0.1, N_("share of the steps in which the learning rate rises"), ge=0, lt=1)
     weight_decay: float = setting(0.01, N_("pull of the matrices towards zero (AdamW)"), ge=0, le=10)
     dropout: float = setting(0.1, N_("share of the signals switched off at random while training"), ge=0, lt=1)
-    patience: int = setting(3, N_("epochs without a better validation loss before it stops (0: never)"), ge=0)
+    patience: int = setting(6, N_("epochs without a better validation loss before it stops (0: never)"), ge=0)
     class_weights: bool = setting(False, N_("rare classes count as much as frequent ones"))
     long_texts: Literal["", "cut", "split", "drop"] = setting(
         "", N_('texts longer than the context: "cut", "split" (the parts vote) or "drop"'), beginner=True
