@@ -47,6 +47,18 @@ def runs_folder() -> Path:
     return Path(os.environ.get("TREINO_RUNS") or "runs")
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept between runs: `TREINO_CACHE`, else the system's place for a user's caches."""
+    asked = os.environ.get("TREINO_CACHE")
+    if asked:
+        return Path(asked)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "treino"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "treino"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "treino"
+
+
 def fault_point() -> str | None:
     """Name of the point at which this process must die (`TREINO_FAULT`): for the proofs of restartability only."""
     return os.environ.get("TREINO_FAULT")

@@ -47,6 +47,11 @@ TEXTS: dict[str, str] = {
         "same word. What tells the classes apart may be among them, so look at the test rows before you believe the training "
         "rows."
     ),
+    "kernels.building": N_("compiling the processor's own kernels, once for this machine …"),
+    "kernels.built": N_("compiled in {seconds:seconds}"),
+    "warning.kernels_missing": N_(
+        "the own kernels could not be compiled ({reason}); training goes on without them, slower"
+    ),
     "train.started": "",
     "train.step": "",
     "train.validation": "",

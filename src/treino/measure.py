@@ -9,6 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Names of glibc's settings (malloc.h)."""
+
 
 class Meter:
     """Wall-clock seconds and the process's peak resident memory since it was made.
@@ -43,6 +46,16 @@ def release_memory() -> None:
         sys.modules["pyarrow"].default_memory_pool().release_unused()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def keep_memory() -> None:
+    """Let the C library (glibc) keep freed blocks of any size for the next step, where it would hand large ones back and the
+    system would clear every page anew: a training step takes and frees the same ones each time.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(_MMAP_THRESHOLD, 1 << 30)
+        library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def resident_memory() -> int | None:

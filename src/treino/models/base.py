@@ -48,6 +48,10 @@ class LanguageModel(nn.Module, ABC):
         """The head: (…, width) to (…, vocabulary)."""
 
     @abstractmethod
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Sum of the cross-entropies of `logits(hidden)` with the targets, (…), in nats; negative targets do not count."""
+
+    @abstractmethod
     def new_cache(self, rows: int, length: int) -> Any:
         """Memory of what was read, for generation: up to `length` tokens of `rows` rows."""
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from treino.models.base import LanguageModel
+from treino.models.head import head_loss
 
 if TYPE_CHECKING:
     from treino.recipe import ModelSettings
@@ -59,6 +60,9 @@ class LSTM(LanguageModel):
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.head(hidden)
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return head_loss(hidden, self.head.weight, self.head.bias, targets)
 
     def new_cache(self, rows: int, length: int) -> State:
         return State()

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from treino.models.base import LanguageModel
+from treino.models.head import head_loss
+from treino.models.kernels import ops, usable
 
 if TYPE_CHECKING:
     from treino.recipe import ModelSettings
@@ -33,27 +35,41 @@ class KeyValueCache:
 
 @dataclass(frozen=True)
 class Places:
-    """What attention needs to know of places: rotations (rows or 1, 1, length, head size), and which pairs may see each
-    other (None: every earlier place).
+    """What the layers need to know of places.
+
+    Attributes:
+        cosine, sine: rotations, (rows or 1, length, head size / 2), float32.
+        mask: 0 where a pair may see each other, −∞ elsewhere, (rows, 1, length, length); None: every earlier place.
+        first: instead of a mask, for our own kernels: the first place that each place sees, (rows, length), int32.
     """
 
     cosine: Tensor
     sine: Tensor
-    mask: Tensor | None
+    mask: Tensor | None = None
+    first: Tensor | None = None
+
+    @property
+    def fused(self) -> bool:
+        """Whether the layers compute with our own kernels."""
+        return self.first is not None
 
 
 class RMSNorm(nn.Module):
-    """x / √(mean(x²) + ε) · weight, the root in float32 (Zhang & Sennrich 2019)."""
+    """(x, delta) ↦ (s, s / √(mean(s²) + ε) · weight) with s = x + delta, the root in float32 (Zhang & Sennrich 2019)."""
 
     def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.epsilon = epsilon
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, delta: Tensor | None = None, *, fused: bool = False) -> tuple[Tensor, Tensor]:
+        if fused:
+            result = ops.AddNorm.apply(x, delta, self.weight, self.epsilon)
+            return result if delta is not None else (x, result)
+        x = x if delta is None else x + delta
         wide = x.float()
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.epsilon)
-        return self.weight * wide.to(x.dtype)
+        return x, self.weight * wide.to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -69,6 +85,8 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(self.heads * self.size, settings.width, bias=False)
 
     def forward(self, x: Tensor, places: Places, cache: KeyValueCache | None, layer: int) -> Tensor:
+        if places.fused:
+            return self._fused(x, places)
         rows, length, _ = x.shape
         q = self.q_proj(x).view(rows, length, self.heads, self.size).transpose(1, 2)
         k = self.k_proj(x).view(rows, length, self.kv_heads, self.size).transpose(1, 2)
@@ -85,6 +103,12 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=places.mask, is_causal=causal and length > 1)
         return self.o_proj(mixed.transpose(1, 2).reshape(rows, length, -1))
 
+    def _fused(self, x: Tensor, places: Places) -> Tensor:
+        qkv = ops.Linear.apply(x, self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
+        heads = ops.Heads(self.heads, self.kv_heads, self.size)
+        mixed = ops.RotaryAttention.apply(qkv, places.cosine, places.sine, places.first, heads)
+        return ops.Linear.apply(mixed, self.o_proj.weight)
+
 
 class FeedForward(nn.Module):
     """SwiGLU: W_down (silu(W_gate x) ⊙ W_up x) (Shazeer 2020)."""
@@ -95,12 +119,18 @@ class FeedForward(nn.Module):
         self.up_proj = nn.Linear(settings.width, settings.feed_forward, bias=False)
         self.down_proj = nn.Linear(settings.feed_forward, settings.width, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, fused: bool = False) -> Tensor:
+        if fused:
+            gate_up = ops.Linear.apply(x, self.gate_proj.weight, self.up_proj.weight)
+            return ops.Linear.apply(ops.SwiGLU.apply(gate_up), self.down_proj.weight)
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each behind a norm and beside a residual path."""
+    """Attention and feed-forward, each behind a norm and beside the residual path x ← x + delta.
+
+    The last delta is handed on, so that each norm adds the one before it in the same pass over memory.
+    """
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
@@ -110,9 +140,13 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(settings.width, settings.norm_epsilon)
         self.dropout = settings.dropout
 
-    def forward(self, x: Tensor, places: Places, cache: KeyValueCache | None, layer: int) -> Tensor:
-        x = x + self._drop(self.self_attn(self.input_layernorm(x), places, cache, layer))
-        return x + self._drop(self.mlp(self.post_attention_layernorm(x)))
+    def forward(
+        self, x: Tensor, delta: Tensor | None, places: Places, cache: KeyValueCache | None, layer: int
+    ) -> tuple[Tensor, Tensor]:
+        x, normed = self.input_layernorm(x, delta, fused=places.fused)
+        delta = self._drop(self.self_attn(normed, places, cache, layer))
+        x, normed = self.post_attention_layernorm(x, delta, fused=places.fused)
+        return x, self._drop(self.mlp(normed, fused=places.fused))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
@@ -161,27 +195,33 @@ class Transformer(LanguageModel):
         if positions is None:
             positions = torch.arange(before, before + ids.shape[1], device=ids.device)[None]
         x = F.dropout(self.model.embed_tokens(ids), self.settings.dropout, self.training)
-        places = self._places(positions, segments, before, x)
+        places = self._places(positions, segments, cache, x)
+        delta = None
         for layer, block in enumerate(self.model.layers):
-            x = block(x, places, cache, layer)
+            x, delta = block(x, delta, places, cache, layer)
         if cache:
             cache.filled += ids.shape[1]
-        return self.model.norm(x)
+        return self.model.norm(x, delta, fused=places.fused)[1]
 
-    def _places(self, positions: Tensor, segments: Tensor | None, before: int, x: Tensor) -> Places:
-        cosine, sine = rotations(positions, self.settings.width // self.settings.heads, self.settings.rope_theta)
-        mask = None
-        length = x.shape[1]
+    def _places(self, positions: Tensor, segments: Tensor | None, cache: KeyValueCache | None, x: Tensor) -> Places:
+        size, length = self.settings.width // self.settings.heads, x.shape[1]
+        cosine, sine = rotations(positions, size, self.settings.rope_theta)
+        if cache is None and size in ops.HEAD_SIZES and usable(x):
+            return Places(cosine, sine, first=first_places(segments, x))
+        mask, before = None, cache.filled if cache else 0
         if segments is not None:
             # Padding is a segment of its own (−1), so every place sees at least itself and no row of the softmax is empty.
             mask = (segments[:, :, None] == segments[:, None, :]) & causal_mask(length, 0, x.device)
             mask = additive(mask[:, None], x)
         elif before and length > 1:
             mask = additive(causal_mask(length, before, x.device), x)
-        return Places(cosine.to(x.dtype), sine.to(x.dtype), mask)
+        return Places(cosine, sine, mask)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.lm_head(hidden)
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return head_loss(hidden, self.lm_head.weight, None, targets)
 
     def parts(self) -> list[list[nn.Parameter]]:
         layers = [list(block.parameters()) for block in self.model.layers]
@@ -209,15 +249,24 @@ def additive(allowed: Tensor, x: Tensor) -> Tensor:
     return torch.zeros(allowed.shape, dtype=dtype, device=x.device).masked_fill_(~allowed, -torch.inf)
 
 
+def first_places(segments: Tensor | None, x: Tensor) -> Tensor:
+    """The first place of the segment that each place belongs to, (rows, length), int32; segments are runs of one number."""
+    if segments is None:
+        return torch.zeros(x.shape[:2], dtype=torch.int32, device=x.device)
+    places = torch.arange(segments.shape[1], dtype=torch.int32, device=segments.device).expand(segments.shape)
+    begins = F.pad(segments[:, 1:] != segments[:, :-1], (1, 0))
+    return torch.where(begins, places, 0).cummax(1).values.to(torch.int32)
+
+
 def rotations(positions: Tensor, size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of position · θ^(−2i/d), i < d/2, laid out twice (Su et al. 2021, in the order of Llama)."""
+    """Cosine and sine of position · θ^(−2i/d), i < d/2: (rows, length, d/2) (Su et al. 2021)."""
     rates = theta ** -(torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size)
-    angles = positions.float()[:, None, :, None] * rates
-    angles = torch.cat((angles, angles), -1)
+    angles = positions.float()[:, :, None] * rates
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, places: Places) -> Tensor:
-    """Rotate each pair (x_i, x_{i+d/2}) by its angle; x: (rows, heads, length, d)."""
+    """Rotate each pair (x_i, x_{i+d/2}), in the order of Llama, by its angle; x: (rows, heads, length, d)."""
+    cosine, sine = places.cosine[:, None].to(x.dtype), places.sine[:, None].to(x.dtype)
     first, second = x.chunk(2, -1)
-    return x * places.cosine + torch.cat((-second, first), -1) * places.sine
+    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), -1)

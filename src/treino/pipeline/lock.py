@@ -73,13 +73,16 @@ class DecisionLock:
 
 
 def machine() -> dict[str, Any]:
-    """What two runs must share for equal bits: torch build, threads, instruction set."""
+    """What two runs must share for equal bits: torch build, threads, instruction set, own kernels."""
     import torch
+
+    from treino.models.kernels import identity
 
     return {
         "torch": torch.__version__,
         "threads": environment.processors(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "kernels": identity(),
         "limits": json.dumps(environment.instruction_set_limits(), sort_keys=True),
     }
 

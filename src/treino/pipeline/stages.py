@@ -193,7 +193,7 @@ PRETRAINING: Pipeline = (
     Stage("tokenise", 2, (DOCUMENTS,), (TOKENS,), lambda loaded, _: _dump(loaded.recipe.tokens), _tokenise),
     Stage(
         "pretrain",
-        1,
+        2,
         (TOKENS,),
         (MODEL,),
         lambda loaded, _: {
@@ -227,7 +227,7 @@ def _finetuning(before: tuple[str, ...]) -> Pipeline:
         Stage("compare", 1, (LABELLED,), (BASELINES,), _compare_settings, _compare),
         Stage(
             "finetune",
-            1,
+            2,
             (MODEL, LABELLED, BASELINES),
             (CLASSIFIER,),
             _finetune_settings,

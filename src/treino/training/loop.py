@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from treino import events, interruption
 from treino.errors import DataError
+from treino.measure import keep_memory
 from treino.messages import N_
 from treino.training.checkpoint import Progress, load_checkpoint, model_tensors, save_checkpoint
 from treino.training.objective import B, Objective, Penalty, evaluate_objective
@@ -73,6 +74,7 @@ class _Loop:
             self.untold = [torch.tensor(loss, device=self.device) for loss in restored.untold]
             events.emit("train.resumed", step=restored.step)
         started = time.monotonic() - self.progress.seconds
+        keep_memory()
         self.task.model.train()
         with interruption.deferring():
             if not self.progress.step:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from treino.models.base import LanguageModel
@@ -56,11 +55,7 @@ class NextToken:
     def sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(model, LanguageModel)
         hidden = model.hidden(batch.ids, positions=batch.positions, segments=batch.segments)
-        # All places, though some do not count: a selection would have another shape in every step, and the library of
-        # matrix products keeps code and buffers for each shape (measured: 4 MB a step).
-        logits = model.logits(hidden).float()
-        losses = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED, reduction="sum")
-        return {"next_token": losses}
+        return {"next_token": model.loss(hidden, batch.targets)}
 
 
 def evaluate_objective(
