@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ class LanguageModel(nn.Module, ABC):
     def logits(self, hidden: Tensor) -> Tensor:
         """The head: (…, width) to (…, vocabulary)."""
 
-    @abstractmethod
     def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Sum of the cross-entropies of `logits(hidden)` with the targets, (…), in nats; negative targets do not count."""
+        logits = self.logits(hidden).float().flatten(0, -2)
+        return F.cross_entropy(logits, targets.flatten(), ignore_index=-100, reduction="sum")
 
     @abstractmethod
     def new_cache(self, rows: int, length: int) -> Any:

@@ -11,9 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from treino.models.kernels import ops, usable
-
-LOGIT_BYTES = 256 << 20
-"""Most memory for the logits of one chunk."""
+from treino.planning.memory import LOGIT_BYTES
 
 CACHED_BYTES = 8 << 20
 """Logits that our kernels make at a time before they pass over them: what stays in the processor's cache."""
@@ -55,6 +53,7 @@ class _HeadLoss(Function):
             if bias is not None:
                 sums = gradients.sum(0, dtype=torch.float32)
                 dbias = sums if dbias is None else dbias.add_(sums)
+            del gradients  # before the next chunk makes its own
         ctx.save_for_backward(dx, dweight, dbias)
         return loss
 

@@ -46,6 +46,7 @@ def forecast(
     precision: str = "float32",
     packed: bool = True,
     base: int = BASE_BYTES,
+    kernels: bool = False,
 ) -> Forecast:
     """Forecast `steps` optimiser steps of `accumulation` passes over `batch` rows of `context` tokens.
 
@@ -54,6 +55,7 @@ def forecast(
     Args:
         tokens_per_second: measured on a few steps of this model on this machine; None leaves the time open.
         base: bytes that the process holds before it builds the model, where they are known.
+        kernels: whether the layers run in our own kernels (`treino.planning.memory`).
         extra_seconds: for what stands outside the steps (validation, samples, saving).
     """
     tokens = steps * accumulation * batch * context
@@ -65,7 +67,9 @@ def forecast(
     return Forecast(
         parameters=parameters(shape, vocabulary),
         flops={part: amount * tokens for part, amount in flops.items()},
-        memory=training_memory(shape, vocabulary, batch, context, precision=precision, packed=packed, base=base),
+        memory=training_memory(
+            shape, vocabulary, batch, context, precision=precision, packed=packed, base=base, kernels=kernels
+        ),
         steps=steps,
         tokens=tokens,
         tokens_per_second=tokens_per_second,

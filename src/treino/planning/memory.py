@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from treino.planning.parameters import Shape, parameters
+from treino.planning.parameters import Shape, kv_width, parameters
 
 BASE_BYTES = 350_000_000
 """The interpreter with torch loaded and its kernels warm, before any model: measured on Linux with the CPU build."""
@@ -12,6 +12,9 @@ HEAP_SHARE = 0.5
 shapes (0 where every block is given back at once, `MALLOC_MMAP_THRESHOLD_=65536`, at the price of time)."""
 
 WORD = 4  # bytes of a float32
+
+LOGIT_BYTES = 256 << 20
+"""Most memory for the logits that the head's loss holds at a time (`models/head.py`)."""
 
 
 def training_memory(
@@ -23,6 +26,7 @@ def training_memory(
     precision: str = "float32",
     packed: bool = True,
     base: int = BASE_BYTES,
+    kernels: bool = False,
 ) -> dict[str, int]:
     """Bytes by part at the worst moment of a training step of `batch` rows of `context` tokens; `total` is their sum.
 
@@ -32,12 +36,13 @@ def training_memory(
     - gradients 4·N
     - optimiser 8·N (AdamW's two moments)
     - activations: see `activation_bytes`
-    - mask: see `mask_bytes`
-    - logits 16·T·V: logits, log-probabilities and a gradient for each, float32; in bfloat16 the logits exist in both
-      formats, and so do their gradients: 20·T·V
+    - mask: see `mask_bytes`; our own kernels need none
+    - logits: see `head_bytes`
     - data 32·T: ids, targets, positions and segments as 64-bit integers
     - heap: `HEAP_SHARE` of activations, mask and logits
     - base: the process before the model; by default `BASE_BYTES`
+
+    `kernels`: whether a Transformer's layers and the loss run in our own kernels (bfloat16 on a CPU that has them).
     """
     count = parameters(shape, vocabulary)["total"]
     tokens = batch * context
@@ -46,9 +51,9 @@ def training_memory(
         "weights": count * (WORD + (2 if half else 0)),
         "gradients": count * WORD,
         "optimiser": 2 * count * WORD,
-        "activations": activation_bytes(shape, tokens, precision),
-        "mask": mask_bytes(shape, batch, context, precision) if packed else 0,
-        "logits": tokens * vocabulary * (20 if half else 16),
+        "activations": activation_bytes(shape, tokens, precision, kernels=kernels),
+        "mask": mask_bytes(shape, batch, context, precision) if packed and not kernels else 0,
+        "logits": head_bytes(shape, vocabulary, tokens, precision, kernels=kernels),
         "data": 4 * 8 * tokens,
         "base": base,
     }
@@ -56,7 +61,21 @@ def training_memory(
     return parts | {"total": sum(parts.values())}
 
 
-def activation_bytes(shape: Shape, tokens: int, precision: str = "float32") -> int:
+def head_bytes(shape: Shape, vocabulary: int, tokens: int, precision: str = "float32", *, kernels: bool = False) -> int:
+    """Bytes of the head's loss, which forms its gradients chunk by chunk of at most `LOGIT_BYTES` of logits.
+
+    A number of a chunk: the logits, their logarithms of probabilities and what lies between in float32, 8 bytes (under
+    bfloat16 10); our kernel turns the logits themselves into gradients, 2. Beside it the gradients of the head's input
+    and of its matrix, in the format computed in.
+    """
+    element = 2 if precision == "bfloat16" else WORD
+    rows = min(tokens, max(1, LOGIT_BYTES // (vocabulary * element)))
+    per_number = 2 if kernels else 10 if precision == "bfloat16" else 8
+    matrix = shape.width * vocabulary * (element if rows == tokens else element + WORD)  # many chunks: their sum, too
+    return rows * vocabulary * per_number + element * shape.width * tokens + matrix
+
+
+def activation_bytes(shape: Shape, tokens: int, precision: str = "float32", *, kernels: bool = False) -> int:
     """Bytes that the layers keep for the backward pass, without recomputation.
 
     Transformer, numbers per token and layer (h width, f feed-forward): the residual stream before each norm and its
@@ -65,6 +84,9 @@ def activation_bytes(shape: Shape, tokens: int, precision: str = "float32") -> i
     bfloat16 autocast the first 4h stay float32, and each of the five matrices that read a norm's output keeps its own
     copy: 4h wide, 9h + 4f half as wide.
 
+    Our kernels keep, in bytes per token and layer (k keys' width): the residual stream and its normalised values twice, 12h;
+    queries, keys, values and attention's output 4h + 4k, and 4 for each head; 6f in the feed-forward part.
+
     LSTM, bytes per token and layer: its input, and its output with what torch's fused kernel on a CPU keeps (gates,
     cell states, work space), measured: 64h in float32, 45h in bfloat16.
     """
@@ -72,6 +94,8 @@ def activation_bytes(shape: Shape, tokens: int, precision: str = "float32") -> i
     if shape.architecture == "lstm":
         inputs = shape.embedding + (layers - 1) * width
         return tokens * (inputs * (2 if half else WORD) + layers * width * (45 if half else 64))
+    if kernels:
+        return tokens * layers * (16 * width + 4 * kv_width(shape) + 4 * shape.heads + 6 * shape.feed_forward)
     if half:
         return tokens * layers * (WORD * 4 * width + 2 * (9 * width + 4 * shape.feed_forward))
     return tokens * layers * WORD * (10 * width + 4 * shape.feed_forward)
