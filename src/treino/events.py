@@ -58,6 +58,8 @@ TEXTS: dict[str, str] = {
     "train.sample": "",
     "train.checkpoint": "",
     "warning.checkpoint_damaged": N_("checkpoint {checkpoint} is damaged ({reason}); going on from the one before it"),
+    "warning.step_skipped": N_("step {step:raw} gave a loss or a gradient that is no number; it was not taken {path}"),
+    "warning.loss_leapt": N_("the loss leapt from {before:3} to {loss:3} at step {step:raw} {path}"),
     "finetune.started": "",
     "search.trial": "",
     "search.ran_away": N_("  this trial is given up: {reason}"),

@@ -12,9 +12,10 @@ from small_models import close, make
 
 from treino.tokens.packing import DocumentRows, PackedRows, Rows, make_batch
 from treino.tokens.shards import Shard
-from treino.training.loop import Task, accumulate_gradients
 from treino.training.objective import NextToken
 from treino.training.source import RowSource
+from treino.training.step import accumulate_gradients
+from treino.training.task import Task
 
 V = 320
 

@@ -19,7 +19,9 @@ from treino.recipe import FinetuneSettings, ModelSettings, TokenSettings, finetu
 from treino.tokens.tokenizer import train_tokenizer
 from treino.training.classification import Classification, PieceSource, balanced_weights
 from treino.training.finetune import Examples, Finetuning
-from treino.training.loop import NotFinite, Task, train
+from treino.training.loop import train
+from treino.training.task import Task
+from treino.training.trouble import NotFinite
 
 LABELS = ["mau", "bom", "morno"]
 WORDS = {0: "ruim péssimo chato feio", 1: "bom ótimo lindo belo", 2: "comum igual médio morno"}

@@ -15,11 +15,12 @@ from treino.models.build import build_model
 from treino.recipe import ModelSettings
 from treino.tokens.packing import DocumentRows, PackedRows
 from treino.tokens.shards import Shard
-from treino.training.loop import Task, train
+from treino.training.loop import train
 from treino.training.objective import NextToken
 from treino.training.plan import TrainingPlan
 from treino.training.schedule import Schedule
 from treino.training.source import RowSource
+from treino.training.task import Task
 
 SHAPE = {"width": 32, "layers": 2, "heads": 4, "kv_heads": 2, "feed_forward": 88, "context": 32, "embedding": 32}
 GOLDEN: dict[str, list[float]] = {

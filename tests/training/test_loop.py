@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from treino import events
 from treino.errors import DataError
 from treino.training.checkpoint import checkpoints
-from treino.training.loop import Task, accumulate_gradients, train
+from treino.training.loop import train
 from treino.training.plan import TrainingPlan
 from treino.training.schedule import Schedule
+from treino.training.step import accumulate_gradients
+from treino.training.task import Task
 
 CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
 TERM_WEIGHTS = {"classes": 1.0, "value": 0.3}

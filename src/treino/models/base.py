@@ -63,6 +63,10 @@ class LanguageModel(nn.Module, ABC):
         stands above the layers). A head of its own is in none of them.
         """
 
+    def matrices(self) -> list[nn.Parameter]:
+        """The matrices that act on hidden vectors, which Muon may train; none by default."""
+        return []
+
     def forward(self, ids: Tensor, positions: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
         """Logits of every place."""
         return self.logits(self.hidden(ids, positions, segments))

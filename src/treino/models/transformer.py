@@ -228,6 +228,9 @@ class Transformer(LanguageModel):
         layers[-1] += list(self.model.norm.parameters())
         return [list(self.model.embed_tokens.parameters()), *layers]
 
+    def matrices(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.model.layers.parameters() if parameter.ndim == 2]
+
     def new_cache(self, rows: int, length: int) -> KeyValueCache:
         table = self.model.embed_tokens.weight
         size = self.settings.width // self.settings.heads

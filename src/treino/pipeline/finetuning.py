@@ -121,7 +121,7 @@ class _Trial:
         self.recipe, self.labels, self.tuning, self.baselines = recipe, labels, tuning, baselines
 
     def __call__(self, settings: FinetuneSettings, folder: Path) -> dict[str, Any]:
-        from treino.training.loop import NotFinite
+        from treino.training.trouble import NotFinite
 
         try:
             classifier, facts = self.tuning.run(settings, folder)

@@ -53,7 +53,12 @@ class PretrainSettings(Settings):
     )
     isolate_documents: bool = setting(True, N_("documents packed into one row do not see each other"))
     learning_rate: float = setting(0.0, N_("length of a step (0: from the width)"), beginner=True, ge=0, le=10)
-    schedule: Literal["cosine", "constant"] = setting("cosine", N_("how the learning rate falls after the warm-up"))
+    schedule: Literal["cosine", "wsd", "constant"] = setting(
+        "cosine", N_("how the learning rate falls after the warm-up")
+    )
+    optimiser: Literal["adamw", "muon"] = setting(
+        "adamw", N_('"adamw", or "muon" for the matrices of the layers and AdamW for the rest')
+    )
     warmup: float = setting(0.05, N_("share of the steps in which the learning rate rises"), ge=0, lt=1)
     final_learning_rate: float = setting(
         0.05, N_("share of the learning rate left at the end of the cosine"), ge=0, le=1

@@ -7,10 +7,10 @@ import statistics
 import time
 from dataclasses import dataclass, replace
 
-from torch import nn
-
-from treino.training.loop import Task, accumulate_gradients
-from treino.training.optimiser import build_optimiser
+from treino.measure import keep_memory
+from treino.training.plan import Precision, TrainingPlan
+from treino.training.step import Stepper
+from treino.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -22,29 +22,26 @@ class Speed:
     tokens_per_second: float
 
 
-def measure_speed(task: Task, precision: str, *, steps: int = 8, warm_up: int = 3) -> Speed:
-    """Median seconds of a whole training step on a copy of the model; the model itself is left as it was."""
-    model = copy.deepcopy(task.model)
-    trial = replace(task, model=model)
-    optimiser = build_optimiser(model, learning_rate=1e-4, weight_decay=0.0, beta2=0.95)
+def measure_speed(task: Task, plan: TrainingPlan, *, steps: int = 8, warm_up: int = 3) -> Speed:
+    """Median seconds of a whole step of a plan on a copy of the model; the model itself is left as it was."""
+    trial = replace(task, model=copy.deepcopy(task.model).train())
+    take = Stepper(trial, plan)
+    keep_memory()
     seconds, tokens = [], []
     for step in range(warm_up + steps):
         started = time.perf_counter()
-        batches = task.source.step(step)
-        _, counts = accumulate_gradients(trial, batches, precision, next(model.parameters()).device)
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        loss, learnt = take(step)
+        loss.item()  # where a device works ahead, wait for it
         if step >= warm_up:
             seconds.append(time.perf_counter() - started)
-            tokens.append(max(counts.values()))
+            tokens.append(learnt)
     median = statistics.median(seconds)
-    return Speed(precision, median, statistics.mean(tokens) / median)
+    return Speed(plan.precision, median, statistics.mean(tokens) / median)
 
 
-def faster(task: Task, formats: tuple[str, ...]) -> tuple[Speed, list[Speed]]:
+def faster(task: Task, plan: TrainingPlan, formats: tuple[Precision, ...]) -> tuple[Speed, list[Speed]]:
     """The fastest of the formats, and all that were measured. A format must be 5 % faster to displace an earlier one."""
-    speeds = [measure_speed(task, precision) for precision in formats]
+    speeds = [measure_speed(task, replace(plan, precision=precision)) for precision in formats]
     best = speeds[0]
     for speed in speeds[1:]:
         if speed.tokens_per_second > 1.05 * best.tokens_per_second:

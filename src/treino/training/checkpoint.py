@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from treino import events, files
 from treino.errors import DataError, reason_of
 from treino.messages import N_
-from treino.training.optimiser import load_optimiser_state
+from treino.training.optimiser import Optimiser
 
 SCHEMA = 2
 _CHANGED = N_("{name} is not what was written")
@@ -38,6 +39,45 @@ class Progress:
     looks_without_gain: int = 0
 
 
+class CheckpointWriter:
+    """Saves in the background: a copy of the state is taken at once, and written while training goes on.
+
+    Use it as a context manager: at its end all is written. What goes wrong while writing is raised by the next `save`, by
+    `finish`, or at the end.
+    """
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self._step = 0
+
+    def save(self, tensors: dict[str, dict[str, Tensor]], progress: Progress) -> None:
+        """Begin to save; waits for the save before it."""
+        self.finish()
+        kept = {
+            kind: {name: value.to("cpu", copy=True) for name, value in group.items()} for kind, group in tensors.items()
+        }
+        self._step = progress.step
+        self._writing = self._thread.submit(save_checkpoint, self.folder, kept, copy.deepcopy(progress), keep=self.keep)
+
+    def finish(self) -> None:
+        """Wait until what was begun is written."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+            events.emit("train.checkpoint", step=self._step)
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        try:
+            self.finish()
+        finally:
+            self._thread.shutdown()
+
+
 def save_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], progress: Progress, *, keep: int) -> None:
     """Write `folder/step-…` (a file for each of `tensors`: "model", "optimiser", and "best" if there is one) beside its
     final name, sync, rename; then remove all but the `keep` newest.
@@ -57,12 +97,9 @@ def save_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], progres
     files.publish_folder(partial, final)
     for old in checkpoints(folder)[keep:]:
         files.remove_folder(old)
-    events.emit("train.checkpoint", step=progress.step)
 
 
-def load_checkpoint(
-    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer
-) -> tuple[Progress, dict[str, Tensor]] | None:
+def load_checkpoint(folder: Path, model: nn.Module, optimiser: Optimiser) -> tuple[Progress, dict[str, Tensor]] | None:
     """Restore the newest whole checkpoint, and return its progress and best weights (empty: none were kept); a damaged one
     is named, set aside, and the one before it is taken.
     """
@@ -76,7 +113,7 @@ def load_checkpoint(
             path.rename(path.with_name(f"damaged-{path.name}"))
             continue
         model.load_state_dict(weights, strict=False)
-        load_optimiser_state(model, optimiser, momenta)
+        optimiser.load_state(momenta)
         device = next(model.parameters()).device
         best = {name: value.to(device) for name, value in tensors.get("best.safetensors", {}).items()}
         return Progress(**{item.name: state[item.name] for item in fields(Progress)}), best

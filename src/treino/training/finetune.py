@@ -23,9 +23,10 @@ from treino.tokens.labelled import BucketedRows, Pieces, encode
 from treino.tokens.tokenizer import Tokenizer
 from treino.training.checkpoint import Progress
 from treino.training.classification import Classification, FeatureSource, PieceSource, balanced_weights
-from treino.training.loop import Task, train
+from treino.training.loop import train
 from treino.training.plan import TrainingPlan
 from treino.training.schedule import Schedule
+from treino.training.task import Task
 
 BETA2 = 0.99
 """A memory of some hundred steps for the size of gradients: fine-tuning has few steps."""
@@ -114,10 +115,10 @@ class Finetuning:
         counts = classifier.parameter_counts()
         plan = self._plan(settings)
         events.emit("finetune.started", method=settings.method, steps=plan.steps, **counts)
-        progress = train(self._task(classifier, settings), plan, output / "checkpoints")
+        records = files.make_private(output / "records")
+        progress = train(self._task(classifier, settings), plan, output / "checkpoints", records)
         classifier.eval()
         save_classifier(classifier, self.tokenizer, output / "model", self.about)
-        records = files.make_private(output / "records")
         for name in ("history", "validation"):
             files.write_json(records / f"{name}.json", getattr(progress, name))
         files.remove_folder(output / "checkpoints")

@@ -1,34 +1,79 @@
-"""AdamW over two groups of parameters, and its state as plain tensors."""
+"""The optimiser: AdamW for all, or Muon for the matrices of the layers and AdamW for the rest; its state as plain tensors."""
 
 from __future__ import annotations
+
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from treino.models.base import LanguageModel
+from treino.training.muon import Muon
 
-def build_optimiser(model: nn.Module, *, learning_rate: float, weight_decay: float, beta2: float) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019). Matrices decay; vectors (norms, biases) do not; frozen parameters have no state."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, beta2), eps=1e-8, fused=True)
+Kind = Literal["adamw", "muon"]
 
 
-def optimiser_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's tensors by parameter name: `<parameter>|<state>`."""
-    return {
-        f"{name}|{key}": value.detach()
-        for name, parameter in model.named_parameters()
-        for key, value in optimiser.state.get(parameter, {}).items()
-    }
+class Optimiser:
+    """One or two optimisers of torch behind one rate; each steps over the parameters that it was given.
 
+    Args:
+        kind: "adamw" (Loshchilov & Hutter 2019) for everything, or "muon" (`treino.training.muon`) for the matrices that
+            the model names, both with the same rate and decay.
+        weight_decay: pull of the matrices towards zero; vectors (norms, biases) do not decay.
+        beta2: AdamW's memory for squared gradients.
 
-def load_optimiser_state(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put tensors of `optimiser_state` back; names that the model lacks are a bug and raise `KeyError`."""
-    parameters = dict(model.named_parameters())
-    for key, value in tensors.items():
-        name, _, field = key.rpartition("|")
-        optimiser.state[parameters[name]][field] = value.clone()
+    Frozen parameters have no state.
+    """
+
+    def __init__(self, model: nn.Module, *, kind: Kind = "adamw", weight_decay: float, beta2: float) -> None:
+        self.model = model
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        chosen = model.matrices() if kind == "muon" and isinstance(model, LanguageModel) else []
+        by_muon = {id(parameter) for parameter in chosen if parameter.requires_grad}
+        rest = [parameter for parameter in trained if id(parameter) not in by_muon]
+        groups = [
+            {"params": [parameter for parameter in rest if parameter.ndim >= 2], "weight_decay": weight_decay},
+            {"params": [parameter for parameter in rest if parameter.ndim < 2], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        self.parts: list[torch.optim.Optimizer] = []
+        if groups:
+            self.parts.append(torch.optim.AdamW(groups, lr=0.0, betas=(0.9, beta2), eps=1e-8, fused=True))
+        if by_muon:
+            matrices = [parameter for parameter in trained if id(parameter) in by_muon]
+            self.parts.append(Muon(matrices, weight_decay=weight_decay))
+
+    def step(self, rate: float, skip: Tensor) -> None:
+        """Update by this learning rate, then forget the gradients. Where `skip` (a scalar) is 1, nothing changes; it is read on
+        the device, so that no step waits for it.
+        """
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+            part.found_inf = skip  # type: ignore[attr-defined]  # torch's name for it, and Muon's
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors by parameter name: `<parameter>|<state>`."""
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        return {
+            f"{names[id(parameter)]}|{key}": value.detach()
+            for part in self.parts
+            for parameter, values in part.state.items()
+            for key, value in values.items()
+        }
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Put tensors of `state` back; a name that the model lacks raises `KeyError`."""
+        parameters = dict(self.model.named_parameters())
+        owner: dict[int, Any] = {
+            id(parameter): part.state
+            for part in self.parts
+            for group in part.param_groups
+            for parameter in group["params"]
+        }
+        for key, value in tensors.items():
+            name, _, field = key.rpartition("|")
+            parameter = parameters[name]
+            owner[id(parameter)][parameter][field] = value.to(parameter.device, copy=True)

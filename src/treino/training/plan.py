@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from treino.training.optimiser import Kind
 from treino.training.schedule import Schedule
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,11 @@ class TrainingPlan:
     weight_decay: float
     beta2: float
     clip: float
-    precision: Literal["float32", "bfloat16"]
+    precision: Precision
     seed: int
     log_every: int
     validate_every: int
     checkpoint_seconds: float
     checkpoints_kept: int = 2
     patience: int = 0
+    optimiser: Kind = "adamw"

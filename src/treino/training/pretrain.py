@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 
@@ -17,6 +17,7 @@ from treino.messages import N_
 from treino.models.build import build_model
 from treino.models.folder import save_model
 from treino.models.generation import generate
+from treino.models.kernels import library
 from treino.planning.forecast import forecast
 from treino.planning.memory import BASE_BYTES
 from treino.recipe import ModelSettings, PretrainSettings, parse_budget
@@ -24,11 +25,12 @@ from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWin
 from treino.tokens.shards import open_shard
 from treino.tokens.tokenizer import Tokenizer
 from treino.training.calibrate import Speed, faster, measure_speed
-from treino.training.loop import Task, train
+from treino.training.loop import train
 from treino.training.objective import NextToken
-from treino.training.plan import TrainingPlan
+from treino.training.plan import Precision, TrainingPlan
 from treino.training.schedule import Schedule
 from treino.training.source import RowSource
+from treino.training.task import Task
 
 VALIDATION_TOKENS = 16_384
 """Validation during training reads at most so many tokens: enough for a curve, and a few per cent of the time."""
@@ -97,10 +99,11 @@ class Pretraining:
         """
         wanted = self.settings.precision
         amount, unit = parse_budget(self.settings.budget)
+        plan = self._plan(steps=100, precision="float32")
         if wanted == "auto":
-            best, tried = faster(self.task, ("float32", "bfloat16"))
+            best, tried = faster(self.task, plan, ("float32", "bfloat16"))
         else:
-            best = measure_speed(self.task, wanted)
+            best = measure_speed(self.task, replace(plan, precision=wanted))
             tried = [best]
         figures = {"speeds": [asdict(speed) for speed in tried]}
         why = ", ".join(f"{speed.precision} {speed.tokens_per_second:.0f} tokens/s" for speed in tried)
@@ -125,11 +128,12 @@ class Pretraining:
 
     def run(self, decisions: dict[str, Any], output: Path) -> dict[str, Any]:
         """Train by the plan that the decisions complete, and write the model's folder and the records of the training."""
-        plan = self._plan(decisions)
+        precision = cast(Precision, decisions["pretrain.precision"])
+        plan = self._plan(int(decisions["pretrain.steps"]), precision)
         records = files.make_private(output / "records")
         self._store_forecast(plan, decisions, records / "forecast.json")
         events.emit("train.started", steps=plan.steps, parameters=self._parameters(), precision=plan.precision)
-        progress = train(self.task, plan, output / "checkpoints")
+        progress = train(self.task, plan, output / "checkpoints", records)
         self.model.eval()
         save_model(self.model.to("cpu"), self.tokenizer, output / "model")
         for name in ("history", "validation", "samples"):
@@ -137,8 +141,8 @@ class Pretraining:
         files.remove_folder(output / "checkpoints")
         return self._facts(plan, progress.history, progress.validation, progress.samples, progress.seconds)
 
-    def _plan(self, decisions: dict[str, Any]) -> TrainingPlan:
-        settings, steps = self.settings, int(decisions["pretrain.steps"])
+    def _plan(self, steps: int, precision: Precision) -> TrainingPlan:
+        settings = self.settings
         schedule = Schedule(
             settings.learning_rate, steps, settings.warmup, settings.final_learning_rate, settings.schedule
         )
@@ -150,11 +154,12 @@ class Pretraining:
             weight_decay=settings.weight_decay,
             beta2=settings.beta2,
             clip=settings.clip,
-            precision=cast(Literal["float32", "bfloat16"], decisions["pretrain.precision"]),
+            precision=precision,
             seed=self.seed,
             log_every=settings.log_every or max(1, steps // 100),
             validate_every=settings.validate_every or max(1, steps // 10),
             checkpoint_seconds=settings.checkpoint_seconds,
+            optimiser=settings.optimiser,
         )
 
     def _parameters(self) -> int:
@@ -173,6 +178,7 @@ class Pretraining:
             tokens_per_second=float(decisions["pretrain.tokens_per_second"]),
             precision=plan.precision,
             packed=self.rows.masks_documents,
+            kernels=plan.precision == "bfloat16" and self.device.type == "cpu" and library() is not None,
             base=resident_memory() or BASE_BYTES,
         )
         if not path.exists():

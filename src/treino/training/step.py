@@ -1,0 +1,69 @@
+"""One optimiser step: gradients over the micro-batches, their length limited, the update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from treino.training.objective import B
+from treino.training.optimiser import Optimiser
+from treino.training.plan import TrainingPlan
+from treino.training.task import Task
+
+
+class Stepper:
+    """Takes steps of a plan; what it holds beside the model is the optimiser."""
+
+    def __init__(self, task: Task, plan: TrainingPlan) -> None:
+        self.task, self.plan = task, plan
+        self.optimiser = Optimiser(task.model, kind=plan.optimiser, weight_decay=plan.weight_decay, beta2=plan.beta2)
+        self.device = next(task.model.parameters()).device
+
+    def __call__(self, step: int) -> tuple[Tensor, float]:
+        """Take the step of this number; returns its loss, a scalar on the device, and the count of what it learnt from.
+
+        A step whose loss or gradient is not finite changes nothing, and its loss tells.
+        """
+        # Dropout of a step depends on (seed, step) alone, so an interrupted run draws what an uninterrupted one would.
+        torch.manual_seed(self.plan.seed * 1_000_003 + step)
+        loss, counts = accumulate_gradients(self.task, self.task.source.step(step), self.plan.precision, self.device)
+        gradients = [parameter.grad for parameter in self.task.model.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        if self.plan.clip:
+            trained = [parameter for parameter in self.task.model.parameters() if parameter.grad is not None]
+            nn.utils.clip_grads_with_norm_(trained, self.plan.clip, norm, foreach=True)
+        finite = torch.isfinite(norm) & torch.isfinite(loss)
+        self.optimiser.step(self.plan.schedule(step), (~finite).float())
+        return torch.where(finite, loss, torch.nan), max(counts.values())
+
+
+def accumulate_gradients(
+    task: Task[B], batches: Sequence[B], precision: str, device: torch.device
+) -> tuple[Tensor, dict[str, float]]:
+    """Gradients of one step: Σ_term weight · (Σ_micro sums) / (Σ_micro counts), plus the penalties, undivided.
+
+    Returns the loss (a detached scalar, penalties left out) and the counts by term.
+    """
+    objective = task.objective
+    counts: dict[str, float] = {}
+    for batch in batches:
+        for name, value in objective.counts(batch).items():
+            counts[name] = counts.get(name, 0.0) + value
+    total = torch.zeros((), device=device)
+    for batch in batches:
+        with autocasting(device, precision):
+            sums = objective.sums(task.model, batch.to(device))
+            terms = [objective.weights[name] * value / counts[name] for name, value in sums.items() if counts[name]]
+        loss = torch.stack(terms).sum()
+        loss.backward()
+        total += loss.detach()
+    for penalty in task.penalties:
+        penalty(task.model).backward()
+    return total, counts
+
+
+def autocasting(device: torch.device, precision: str) -> torch.autocast:
+    """The number format of the matrix products; weights, sums and the optimiser stay in float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
