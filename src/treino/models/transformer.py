@@ -1,7 +1,8 @@
 """A decoder-only Transformer of the Llama architecture (Touvron et al. 2023), with `LlamaForCausalLM`'s parameter names.
 
 Pre-norm blocks x ← x + Attention(RMSNorm(x)), x ← x + SwiGLU(RMSNorm(x)); rotary positions; keys and values shared by
-groups of heads; no biases; input and output tables tied or not.
+groups of heads; input and output tables tied or not. A loaded family may add biases, norms of queries and keys, a head
+size of its own and stretched rotary rates (`treino.models.families`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from treino.models.base import LanguageModel
+from treino.models.families import OWN, Family, RopeScaling
 
 if TYPE_CHECKING:
     from treino.recipe import ModelSettings
@@ -59,21 +61,34 @@ class RMSNorm(nn.Module):
 class Attention(nn.Module):
     """softmax(q·kᵀ / √d) · v over earlier places of the same document; `kv_heads` keys and values serve `heads` queries."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, family: Family = OWN) -> None:
         super().__init__()
         self.heads, self.kv_heads = settings.heads, settings.kv_heads
-        self.size = settings.width // settings.heads
-        self.q_proj = nn.Linear(settings.width, self.heads * self.size, bias=False)
-        self.k_proj = nn.Linear(settings.width, self.kv_heads * self.size, bias=False)
-        self.v_proj = nn.Linear(settings.width, self.kv_heads * self.size, bias=False)
-        self.o_proj = nn.Linear(self.heads * self.size, settings.width, bias=False)
+        self.size = head_size(settings, family)
+        self.q_proj = nn.Linear(settings.width, self.heads * self.size, bias=family.qkv_bias)
+        self.k_proj = nn.Linear(settings.width, self.kv_heads * self.size, bias=family.qkv_bias)
+        self.v_proj = nn.Linear(settings.width, self.kv_heads * self.size, bias=family.qkv_bias)
+        self.o_proj = nn.Linear(self.heads * self.size, settings.width, bias=family.output_bias)
+        self.q_norm = RMSNorm(self.size, settings.norm_epsilon) if family.query_key_norm else None
+        self.k_norm = RMSNorm(self.size, settings.norm_epsilon) if family.query_key_norm else None
+
+    def project(self, x: Tensor, places: Places) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values as attention takes them, each (rows, its heads, length, head size)."""
+        rows, length, _ = x.shape
+        q = self.q_proj(x).view(rows, length, self.heads, self.size)
+        k = self.k_proj(x).view(rows, length, self.kv_heads, self.size)
+        v = self.v_proj(x).view(rows, length, self.kv_heads, self.size)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        return rotate(q.transpose(1, 2), places), rotate(k.transpose(1, 2), places), v.transpose(1, 2)
+
+    def output(self, mixed: Tensor) -> Tensor:
+        """(rows, length, heads · head size) to (rows, length, width)."""
+        return self.o_proj(mixed)
 
     def forward(self, x: Tensor, places: Places, cache: KeyValueCache | None, layer: int) -> Tensor:
         rows, length, _ = x.shape
-        q = self.q_proj(x).view(rows, length, self.heads, self.size).transpose(1, 2)
-        k = self.k_proj(x).view(rows, length, self.kv_heads, self.size).transpose(1, 2)
-        v = self.v_proj(x).view(rows, length, self.kv_heads, self.size).transpose(1, 2)
-        q, k = rotate(q, places), rotate(k, places)
+        q, k, v = self.project(x, places)
         causal = places.mask is None
         if cache is not None:
             span = slice(cache.filled, cache.filled + length)
@@ -83,17 +98,18 @@ class Attention(nn.Module):
             k = k.repeat_interleave(self.heads // self.kv_heads, 1)
             v = v.repeat_interleave(self.heads // self.kv_heads, 1)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=places.mask, is_causal=causal and length > 1)
-        return self.o_proj(mixed.transpose(1, 2).reshape(rows, length, -1))
+        return self.output(mixed.transpose(1, 2).reshape(rows, length, -1))
 
 
 class FeedForward(nn.Module):
     """SwiGLU: W_down (silu(W_gate x) ⊙ W_up x) (Shazeer 2020)."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, family: Family = OWN) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(settings.width, settings.feed_forward, bias=False)
-        self.up_proj = nn.Linear(settings.width, settings.feed_forward, bias=False)
-        self.down_proj = nn.Linear(settings.feed_forward, settings.width, bias=False)
+        bias = family.feed_forward_bias
+        self.gate_proj = nn.Linear(settings.width, settings.feed_forward, bias=bias)
+        self.up_proj = nn.Linear(settings.width, settings.feed_forward, bias=bias)
+        self.down_proj = nn.Linear(settings.feed_forward, settings.width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -102,10 +118,10 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Attention and feed-forward, each behind a norm and beside a residual path."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, family: Family = OWN) -> None:
         super().__init__()
-        self.self_attn = Attention(settings)
-        self.mlp = FeedForward(settings)
+        self.self_attn = Attention(settings, family)
+        self.mlp = FeedForward(settings, family)
         self.input_layernorm = RMSNorm(settings.width, settings.norm_epsilon)
         self.post_attention_layernorm = RMSNorm(settings.width, settings.norm_epsilon)
         self.dropout = settings.dropout
@@ -121,10 +137,10 @@ class Block(nn.Module):
 class Body(nn.Module):
     """The tables and blocks under the head."""
 
-    def __init__(self, settings: ModelSettings, vocabulary: int) -> None:
+    def __init__(self, settings: ModelSettings, vocabulary: int, family: Family = OWN) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(vocabulary, settings.width)
-        self.layers = nn.ModuleList(Block(settings) for _ in range(settings.layers))
+        self.layers = nn.ModuleList(Block(settings, family) for _ in range(settings.layers))
         self.norm = RMSNorm(settings.width, settings.norm_epsilon)
 
 
@@ -135,18 +151,46 @@ class Transformer(LanguageModel):
     its variance does not grow with depth (Radford et al. 2019).
     """
 
-    def __init__(self, settings: ModelSettings, vocabulary: int) -> None:
-        super().__init__(settings, vocabulary)
-        self.model = Body(settings, vocabulary)
+    def __init__(self, settings: ModelSettings, vocabulary: int, family: Family = OWN) -> None:
+        super().__init__(settings, vocabulary, family)
+        self.build()
         self.lm_head = nn.Linear(settings.width, vocabulary, bias=False)
         if settings.tied:
-            self.lm_head.weight = self.model.embed_tokens.weight
+            self.lm_head.weight = self.tables[0].weight
         self._initialise()
+
+    def build(self) -> None:
+        """Make the body's modules under the names of the family."""
+        self.model = Body(self.settings, self.vocabulary, self.family)
+
+    @property
+    def tables(self) -> list[nn.Embedding]:
+        """The token table, and one of positions where the family has it."""
+        return [self.model.embed_tokens]
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The layers, bottom first."""
+        return self.model.layers
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """What stands between the layers and the head."""
+        return self.model.norm
+
+    def embed(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Vectors (rows, length, width) of tokens, before the first layer."""
+        return self.model.embed_tokens(ids)
+
+    def rotate_by(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the rotations at positions."""
+        settings, family = self.settings, self.family
+        return rotations(positions, head_size(settings, family), settings.rope_theta, family.scaling)
 
     def _initialise(self) -> None:
         for name, parameter in self.named_parameters():
             if parameter.ndim >= 2:
-                into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+                into_residual = name.endswith(("o_proj.weight", "down_proj.weight", "c_proj.weight"))
                 scale = 1 / math.sqrt(2 * self.settings.layers) if into_residual else 1.0
                 nn.init.normal_(parameter, std=INITIAL_DEVIATION * scale)
 
@@ -160,16 +204,16 @@ class Transformer(LanguageModel):
         before = cache.filled if cache else 0
         if positions is None:
             positions = torch.arange(before, before + ids.shape[1], device=ids.device)[None]
-        x = F.dropout(self.model.embed_tokens(ids), self.settings.dropout, self.training)
+        x = F.dropout(self.embed(ids, positions), self.settings.dropout, self.training)
         places = self._places(positions, segments, before, x)
-        for layer, block in enumerate(self.model.layers):
+        for layer, block in enumerate(self.blocks):
             x = block(x, places, cache, layer)
         if cache:
             cache.filled += ids.shape[1]
-        return self.model.norm(x)
+        return self.final_norm(x)
 
     def _places(self, positions: Tensor, segments: Tensor | None, before: int, x: Tensor) -> Places:
-        cosine, sine = rotations(positions, self.settings.width // self.settings.heads, self.settings.rope_theta)
+        cosine, sine = self.rotate_by(positions)
         mask = None
         length = x.shape[1]
         if segments is not None:
@@ -184,13 +228,13 @@ class Transformer(LanguageModel):
         return self.lm_head(hidden)
 
     def parts(self) -> list[list[nn.Parameter]]:
-        layers = [list(block.parameters()) for block in self.model.layers]
-        layers[-1] += list(self.model.norm.parameters())
-        return [list(self.model.embed_tokens.parameters()), *layers]
+        layers = [list(block.parameters()) for block in self.blocks]
+        layers[-1] += list(self.final_norm.parameters())
+        return [[table.weight for table in self.tables], *layers]
 
     def new_cache(self, rows: int, length: int) -> KeyValueCache:
-        table = self.model.embed_tokens.weight
-        size = self.settings.width // self.settings.heads
+        table = self.tables[0].weight
+        size = head_size(self.settings, self.family)
         shape = (self.settings.layers, rows, self.settings.kv_heads, length, size)
         return KeyValueCache(table.new_zeros(shape), table.new_zeros(shape))
 
@@ -209,12 +253,32 @@ def additive(allowed: Tensor, x: Tensor) -> Tensor:
     return torch.zeros(allowed.shape, dtype=dtype, device=x.device).masked_fill_(~allowed, -torch.inf)
 
 
-def rotations(positions: Tensor, size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of position · θ^(−2i/d), i < d/2, laid out twice (Su et al. 2021, in the order of Llama)."""
-    rates = theta ** -(torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size)
-    angles = positions.float()[:, None, :, None] * rates
+def head_size(settings: ModelSettings, family: Family) -> int:
+    """Numbers of one attention head."""
+    return family.head_size or settings.width // settings.heads
+
+
+def rotations(positions: Tensor, size: int, theta: float, scaling: RopeScaling | None = None) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of position · rate_i, i < d/2, laid out twice (Su et al. 2021, in the order of Llama)."""
+    angles = positions.float()[:, None, :, None] * rope_rates(size, theta, scaling, positions.device)
     angles = torch.cat((angles, angles), -1)
     return angles.cos(), angles.sin()
+
+
+def rope_rates(size: int, theta: float, scaling: RopeScaling | None, device: torch.device) -> Tensor:
+    """Rates (d/2,) of the rotations in radians per place: θ^(−2i/d), stretched where the family does so by a factor f.
+
+    `linear`: all are divided by f. `llama3` (Dubey et al. 2024): with the turns n = original context · rate / 2π, those
+    below `low` are divided by f, those above `high` stay, and between them the two are mixed in proportion to n.
+    """
+    rates = theta ** -(torch.arange(0, size, 2, device=device, dtype=torch.float32) / size)
+    if scaling is None:
+        return rates
+    if scaling.kind == "linear":
+        return rates / scaling.factor
+    turns = scaling.original * rates / (2 * math.pi)
+    kept = ((turns - scaling.low) / (scaling.high - scaling.low)).clamp(0, 1)
+    return kept * rates + (1 - kept) * rates / scaling.factor
 
 
 def rotate(x: Tensor, places: Places) -> Tensor:
