@@ -16,8 +16,8 @@ from treino.cli.text import _, translator
     cls=Command,
     help=_(
         "Judge a model on data of your own.\n\n"
-        "MODEL is the name or path of a run, or a model folder. A classifier is judged on the labelled rows of a table, a "
-        "language model on the texts of a file or folder.\n\n"
+        "MODEL is the name or path of a run, a model folder, or owner/name@revision of the hub. A classifier is judged on the "
+        "labelled rows of a table, a language model on the texts of a file or folder.\n\n"
         "\b\nExamples:\n  treino evaluate quickstart novas.csv\n  treino evaluate ./modelo textos/ --json"
     ),
     short_help=_("Judge a model on data of your own."),

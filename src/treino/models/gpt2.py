@@ -6,13 +6,16 @@ form; biases everywhere; matrices laid out (in, out), as on disk. Attention itse
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from treino.models.transformer import Attention, KeyValueCache, Places, Transformer
+from treino.models.base import LanguageModel
+from treino.models.families import Family
+from treino.models.transformer import INITIAL_DEVIATION, Attention, KeyValueCache, Places, attention_mask
 
 if TYPE_CHECKING:
     from treino.recipe import ModelSettings
@@ -88,28 +91,49 @@ class Body(nn.Module):
         self.ln_f = nn.LayerNorm(settings.width, settings.norm_epsilon)
 
 
-class GPT2(Transformer):
-    """A GPT-2 language model; see the module for the formulas. Its weights start as the Transformer's do."""
+class GPT2(LanguageModel):
+    """A GPT-2 language model; see the module for the formulas. Weights start as the Transformer's do."""
 
-    def build(self) -> None:
-        self.transformer = Body(self.settings, self.vocabulary)
+    def __init__(self, settings: ModelSettings, vocabulary: int, family: Family) -> None:
+        super().__init__(settings, vocabulary, family)
+        self.transformer = Body(settings, vocabulary)
+        self.lm_head = nn.Linear(settings.width, vocabulary, bias=False)
+        if settings.tied:
+            self.lm_head.weight = self.transformer.wte.weight
+        for name, parameter in self.named_parameters():
+            if parameter.ndim >= 2:
+                scale = 1 / math.sqrt(2 * settings.layers) if name.endswith("c_proj.weight") else 1.0
+                nn.init.normal_(parameter, std=INITIAL_DEVIATION * scale)
 
-    @property
-    def tables(self) -> list[nn.Embedding]:
-        return [self.transformer.wte, self.transformer.wpe]
+    def hidden(
+        self,
+        ids: Tensor,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        before = cache.filled if cache else 0
+        if positions is None:
+            positions = torch.arange(before, before + ids.shape[1], device=ids.device)[None]
+        x = self.transformer.wte(ids) + self.transformer.wpe(positions)
+        x = F.dropout(x, self.settings.dropout, self.training)
+        unrotated = torch.empty(0, device=x.device)
+        places = Places(unrotated, unrotated, attention_mask(segments, before, x))
+        for layer, block in enumerate(self.transformer.h):
+            x = block(x, places, cache, layer)
+        if cache:
+            cache.filled += ids.shape[1]
+        return self.transformer.ln_f(x)
 
-    @property
-    def blocks(self) -> nn.ModuleList:
-        return self.transformer.h
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.lm_head(hidden)
 
-    @property
-    def final_norm(self) -> nn.Module:
-        return self.transformer.ln_f
+    def parts(self) -> list[list[nn.Parameter]]:
+        layers = [list(block.parameters()) for block in self.transformer.h]
+        layers[-1] += list(self.transformer.ln_f.parameters())
+        return [[self.transformer.wte.weight, self.transformer.wpe.weight], *layers]
 
-    def embed(self, ids: Tensor, positions: Tensor) -> Tensor:
-        return self.transformer.wte(ids) + self.transformer.wpe(positions)
-
-    def rotate_by(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Nothing is rotated: positions are in the vectors."""
-        nothing = torch.empty(0, device=positions.device)
-        return nothing, nothing
+    def new_cache(self, rows: int, length: int) -> KeyValueCache:
+        settings, table = self.settings, self.transformer.wte.weight
+        shape = (settings.layers, rows, settings.heads, length, settings.width // settings.heads)
+        return KeyValueCache(table.new_zeros(shape), table.new_zeros(shape))

@@ -69,8 +69,8 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(settings.width, self.kv_heads * self.size, bias=family.qkv_bias)
         self.v_proj = nn.Linear(settings.width, self.kv_heads * self.size, bias=family.qkv_bias)
         self.o_proj = nn.Linear(self.heads * self.size, settings.width, bias=family.output_bias)
-        self.q_norm = RMSNorm(self.size, settings.norm_epsilon) if family.query_key_norm else None
-        self.k_norm = RMSNorm(self.size, settings.norm_epsilon) if family.query_key_norm else None
+        self.q_norm = nn.RMSNorm(self.size, settings.norm_epsilon) if family.query_key_norm else None
+        self.k_norm = nn.RMSNorm(self.size, settings.norm_epsilon) if family.query_key_norm else None
 
     def project(self, x: Tensor, places: Places) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values as attention takes them, each (rows, its heads, length, head size)."""
@@ -79,7 +79,7 @@ class Attention(nn.Module):
         k = self.k_proj(x).view(rows, length, self.kv_heads, self.size)
         v = self.v_proj(x).view(rows, length, self.kv_heads, self.size)
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+            q, k = self.q_norm(q.float()).to(q.dtype), self.k_norm(k.float()).to(k.dtype)
         return rotate(q.transpose(1, 2), places), rotate(k.transpose(1, 2), places), v.transpose(1, 2)
 
     def output(self, mixed: Tensor) -> Tensor:
@@ -153,46 +153,20 @@ class Transformer(LanguageModel):
 
     def __init__(self, settings: ModelSettings, vocabulary: int, family: Family = OWN) -> None:
         super().__init__(settings, vocabulary, family)
-        self.build()
+        self.model = Body(settings, vocabulary, family)
         self.lm_head = nn.Linear(settings.width, vocabulary, bias=False)
         if settings.tied:
-            self.lm_head.weight = self.tables[0].weight
+            self.lm_head.weight = self.model.embed_tokens.weight
         self._initialise()
-
-    def build(self) -> None:
-        """Make the body's modules under the names of the family."""
-        self.model = Body(self.settings, self.vocabulary, self.family)
-
-    @property
-    def tables(self) -> list[nn.Embedding]:
-        """The token table, and one of positions where the family has it."""
-        return [self.model.embed_tokens]
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        """The layers, bottom first."""
-        return self.model.layers
-
-    @property
-    def final_norm(self) -> nn.Module:
-        """What stands between the layers and the head."""
-        return self.model.norm
-
-    def embed(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """Vectors (rows, length, width) of tokens, before the first layer."""
-        return self.model.embed_tokens(ids)
-
-    def rotate_by(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the rotations at positions."""
-        settings, family = self.settings, self.family
-        return rotations(positions, head_size(settings, family), settings.rope_theta, family.scaling)
 
     def _initialise(self) -> None:
         for name, parameter in self.named_parameters():
             if parameter.ndim >= 2:
-                into_residual = name.endswith(("o_proj.weight", "down_proj.weight", "c_proj.weight"))
+                into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
                 scale = 1 / math.sqrt(2 * self.settings.layers) if into_residual else 1.0
                 nn.init.normal_(parameter, std=INITIAL_DEVIATION * scale)
+            elif name.endswith(".bias"):
+                nn.init.zeros_(parameter)
 
     def hidden(
         self,
@@ -204,39 +178,44 @@ class Transformer(LanguageModel):
         before = cache.filled if cache else 0
         if positions is None:
             positions = torch.arange(before, before + ids.shape[1], device=ids.device)[None]
-        x = F.dropout(self.embed(ids, positions), self.settings.dropout, self.training)
+        x = F.dropout(self.model.embed_tokens(ids), self.settings.dropout, self.training)
         places = self._places(positions, segments, before, x)
-        for layer, block in enumerate(self.blocks):
+        for layer, block in enumerate(self.model.layers):
             x = block(x, places, cache, layer)
         if cache:
             cache.filled += ids.shape[1]
-        return self.final_norm(x)
+        return self.model.norm(x)
 
     def _places(self, positions: Tensor, segments: Tensor | None, before: int, x: Tensor) -> Places:
-        cosine, sine = self.rotate_by(positions)
-        mask = None
-        length = x.shape[1]
-        if segments is not None:
-            # Padding is a segment of its own (−1), so every place sees at least itself and no row of the softmax is empty.
-            mask = (segments[:, :, None] == segments[:, None, :]) & causal_mask(length, 0, x.device)
-            mask = additive(mask[:, None], x)
-        elif before and length > 1:
-            mask = additive(causal_mask(length, before, x.device), x)
-        return Places(cosine.to(x.dtype), sine.to(x.dtype), mask)
+        size = head_size(self.settings, self.family)
+        cosine, sine = rotations(positions, size, self.settings.rope_theta, self.family.scaling)
+        return Places(cosine.to(x.dtype), sine.to(x.dtype), attention_mask(segments, before, x))
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.lm_head(hidden)
 
     def parts(self) -> list[list[nn.Parameter]]:
-        layers = [list(block.parameters()) for block in self.blocks]
-        layers[-1] += list(self.final_norm.parameters())
-        return [[table.weight for table in self.tables], *layers]
+        layers = [list(block.parameters()) for block in self.model.layers]
+        layers[-1] += list(self.model.norm.parameters())
+        return [list(self.model.embed_tokens.parameters()), *layers]
 
     def new_cache(self, rows: int, length: int) -> KeyValueCache:
-        table = self.tables[0].weight
+        table = self.model.embed_tokens.weight
         size = head_size(self.settings, self.family)
         shape = (self.settings.layers, rows, self.settings.kv_heads, length, size)
         return KeyValueCache(table.new_zeros(shape), table.new_zeros(shape))
+
+
+def attention_mask(segments: Tensor | None, before: int, x: Tensor) -> Tensor | None:
+    """What is added to the scores of places x (rows, length, width) behind `before` earlier ones; None: every earlier place
+    is seen.
+    """
+    length = x.shape[1]
+    if segments is not None:
+        # Padding is a segment of its own (−1), so every place sees at least itself and no row of the softmax is empty.
+        mask = (segments[:, :, None] == segments[:, None, :]) & causal_mask(length, 0, x.device)
+        return additive(mask[:, None], x)
+    return additive(causal_mask(length, before, x.device), x) if before and length > 1 else None
 
 
 def causal_mask(length: int, before: int, device: torch.device) -> Tensor:
