@@ -124,7 +124,7 @@ def _tokenised(tokenizer: Tokenizer, texts: list[str], known: list[float | None]
     if tokenizer.kind == BYTE_LEVEL:
         for text, size in zip(texts, sizes, strict=True):
             # A tokenizer may normalise the text, or put a space before it: the text's own bytes are what counts.
-            size[0] += len(text.encode()) - size.sum()
+            size[-1] += len(text.encode()) - size.sum()
     return HeldOut(encoded, texts, sizes, known)
 
 

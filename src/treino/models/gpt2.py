@@ -131,7 +131,7 @@ class GPT2(LanguageModel):
     def parts(self) -> list[list[nn.Parameter]]:
         layers = [list(block.parameters()) for block in self.transformer.h]
         layers[-1] += list(self.transformer.ln_f.parameters())
-        return [[self.transformer.wte.weight, self.transformer.wpe.weight], *layers]
+        return [[*self.transformer.wte.parameters(), *self.transformer.wpe.parameters()], *layers]
 
     def new_cache(self, rows: int, length: int) -> KeyValueCache:
         settings, table = self.settings, self.transformer.wte.weight

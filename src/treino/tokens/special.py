@@ -43,12 +43,15 @@ def is_own(inner: tokenizers.Tokenizer) -> bool:
 
 def own_tokens(inner: tokenizers.Tokenizer) -> SpecialTokens:
     """A tokenizer made here has one token that begins and ends every text, and one of its own to pad with."""
-    found = {token: inner.token_to_id(token) for token in (END_OF_TEXT, PAD)}
-    for token, number in found.items():
-        if number is None:
-            raise DataError(N_("this tokenizer has no token {token}"), token=token)
-    end = found[END_OF_TEXT]
-    return SpecialTokens(end, end, found[PAD], frozenset({end}), (end,))
+    end, pad = (_needed(inner, token) for token in (END_OF_TEXT, PAD))
+    return SpecialTokens(end, end, pad, frozenset({end}), (end,))
+
+
+def _needed(inner: tokenizers.Tokenizer, token: str) -> int:
+    number = inner.token_to_id(token)
+    if number is None:
+        raise DataError(N_("this tokenizer has no token {token}"), token=token)
+    return number
 
 
 def brought_tokens(inner: tokenizers.Tokenizer, folder: Path) -> SpecialTokens:
