@@ -143,7 +143,7 @@ def _missing(folder: Path) -> DataError:
         return DataError(N_("{path} is missing"), path=str(folder / FILE))
     return DataError(
         N_("{path} has its tokenizer as {name} and no tokenizer.json"),
-        fix=N_("convert it once: transformers.AutoTokenizer.from_pretrained({path}).save_pretrained({path})"),
+        fix=N_('convert it once: transformers.AutoTokenizer.from_pretrained("{path}").save_pretrained("{path}")'),
         path=str(folder),
         name=others[0],
     )
