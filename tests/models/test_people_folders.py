@@ -17,10 +17,12 @@ from people import byte_level, edit_config, people_folder, spaced
 from safetensors.torch import load_file, save_file
 from small_models import TEXTS
 
+from treino.cli.main import run_command
 from treino.errors import DataError, DoesNotFit, TreinoError, UsageError
 from treino.evaluation.evaluate import figures_on
 from treino.models import hub, weights
 from treino.models.classifier_folder import load_classifier
+from treino.models.families import CLASSIFIER
 from treino.models.folder import load_model
 from treino.recipe import EvaluateSettings
 from treino.tokens.packing import PackedRows
@@ -280,6 +282,30 @@ def test_in_packed_rows_a_document_begins_with_its_own_token() -> None:
     begun = [np.flatnonzero(segments == number)[0] for number in (0, 1)]
     assert ids[begun].tolist() == [1, 1]
     assert sorted(targets[targets >= 0].tolist()) == [2, 2, 5, 6, 7]
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gpt2"])
+def test_the_commands_take_such_a_folder(
+    folders: dict[str, Path], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A text too short for an interval among them, and the classifier that comes out is the family's."""
+    folder, table, text = folders[name], tmp_path / "dados.csv", tmp_path / "um.txt"
+    text.write_text(TEXTS[0], encoding="utf-8")
+    pairs = [("bom", "positivo"), ("ruim", "negativo")]
+    lines = [f"O filme {number} foi {word},{label}" for number in range(12) for word, label in pairs]
+    table.write_text("\n".join(["texto,rotulo", *lines]), encoding="utf-8")
+    assert run_command(["generate", str(folder), "O gato", "--tokens", "3", "--greedy"]) == 0
+    assert capsys.readouterr().out.startswith("O gato")
+    assert run_command(["evaluate", str(folder), str(text)]) == 0
+    runs = str(tmp_path / "runs")
+    tuning = ["finetune", str(folder), str(table), "--epochs", "1", "--name", "filmes", "--runs", runs]
+    assert run_command(tuning) == 0
+    assert run_command(["predict", "filmes", "O filme foi bom", "--runs", runs]) == 0
+    config = next(Path(runs).glob("store/finetune-*/model/config.json"))
+    told = json.loads(config.read_text(encoding="utf-8"))
+    base = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert told["architectures"] == [base["architectures"][0].split("For")[0].replace("LMHeadModel", "") + CLASSIFIER]
+    assert (told["model_type"], told["vocab_size"]) == (base["model_type"], base["vocab_size"])
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
