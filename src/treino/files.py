@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +66,19 @@ def machine_errors(path: Path | str) -> Iterator[None]:
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
-    """Write a whole file atomically: temporary name beside it, sync, rename."""
+    """Write a whole file atomically."""
+    write_with(path, lambda temporary: temporary.write_bytes(data))
+
+
+def write_with(path: Path | str, write: Callable[[Path], object]) -> None:
+    """Let `write` make a whole file, atomically: temporary name beside it, sync, rename."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     fault(f"{path.name}:before-write")
     with machine_errors(path):
         try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
+            write(temporary)
+            with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             fault(f"{path.name}:after-write")
             os.replace(temporary, path)

@@ -24,7 +24,7 @@ from treino.corpus.world.documents import log_probability
 from treino.corpus.world.facts import World
 from treino.errors import MachineError
 from treino.evaluation import compressor
-from treino.evaluation.evaluate import evaluate, read_held_out, token_bytes
+from treino.evaluation.evaluate import evaluate, read_held_out
 from treino.evaluation.loss import token_losses
 from treino.models.build import build_model
 from treino.models.folder import load_model, save_model
@@ -152,7 +152,7 @@ def test_bits_per_byte_count_end_tokens_and_the_bytes_of_the_text(
 
 def test_bytes_of_tokens_add_up_to_those_of_any_text(town: Town) -> None:
     tokenizer = Tokenizer.load(town.tokens["bpe"])
-    sizes = token_bytes(tokenizer)
+    sizes = tokenizer.token_bytes()
     for text in ("É à noite", "naïve — “não”\n\n\tfim", "日本語 🙂", "<|endoftext|> <|pad|>", "\x00\x7f", ""):
         assert sizes[np.array(tokenizer.encode(text), np.int64)].sum() == len(text.encode())
     assert sizes[tokenizer.end_of_text] == sizes[tokenizer.pad] == 0

@@ -186,9 +186,9 @@ def lost_key(folder: Path) -> None:
 REFUSED: list[tuple[str, Callable[[Path], None], str]] = [
     ("another family", lambda folder: edit_config(folder, model_type="mamba"), "mamba"),
     ("scaled rotations", lambda folder: edit_config(folder, rope_parameters={"rope_type": "yarn"}), "yarn"),
-    ("bias", lambda folder: edit_config(folder, attention_bias=True), "attention_bias"),
+    ("bias that is not there", lambda folder: edit_config(folder, attention_bias=True), "q_proj.bias"),
     ("activation", lambda folder: edit_config(folder, hidden_act="gelu"), "gelu"),
-    ("size of a head", lambda folder: edit_config(folder, head_dim=16), "head_dim"),
+    ("size of a head", lambda folder: edit_config(folder, head_dim=16), "q_proj.weight [32, 32] ≠ [64, 32]"),
     ("a shape", lambda folder: edit_config(folder, intermediate_size=56), "mlp"),
     ("no width", lost_key, "hidden_size"),
     ("a tensor is missing", drop_tensor, "model.norm.weight"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from treino.cli.text import _, translator
     cls=Command,
     help=_(
         "Judge a model on data of your own.\n\n"
-        "MODEL is the name or path of a run, or a model folder. A classifier is judged on the labelled rows of a table, a "
-        "language model on the texts of a file or folder.\n\n"
+        "MODEL is the name or path of a run, a model folder, or owner/name@revision of the hub. A classifier is judged on the "
+        "labelled rows of a table, a language model on the texts of a file or folder.\n\n"
         "\b\nExamples:\n  treino evaluate quickstart novas.csv\n  treino evaluate ./modelo textos/ --json"
     ),
     short_help=_("Judge a model on data of your own."),
@@ -53,8 +54,7 @@ def _show_classifier(found: dict[str, Any]) -> None:
     click.echo(_("{rows} rows", **found))
     for name, title in (("accuracy", _("accuracy")), ("macro_f1", _("macro-F1"))):
         value = found[name]
-        low, high = translate.percent(value["low"]), translate.percent(value["high"])
-        click.echo(f"{title:<20} {translate.percent(value['mean']):>8}  ({low} – {high})")
+        click.echo(f"{title:<20} {translate.percent(value['mean']):>8}{_interval(value, translate.percent)}")
     click.echo(f"{_('log loss'):<20} {translate.number(found['log_loss'], 3):>8}")
     click.echo(f"{_('calibration error'):<20} {translate.percent(found['calibration_error']):>8}")
     click.echo(f"\n{_('class'):<20} {_('rows'):>8} {_('precision'):>10} {_('recall'):>10} {_('F1'):>8}")
@@ -71,5 +71,13 @@ def _show_language_model(found: dict[str, Any]) -> None:
     click.echo(f"{_('perplexity'):<24} {translate.number(found['perplexity'], 1)}")
     bits = found["bits_per_byte"]
     if bits:
-        low, high = translate.number(bits["low"], 3), translate.number(bits["high"], 3)
-        click.echo(f"{_('bits per byte'):<24} {translate.number(bits['mean'], 3)}  ({low} – {high})")
+
+        def shown(value: float) -> str:
+            return translate.number(value, 3)
+
+        click.echo(f"{_('bits per byte'):<24} {shown(bits['mean'])}{_interval(bits, shown)}")
+
+
+def _interval(value: dict[str, Any], shown: Callable[[float], str]) -> str:
+    """The ends of an interval in brackets; nothing where a single text left nothing to draw from."""
+    return "" if value["low"] is None else f"  ({shown(value['low'])} – {shown(value['high'])})"

@@ -16,7 +16,8 @@ from treino.cli.text import _
     cls=Command,
     help=_(
         "Make a classifier of a model and a table of labelled texts.\n\n"
-        "BASE is the name or path of a run, or a model folder; DATA a CSV, JSON lines or Parquet file, or world.\n\n"
+        "BASE is the name or path of a run, a model folder, or owner/name@revision of the hub; DATA a CSV, JSON lines or "
+        "Parquet file, or world.\n\n"
         "\b\nExamples:\n  treino finetune quickstart mensagens.csv\n"
         '  treino finetune quickstart mensagens.csv --label sentimento --trials 8 --require "macro_f1 >= tfidf"\n'
         "  treino finetune ./modelo dados.jsonl --method frozen --set finetune.long_texts=cut"
@@ -47,10 +48,14 @@ def command(
 ) -> None:
     from treino import environment
     from treino.cli.run import execute
+    from treino.models.hub import is_hub_name
     from treino.pipeline.run_folder import find_run
     from treino.recipe.load import load_recipe
 
-    if (Path(base) / "config.json").is_file():
+    hub = is_hub_name(base)
+    if hub:
+        folder = Path(base.partition("@")[0])
+    elif (Path(base) / "config.json").is_file():
         folder = Path(base).resolve()
     else:
         folder = find_run(runs or environment.runs_folder(), base).folder.resolve()
@@ -58,7 +63,7 @@ def command(
     recipe: dict[str, Any] = {
         "name": name or f"{_plain(folder.name)}-{_plain(Path(data).stem)}",
         "labels": {"source": source} | _given(text=given["column"], label=given["label"]),
-        "finetune": {"base": str(folder)} | _given(method=given["method"], epochs=given["epochs"]),
+        "finetune": {"base": base if hub else str(folder)} | _given(method=given["method"], epochs=given["epochs"]),
         "search": _given(trials=given["trials"]),
         "gate": {"require": list(require)},
     }

@@ -15,7 +15,7 @@ from treino.cli.text import _
     cls=Command,
     help=_(
         "Let a model go on with a text.\n\n"
-        "RUN is the name or path of a run, or a model folder; the latest run if left out.\n\n"
+        "RUN is the name or path of a run, a model folder, or owner/name@revision of the hub; the latest run if left out.\n\n"
         '\b\nExamples:\n  treino generate "O gato subiu no"\n  treino generate "O gato subiu no" --top 5\n'
         '  treino generate modulo7 "o gato subiu" --greedy'
     ),

@@ -77,7 +77,7 @@ def evaluate(
             compressed = stack.enter_context(compressor.measuring(_sample(held_out, documents, settings)))
         ngrams = _count(tokens, tokenizer, settings) if settings.ngrams else {}
         if count:
-            losses = token_losses(model, held_out.documents, tokenizer.end_of_text)
+            losses = token_losses(model, held_out.documents, tokenizer.end_of_text, tokenizer.begin_of_text)
             result |= _figures(losses, held_out, tokenizer, settings, seed)
             result["baselines"] += _ngram_rows(ngrams, held_out, tokenizer)
             result |= _beside_generator(losses, held_out, tokenizer)
@@ -86,7 +86,7 @@ def evaluate(
     if truth:
         prompts = read_prompts(truth)
         scores = {
-            "model": masses(prompts, tokenizer, model_scorer(model, tokenizer.end_of_text)),
+            "model": masses(prompts, tokenizer, model_scorer(model, tokenizer.begin_of_text)),
             "frequency": frequencies(prompts, (text for _, text in iterate_texts(documents, "training"))),
         }
         if ngrams:
@@ -106,7 +106,7 @@ def figures_on(
 ) -> dict[str, Any]:
     """{documents, tokens, loss, perplexity, bits_per_byte …} of a model on texts of any origin."""
     given = _tokenised(tokenizer, list(texts), [None] * len(texts))
-    losses = token_losses(model, given.documents, tokenizer.end_of_text)
+    losses = token_losses(model, given.documents, tokenizer.end_of_text, tokenizer.begin_of_text)
     return {"documents": len(texts)} | _figures(losses, given, tokenizer, settings, seed)
 
 
@@ -119,16 +119,13 @@ def read_held_out(documents: Path, tokenizer: Tokenizer) -> HeldOut:
 
 def _tokenised(tokenizer: Tokenizer, texts: list[str], known: list[float | None]) -> HeldOut:
     encoded = [np.array(ids, np.int64) for ids in tokenizer.encode_batch(texts)]
-    lengths = token_bytes(tokenizer)
-    return HeldOut(encoded, texts, [np.append(lengths[ids], 0) for ids in encoded], known)
-
-
-def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
-    """UTF-8 bytes that each token stands for: in byte-level BPE one character of a token's name is one byte."""
-    names = [tokenizer.inner.id_to_token(number) or "" for number in range(tokenizer.size)]
-    sizes = np.array([len(name) for name in names], np.int64)
-    sizes[[tokenizer.end_of_text, tokenizer.pad]] = 0
-    return sizes
+    lengths = tokenizer.token_bytes()
+    sizes = [np.append(lengths[ids], 0) for ids in encoded]
+    if tokenizer.kind == BYTE_LEVEL:
+        for text, size in zip(texts, sizes, strict=True):
+            # A tokenizer may normalise the text, or put a space before it: the text's own bytes are what counts.
+            size[-1] += len(text.encode()) - size.sum()
+    return HeldOut(encoded, texts, sizes, known)
 
 
 def _figures(

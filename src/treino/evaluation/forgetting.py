@@ -34,8 +34,9 @@ def forgetting(base: Path, classifier: Path, tokens: Path) -> dict[str, float | 
         return None
     model, tokenizer = load_model(base)
     tuned, _, _ = load_classifier(classifier)
+    ends = tokenizer.end_of_text, tokenizer.begin_of_text
     before, after = (
-        float(np.concatenate(token_losses(item, documents, tokenizer.end_of_text)).mean(dtype=np.float64))
+        float(np.concatenate(token_losses(item, documents, *ends)).mean(dtype=np.float64))
         for item in (model, with_original_head(tuned.body, model))
     )
     return {"before": before, "after": after, "tokens": sum(len(document) + 1 for document in documents)}
@@ -43,7 +44,7 @@ def forgetting(base: Path, classifier: Path, tokens: Path) -> dict[str, float | 
 
 def with_original_head(body: LanguageModel, original: LanguageModel) -> LanguageModel:
     """A language model of one model's body and another one's head, which are no longer tied."""
-    joined = build_model(original.settings.model_copy(update={"tied": False}), original.vocabulary)
+    joined = build_model(original.settings.model_copy(update={"tied": False}), original.vocabulary, original.family)
     with torch.no_grad():
         mine = dict(joined.named_parameters())
         for name, value in original.named_parameters(remove_duplicate=False):

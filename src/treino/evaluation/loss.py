@@ -17,21 +17,28 @@ from treino.models.lstm import LSTM
 TOKENS_AT_ONCE = 8192
 """Places of a batch: bounds the vectors."""
 
+LONGEST_WINDOW = 8192
+"""Places of a row at most: contexts of a hundred thousand places, as some models have, would not fit into a laptop."""
+
 LOGITS_AT_ONCE = 1 << 22
 """Logits that exist at one time, whatever the vocabulary: 16 MB in float32, and as much again for their normalisation."""
 
 
-def token_losses(model: LanguageModel, documents: Sequence[np.ndarray], end_of_text: int) -> list[np.ndarray]:
-    """−ln p of every token of every document and of its end token, given all that stands before it.
+def token_losses(
+    model: LanguageModel, documents: Sequence[np.ndarray], end_of_text: int, begin_of_text: int | None = None
+) -> list[np.ndarray]:
+    """−ln p of every token of every document and of its end token, given all that stands before it: `begin_of_text` (by
+    default the end token) and the document so far.
 
-    A document longer than the context is read in windows that overlap by half: each token is scored once, with at least
-    half a context before it where there is one. An LSTM carries its state on instead and forgets nothing.
+    A document longer than the context (or than `LONGEST_WINDOW`) is read in windows that overlap by half: each token is
+    scored once, with at least half a window before it where there is one. An LSTM carries its state on instead and forgets
+    nothing.
     """
     model.eval()
     losses = [np.empty(len(document) + 1, np.float32) for document in documents]
-    end = np.array([end_of_text], np.int64)
-    wholes = [np.concatenate([end, document, end]) for document in documents]
-    longest = model.longest_row
+    begin, end = ([end_of_text if begin_of_text is None else begin_of_text], [end_of_text])
+    wholes = [np.concatenate([begin, document, end]).astype(np.int64) for document in documents]
+    longest = min(model.longest_row, LONGEST_WINDOW)
     windows = []
     for index, whole in enumerate(wholes):
         if isinstance(model, LSTM) and len(whole) - 1 > longest:

@@ -53,7 +53,7 @@ def masses(prompts: Sequence[Prompt], tokenizer: Tokenizer, score: Scorer) -> np
     return found
 
 
-def model_scorer(model: LanguageModel, end_of_text: int) -> Scorer:
+def model_scorer(model: LanguageModel, begin_of_text: int) -> Scorer:
     """Scores with a language model, many pairs at once, padded at the right; of a prompt longer than its context, the end."""
     model.eval()
 
@@ -62,15 +62,15 @@ def model_scorer(model: LanguageModel, end_of_text: int) -> Scorer:
         logs = np.empty(len(pairs))
         for first in range(0, len(order), ROWS_AT_ONCE):
             chosen = order[first : first + ROWS_AT_ONCE]
-            logs[chosen] = _score_rows(model, [pairs[index] for index in chosen], end_of_text)
+            logs[chosen] = _score_rows(model, [pairs[index] for index in chosen], begin_of_text)
         return logs
 
     return score
 
 
-def _score_rows(model: LanguageModel, pairs: Sequence[tuple[list[int], list[int]]], end_of_text: int) -> np.ndarray:
+def _score_rows(model: LanguageModel, pairs: Sequence[tuple[list[int], list[int]]], begin_of_text: int) -> np.ndarray:
     longest = model.longest_row + 1
-    rows = [[end_of_text, *prompt, *candidate][-longest:] for prompt, candidate in pairs]
+    rows = [[begin_of_text, *prompt, *candidate][-longest:] for prompt, candidate in pairs]
     length = max(map(len, rows))
     ids = torch.tensor([row + [0] * (length - len(row)) for row in rows])
     counted = torch.zeros(len(rows), length - 1, dtype=torch.bool)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from treino.models.families import OWN, Family
+
 if TYPE_CHECKING:
     from treino.recipe import ModelSettings
 
@@ -19,10 +21,12 @@ class LanguageModel(nn.Module, ABC):
         settings: the shape, every value resolved.
         vocabulary: number of tokens.
         context: longest row that it was made for.
+        family: what it has beyond its settings, where it was brought along.
     """
 
-    def __init__(self, settings: ModelSettings, vocabulary: int) -> None:
+    def __init__(self, settings: ModelSettings, vocabulary: int, family: Family = OWN) -> None:
         super().__init__()
+        self.family = family
         self.settings, self.vocabulary, self.context = settings, vocabulary, settings.context
 
     @property

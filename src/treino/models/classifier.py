@@ -91,7 +91,7 @@ class Classifier(nn.Module):
 def build_classifier(body: LanguageModel, labels: Sequence[str], *, dropout: float, fresh: bool = False) -> Classifier:
     """A classifier whose body is a copy of a model's (`fresh`: has random weights of its shape) with another dropout."""
     settings = body.settings.model_copy(update={"dropout": dropout})
-    copy = build_model(settings, body.vocabulary)
+    copy = build_model(settings, body.vocabulary, body.family)
     if not fresh:
         copy.load_state_dict(body.state_dict())
     return Classifier(copy, labels, dropout)

@@ -1,4 +1,5 @@
-"""Classifiers on disk: `LlamaForSequenceClassification`'s folder for the Transformer, a small one of our own for the LSTM.
+"""Classifiers on disk: the folder of `LlamaForSequenceClassification`, or of the same class of a family that was brought
+along, for the Transformer; a small one of our own for the LSTM.
 
 The LSTM's folder is that of `treino.models.folder` with `"model_type": "treino-lstm-classifier"`, `labels`, and weights named
 `body.…` and `head.…`. Both say in `config.json`, under `treino`, how texts are made ready.
@@ -7,9 +8,8 @@ The LSTM's folder is that of `treino.models.folder` with `"model_type": "treino-
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from safetensors.torch import save
 from tokenizers import Tokenizer as InnerTokenizer
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
@@ -20,18 +20,17 @@ from treino.messages import N_
 from treino.models.build import build_model
 from treino.models.classifier import Classifier
 from treino.models.folder import (
-    CLASSIFIER,
     CONFIG,
     LSTM_CLASSIFIER,
     LSTM_TYPE,
-    WEIGHTS,
-    fill,
+    check_vocabulary,
+    in_family,
     is_classifier_config,
     model_config,
     read_settings,
-    read_weights,
     save_tokenizer,
 )
+from treino.models.weights import WEIGHTS, fill, open_weights, save_weights, without_weights
 from treino.tokens.tokenizer import END_OF_TEXT, FILE, Tokenizer
 
 
@@ -39,25 +38,32 @@ def save_classifier(classifier: Classifier, tokenizer: Tokenizer, folder: Path, 
     """Write weights (float32, without the language model's own head), configuration and tokenizer. `about`: how texts were
     made ready, {long_texts, clean}, so that they are made ready alike when the classifier is asked.
 
-    The tokenizer that the folder carries begins each text with `end_of_text`, as the classifier learnt it.
+    A tokenizer made here begins each text with `end_of_text` then, as the classifier learnt it; one that was brought along
+    frames texts by itself and stays as it was.
     """
     files.make_private(folder)
     is_lstm = classifier.body.settings.architecture == "lstm"
-    tensors = {name: value.detach().float().contiguous().cpu() for name, value in _named(classifier, is_lstm).items()}
-    files.write_bytes(folder / WEIGHTS, save(tensors, {"format": "pt"}))
+    save_weights(_named(classifier, is_lstm), folder / WEIGHTS)
     labels = list(classifier.labels)
     config = model_config(classifier.body, tokenizer) | {"treino": about}
     if is_lstm:
         config |= {"model_type": LSTM_CLASSIFIER, "labels": labels}
     else:
+        config.pop("num_labels", None)
+        if config.get("pad_token_id") is None:
+            config["pad_token_id"] = (
+                tokenizer.pad
+            )  # transformers classifies several texts at once only where there is one
         config |= {
-            "architectures": [CLASSIFIER],
+            "architectures": [classifier.body.family.classifier],
             "id2label": {str(number): label for number, label in enumerate(labels)},
             "label2id": {label: number for number, label in enumerate(labels)},
             "problem_type": "single_label_classification",
         }
     files.write_json(folder / CONFIG, config)
     save_tokenizer(tokenizer, folder, classifier.body.context, with_settings=not is_lstm)
+    if tokenizer.files:
+        return
     begun = InnerTokenizer.from_str((folder / FILE).read_text(encoding="utf-8"))
     begun.post_processor = TemplateProcessing(
         single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, tokenizer.end_of_text)]
@@ -84,11 +90,15 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer, dict[str, Any]
             path=str(folder),
         )
     is_lstm = config["model_type"] == LSTM_CLASSIFIER
-    settings, vocabulary = read_settings(config | ({"model_type": LSTM_TYPE} if is_lstm else {}), folder)
+    settings, vocabulary, family = read_settings(config | ({"model_type": LSTM_TYPE} if is_lstm else {}), folder)
     labels = config["labels"] if is_lstm else [config["id2label"][str(n)] for n in range(len(config["id2label"]))]
-    classifier = Classifier(build_model(settings, vocabulary), labels)
-    fill(_named(classifier, is_lstm), read_weights(folder), folder)
-    return classifier.eval(), Tokenizer.load(folder), config.get("treino") or {}
+    tokenizer = Tokenizer.load(folder)
+    check_vocabulary(tokenizer, vocabulary, folder)
+    with open_weights(folder) as weights:
+        build = lambda: Classifier(build_model(settings, vocabulary, family), labels)  # noqa: E731
+        classifier = cast(Classifier, without_weights(build))
+        fill(_named(classifier, is_lstm), weights if is_lstm else in_family(weights, family))
+    return classifier.eval(), tokenizer, config.get("treino") or {}
 
 
 def _named(classifier: Classifier, is_lstm: bool) -> dict[str, Tensor]:

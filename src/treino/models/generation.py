@@ -28,7 +28,7 @@ def generate(
     seed: int | None = None,
     stop: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Pieces of the continuation of a prompt, as they are made; the end-of-text token ends it.
+    """Pieces of the continuation of a prompt, as they are made; a token that ends texts ends it.
 
     Args:
         tokens: most tokens to make.
@@ -57,7 +57,7 @@ def next_token_probabilities(
     model: LanguageModel, tokenizer: Tokenizer, prompt: str, top: int
 ) -> list[tuple[str, float]]:
     """The `top` likeliest next tokens as text, with their probabilities."""
-    ids = _prompt_ids(tokenizer, prompt)[-model.context :]
+    ids = tokenizer.prompt(prompt)[-model.context :]
     device = next(model.parameters()).device
     with torch.inference_mode():
         hidden = model.hidden(torch.tensor([ids], device=device))[0, -1]
@@ -66,29 +66,25 @@ def next_token_probabilities(
     return [(tokenizer.token(number), share) for number, share in pairs]
 
 
-def _prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """A prompt stands at the beginning of a document, as in training."""
-    return [tokenizer.end_of_text, *tokenizer.encode(prompt)]
-
-
 def _pieces(model: LanguageModel, tokenizer: Tokenizer, prompt: str, tokens: int, choose) -> Iterator[str]:
     device = next(model.parameters()).device
-    ids = _prompt_ids(tokenizer, prompt)
+    ids = tokenizer.prompt(prompt)
     decoder = StreamDecoder(tokenizer, ids)
-    cache, unread = model.new_cache(1, model.context), ids[-model.context :]
+    length = min(model.context, len(ids) + tokens)  # no more memory than this text can fill
+    cache, unread = model.new_cache(1, length), ids[-model.context :]
     read = 0
     for _ in range(tokens):
         if read + len(unread) > model.context:
             # The memory is full: read the last half of the text again and go on from there. A model that learnt from
             # windows of a few words sees exactly so many each time.
             keep = model.context if model.context < SHORT_WINDOW else model.context // 2
-            cache, unread, read = model.new_cache(1, model.context), ids[-keep:], 0
+            cache, unread, read = model.new_cache(1, length), ids[-keep:], 0
         with torch.inference_mode():
             hidden = model.hidden(torch.tensor([unread], device=device), cache=cache)
             logits = model.logits(hidden[0, -1]).float().cpu()
         read += len(unread)
         number = choose(logits)
-        if number == tokenizer.end_of_text:
+        if number in tokenizer.stops:
             break
         ids.append(number)
         unread = [number]

@@ -1,7 +1,8 @@
 """A decoder-only Transformer of the Llama architecture (Touvron et al. 2023), with `LlamaForCausalLM`'s parameter names.
 
 Pre-norm blocks x ← x + Attention(RMSNorm(x)), x ← x + SwiGLU(RMSNorm(x)); rotary positions; keys and values shared by
-groups of heads; no biases; input and output tables tied or not.
+groups of heads; input and output tables tied or not. A loaded family may add biases, norms of queries and keys, a head
+size of its own and stretched rotary rates (`treino.models.families`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from treino.models.base import LanguageModel
+from treino.models.families import OWN, Family, RopeScaling
 from treino.models.head import head_loss
 from treino.models.kernels import ops, usable
 
@@ -75,23 +77,36 @@ class RMSNorm(nn.Module):
 class Attention(nn.Module):
     """softmax(q·kᵀ / √d) · v over earlier places of the same document; `kv_heads` keys and values serve `heads` queries."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, family: Family = OWN) -> None:
         super().__init__()
         self.heads, self.kv_heads = settings.heads, settings.kv_heads
-        self.size = settings.width // settings.heads
-        self.q_proj = nn.Linear(settings.width, self.heads * self.size, bias=False)
-        self.k_proj = nn.Linear(settings.width, self.kv_heads * self.size, bias=False)
-        self.v_proj = nn.Linear(settings.width, self.kv_heads * self.size, bias=False)
-        self.o_proj = nn.Linear(self.heads * self.size, settings.width, bias=False)
+        self.size = head_size(settings, family)
+        self.q_proj = nn.Linear(settings.width, self.heads * self.size, bias=family.qkv_bias)
+        self.k_proj = nn.Linear(settings.width, self.kv_heads * self.size, bias=family.qkv_bias)
+        self.v_proj = nn.Linear(settings.width, self.kv_heads * self.size, bias=family.qkv_bias)
+        self.o_proj = nn.Linear(self.heads * self.size, settings.width, bias=family.output_bias)
+        self.q_norm = nn.RMSNorm(self.size, settings.norm_epsilon) if family.query_key_norm else None
+        self.k_norm = nn.RMSNorm(self.size, settings.norm_epsilon) if family.query_key_norm else None
+
+    def project(self, x: Tensor, places: Places) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values as attention takes them, each (rows, its heads, length, head size)."""
+        rows, length, _ = x.shape
+        q = self.q_proj(x).view(rows, length, self.heads, self.size)
+        k = self.k_proj(x).view(rows, length, self.kv_heads, self.size)
+        v = self.v_proj(x).view(rows, length, self.kv_heads, self.size)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q.float()).to(q.dtype), self.k_norm(k.float()).to(k.dtype)
+        return rotate(q.transpose(1, 2), places), rotate(k.transpose(1, 2), places), v.transpose(1, 2)
+
+    def output(self, mixed: Tensor) -> Tensor:
+        """(rows, length, heads · head size) to (rows, length, width)."""
+        return self.o_proj(mixed)
 
     def forward(self, x: Tensor, places: Places, cache: KeyValueCache | None, layer: int) -> Tensor:
         if places.fused:
             return self._fused(x, places)
         rows, length, _ = x.shape
-        q = self.q_proj(x).view(rows, length, self.heads, self.size).transpose(1, 2)
-        k = self.k_proj(x).view(rows, length, self.kv_heads, self.size).transpose(1, 2)
-        v = self.v_proj(x).view(rows, length, self.kv_heads, self.size).transpose(1, 2)
-        q, k = rotate(q, places), rotate(k, places)
+        q, k, v = self.project(x, places)
         causal = places.mask is None
         if cache is not None:
             span = slice(cache.filled, cache.filled + length)
@@ -101,28 +116,33 @@ class Attention(nn.Module):
             k = k.repeat_interleave(self.heads // self.kv_heads, 1)
             v = v.repeat_interleave(self.heads // self.kv_heads, 1)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=places.mask, is_causal=causal and length > 1)
-        return self.o_proj(mixed.transpose(1, 2).reshape(rows, length, -1))
+        return self.output(mixed.transpose(1, 2).reshape(rows, length, -1))
 
     def _fused(self, x: Tensor, places: Places) -> Tensor:
-        qkv = ops.Linear.apply(x, self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
+        qkv = ops.linear(x, self.q_proj, self.k_proj, self.v_proj)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k, v = qkv.split([self.heads * self.size, *2 * (self.kv_heads * self.size,)], -1)
+            q, k = (norm(part.unflatten(-1, (-1, self.size)).float()) for norm, part in ((self.q_norm, q), (self.k_norm, k)))
+            qkv = torch.cat((q.flatten(-2).to(v.dtype), k.flatten(-2).to(v.dtype), v), -1)
         heads = ops.Heads(self.heads, self.kv_heads, self.size)
         mixed = ops.RotaryAttention.apply(qkv, places.cosine, places.sine, places.first, heads)
-        return ops.Linear.apply(mixed, self.o_proj.weight)
+        return ops.linear(mixed, self.o_proj)
 
 
 class FeedForward(nn.Module):
     """SwiGLU: W_down (silu(W_gate x) ⊙ W_up x) (Shazeer 2020)."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, family: Family = OWN) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(settings.width, settings.feed_forward, bias=False)
-        self.up_proj = nn.Linear(settings.width, settings.feed_forward, bias=False)
-        self.down_proj = nn.Linear(settings.feed_forward, settings.width, bias=False)
+        bias = family.feed_forward_bias
+        self.gate_proj = nn.Linear(settings.width, settings.feed_forward, bias=bias)
+        self.up_proj = nn.Linear(settings.width, settings.feed_forward, bias=bias)
+        self.down_proj = nn.Linear(settings.feed_forward, settings.width, bias=bias)
 
     def forward(self, x: Tensor, *, fused: bool = False) -> Tensor:
         if fused:
-            gate_up = ops.Linear.apply(x, self.gate_proj.weight, self.up_proj.weight)
-            return ops.Linear.apply(ops.SwiGLU.apply(gate_up), self.down_proj.weight)
+            gate_up = ops.linear(x, self.gate_proj, self.up_proj)
+            return ops.linear(ops.SwiGLU.apply(gate_up), self.down_proj)
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
@@ -132,10 +152,10 @@ class Block(nn.Module):
     The last delta is handed on, so that each norm adds the one before it in the same pass over memory.
     """
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, family: Family = OWN) -> None:
         super().__init__()
-        self.self_attn = Attention(settings)
-        self.mlp = FeedForward(settings)
+        self.self_attn = Attention(settings, family)
+        self.mlp = FeedForward(settings, family)
         self.input_layernorm = RMSNorm(settings.width, settings.norm_epsilon)
         self.post_attention_layernorm = RMSNorm(settings.width, settings.norm_epsilon)
         self.dropout = settings.dropout
@@ -155,10 +175,10 @@ class Block(nn.Module):
 class Body(nn.Module):
     """The tables and blocks under the head."""
 
-    def __init__(self, settings: ModelSettings, vocabulary: int) -> None:
+    def __init__(self, settings: ModelSettings, vocabulary: int, family: Family = OWN) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(vocabulary, settings.width)
-        self.layers = nn.ModuleList(Block(settings) for _ in range(settings.layers))
+        self.layers = nn.ModuleList(Block(settings, family) for _ in range(settings.layers))
         self.norm = RMSNorm(settings.width, settings.norm_epsilon)
 
 
@@ -169,9 +189,9 @@ class Transformer(LanguageModel):
     its variance does not grow with depth (Radford et al. 2019).
     """
 
-    def __init__(self, settings: ModelSettings, vocabulary: int) -> None:
-        super().__init__(settings, vocabulary)
-        self.model = Body(settings, vocabulary)
+    def __init__(self, settings: ModelSettings, vocabulary: int, family: Family = OWN) -> None:
+        super().__init__(settings, vocabulary, family)
+        self.model = Body(settings, vocabulary, family)
         self.lm_head = nn.Linear(settings.width, vocabulary, bias=False)
         if settings.tied:
             self.lm_head.weight = self.model.embed_tokens.weight
@@ -183,6 +203,8 @@ class Transformer(LanguageModel):
                 into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
                 scale = 1 / math.sqrt(2 * self.settings.layers) if into_residual else 1.0
                 nn.init.normal_(parameter, std=INITIAL_DEVIATION * scale)
+            elif name.endswith(".bias"):
+                nn.init.zeros_(parameter)
 
     def hidden(
         self,
@@ -204,18 +226,11 @@ class Transformer(LanguageModel):
         return self.model.norm(x, delta, fused=places.fused)[1]
 
     def _places(self, positions: Tensor, segments: Tensor | None, cache: KeyValueCache | None, x: Tensor) -> Places:
-        size, length = self.settings.width // self.settings.heads, x.shape[1]
-        cosine, sine = rotations(positions, size, self.settings.rope_theta)
+        size = head_size(self.settings, self.family)
+        cosine, sine = rotations(positions, size, self.settings.rope_theta, self.family.scaling)
         if cache is None and size in ops.HEAD_SIZES and usable(x):
             return Places(cosine, sine, first=first_places(segments, x))
-        mask, before = None, cache.filled if cache else 0
-        if segments is not None:
-            # Padding is a segment of its own (−1), so every place sees at least itself and no row of the softmax is empty.
-            mask = (segments[:, :, None] == segments[:, None, :]) & causal_mask(length, 0, x.device)
-            mask = additive(mask[:, None], x)
-        elif before and length > 1:
-            mask = additive(causal_mask(length, before, x.device), x)
-        return Places(cosine, sine, mask)
+        return Places(cosine, sine, attention_mask(segments, cache.filled if cache else 0, x))
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.lm_head(hidden)
@@ -233,9 +248,21 @@ class Transformer(LanguageModel):
 
     def new_cache(self, rows: int, length: int) -> KeyValueCache:
         table = self.model.embed_tokens.weight
-        size = self.settings.width // self.settings.heads
+        size = head_size(self.settings, self.family)
         shape = (self.settings.layers, rows, self.settings.kv_heads, length, size)
         return KeyValueCache(table.new_zeros(shape), table.new_zeros(shape))
+
+
+def attention_mask(segments: Tensor | None, before: int, x: Tensor) -> Tensor | None:
+    """What is added to the scores of places x (rows, length, width) behind `before` earlier ones; None: every earlier place
+    is seen.
+    """
+    length = x.shape[1]
+    if segments is not None:
+        # Padding is a segment of its own (−1), so every place sees at least itself and no row of the softmax is empty.
+        mask = (segments[:, :, None] == segments[:, None, :]) & causal_mask(length, 0, x.device)
+        return additive(mask[:, None], x)
+    return additive(causal_mask(length, before, x.device), x) if before and length > 1 else None
 
 
 def causal_mask(length: int, before: int, device: torch.device) -> Tensor:
@@ -261,11 +288,31 @@ def first_places(segments: Tensor | None, x: Tensor) -> Tensor:
     return torch.where(begins, places, 0).cummax(1).values.to(torch.int32)
 
 
-def rotations(positions: Tensor, size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of position · θ^(−2i/d), i < d/2: (rows, length, d/2) (Su et al. 2021)."""
-    rates = theta ** -(torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size)
-    angles = positions.float()[:, :, None] * rates
+def head_size(settings: ModelSettings, family: Family) -> int:
+    """Numbers of one attention head."""
+    return family.head_size or settings.width // settings.heads
+
+
+def rotations(positions: Tensor, size: int, theta: float, scaling: RopeScaling | None = None) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of position · rate_i, i < d/2: (rows, length, d/2) (Su et al. 2021)."""
+    angles = positions.float()[:, :, None] * rope_rates(size, theta, scaling, positions.device)
     return angles.cos(), angles.sin()
+
+
+def rope_rates(size: int, theta: float, scaling: RopeScaling | None, device: torch.device) -> Tensor:
+    """Rates (d/2,) of the rotations in radians per place: θ^(−2i/d), stretched where the family does so by a factor f.
+
+    `linear`: all are divided by f. `llama3` (Dubey et al. 2024): with the turns n = original context · rate / 2π, those
+    below `low` are divided by f, those above `high` stay, and between them the two are mixed in proportion to n.
+    """
+    rates = theta ** -(torch.arange(0, size, 2, device=device, dtype=torch.float32) / size)
+    if scaling is None:
+        return rates
+    if scaling.kind == "linear":
+        return rates / scaling.factor
+    turns = scaling.original * rates / (2 * math.pi)
+    kept = ((turns - scaling.low) / (scaling.high - scaling.low)).clamp(0, 1)
+    return kept * rates + (1 - kept) * rates / scaling.factor
 
 
 def rotate(x: Tensor, places: Places) -> Tensor:

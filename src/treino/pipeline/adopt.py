@@ -9,12 +9,13 @@ from typing import Any
 from treino import files
 from treino.errors import DataError
 from treino.messages import N_
+from treino.models.hub import fetch, is_hub_name
 from treino.pipeline.run_folder import RUN, RunFolder, language_model
 from treino.pipeline.stage import Work
 from treino.recipe.load import LoadedRecipe
 
-CARD = "README.md"
-"""The one file of a model that may be replaced later, and so does not count."""
+COUNTED = (".json", ".safetensors", ".txt", ".model", ".jinja")
+"""Endings of the files that make a model; the card may be replaced later, and other formats of the weights are not read."""
 
 
 def adopt(work: Work) -> dict[str, Any]:
@@ -37,20 +38,24 @@ def base_digests(loaded: LoadedRecipe) -> dict[str, str]:
 
 
 def base_folder(loaded: LoadedRecipe) -> Path:
-    """The model folder that `finetune.base` names: itself, or the language model of a run's folder."""
+    """The model folder that `finetune.base` names: itself, the language model of a run's folder, or a model of the hub."""
     folder = loaded.base / loaded.recipe.finetune.base
     if (folder / RUN).is_file():
         run = RunFolder(folder.resolve().parent, folder.resolve().name)
         return language_model(run.artefacts())
     if (folder / "config.json").is_file():
         return folder
+    if is_hub_name(loaded.recipe.finetune.base):
+        return fetch(loaded.recipe.finetune.base)
     raise DataError(
         N_("there is no model in {path}"),
         where=loaded.title,
-        fix=N_("finetune.base is the folder of a run, or of a model with its config.json"),
+        fix=N_(
+            "finetune.base is the folder of a run or of a model with its config.json, or owner/name@revision of the hub"
+        ),
         path=str(folder),
     )
 
 
 def _counted(folder: Path) -> list[str]:
-    return [name for name in files.list_files(folder) if "/" not in name and name != CARD]
+    return [name for name in files.list_files(folder) if "/" not in name and name.endswith(COUNTED)]

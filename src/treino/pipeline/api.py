@@ -11,7 +11,7 @@ from treino import environment, events, files, interruption
 from treino.errors import DataError
 from treino.messages import N_
 from treino.pipeline.lock import DecisionLock
-from treino.pipeline.run_folder import RUN, RunFolder, all_runs, find_run, language_model, part_of
+from treino.pipeline.run_folder import RUN, RunFolder, all_runs, brought_model, find_run, language_model, part_of
 from treino.pipeline.runner import Runner
 from treino.pipeline.stage import Pipeline
 from treino.pipeline.stages import pipeline_of
@@ -190,12 +190,12 @@ def open_run(run: str | Path | None = None, *, runs: str | Path | None = None) -
 
 
 def load(run: str | Path | None = None, *, runs: str | Path | None = None) -> LoadedModel:
-    """The model of a run (path, name, or None for the latest), or of a model folder."""
+    """The model of a run (path, name, or None for the latest), of a model folder, or (`owner/name@revision`) of the hub."""
     environment.prepare()
     from treino.models.folder import load_model
 
-    if run is not None and (Path(run) / "config.json").is_file():
-        return LoadedModel(*load_model(Path(run)))
+    if run is not None and (folder := brought_model(run)):
+        return LoadedModel(*load_model(folder))
     return LoadedModel(*load_model(open_run(run, runs=runs).model_folder))
 
 
@@ -204,8 +204,8 @@ def load_classifier(run: str | Path | None = None, *, runs: str | Path | None = 
     environment.prepare()
     from treino.models.classifier_folder import load_classifier as load_folder
 
-    if run is not None and (Path(run) / "config.json").is_file():
-        return LoadedClassifier(*load_folder(Path(run)))
+    if run is not None and (brought := brought_model(run)):
+        return LoadedClassifier(*load_folder(brought))
     folder = open_run(run, runs=runs).classifier_folder if run is not None else _latest_classifier(runs)
     if folder is None:
         raise DataError(

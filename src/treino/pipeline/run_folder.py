@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -136,15 +137,27 @@ class RunFolder:
         return found
 
 
+def brought_model(name: str | Path) -> Path | None:
+    """Folder of a model that was brought along, by its path or as `owner/name@revision` of the hub; None for a run's."""
+    if (Path(name) / "config.json").is_file():
+        return Path(name)
+    from treino.models.hub import fetch, is_hub_name
+
+    return fetch(str(name)) if is_hub_name(name) else None
+
+
 def find_run(runs: Path, run: str | Path | None = None) -> RunFolder:
     """A run by path, by name, or (None) the one that finished last."""
     if run is not None:
         for folder in (Path(run), runs / str(run)):
             if (folder / RUN).is_file():
                 return RunFolder(folder.resolve().parent, folder.resolve().name)
+        fix = N_("the runs here are: {known}")
+        if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(run)):
+            fix = N_("the runs here are: {known}; a model of the hub is named with its revision: {name}@REVISION")
         raise DataError(
             N_("there is no run {name} in {runs}"),
-            fix=N_("the runs here are: {known}"),
+            fix=fix,
             name=str(run),
             runs=str(runs),
             known=", ".join(item.name for item in all_runs(runs)) or "-",

@@ -12,6 +12,7 @@ from treino import environment
 from treino.errors import DataError
 from treino.messages import N_
 from treino.pipeline.api import LoadedClassifier, LoadedModel, load, load_classifier, open_run
+from treino.pipeline.run_folder import brought_model
 from treino.recipe import CleanSettings, EvaluateSettings, LabelSettings, SourceSettings, WorldSettings
 
 AT_ONCE = 1024
@@ -63,10 +64,10 @@ def evaluate_data(
 
 
 def _has_classifier(run: str | Path | None, runs: str | Path | None) -> bool:
-    if run is not None and (Path(run) / "config.json").is_file():
+    if run is not None and (folder := brought_model(run)):
         from treino.models.classifier_folder import is_classifier
 
-        return is_classifier(Path(run))
+        return is_classifier(folder)
     return open_run(run, runs=runs).classifier_folder is not None
 
 

@@ -69,13 +69,14 @@ class Pieces:
 def encode(
     texts: Sequence[str], targets: Sequence[int], tokenizer: Tokenizer, *, context: int, long_texts: str
 ) -> Pieces:
-    """Each text as `end_of_text`, then its tokens, as in pretraining; long ones are cut, split into pieces, or dropped.
+    """Each text as the tokenizer frames it (ours: `end_of_text`, then its tokens, as in pretraining); long ones are cut,
+    split into pieces, or dropped.
 
     Raises:
         UsageError: there are long texts, and `long_texts` is "".
     """
     encoded = tokenizer.encode_batch(list(texts))
-    room = context - 1
+    room = context - len(tokenizer.prefix) - len(tokenizer.suffix)
     long = [len(ids) for ids in encoded if len(ids) > room]
     if long and not long_texts:
         raise UsageError(
@@ -95,7 +96,7 @@ def encode(
             continue
         ends = range(room, len(ids) + room, room) if long_texts == "split" and ids else (room,)
         for end in ends:
-            pieces.append(np.array([tokenizer.end_of_text, *ids[max(0, end - room) : end]], np.int64))
+            pieces.append(np.array(tokenizer.framed(ids[max(0, end - room) : end]), np.int64))
             owners.append(number)
     texts_of = np.array(owners, np.int64)
     classes = np.asarray(targets, np.int64)

@@ -1,6 +1,7 @@
 """From documents to rows of training: every order here is a function of (seed, epoch), and no token is lost or repeated.
 
-A document t1 … tn gives the pairs (end, t1), (t1, t2), …, (tn, end) of input and target. A row holds pairs.
+A document t1 … tn gives the pairs (begin, t1), (t1, t2), …, (tn, end) of input and target; in tokenizers made here, begin
+and end are one token. A row holds pairs.
 """
 
 from __future__ import annotations
@@ -219,7 +220,7 @@ def _row(shard: Shard, pieces: list[Piece], context: int, isolate: bool) -> Row:
         begin, length = int(shard.offsets[piece.document]), piece.last - piece.first
         span = slice(place, place + length)
         targets[span] = shard.tokens[begin + piece.first : begin + piece.last]
-        ids[place] = shard.tokens[begin + piece.first - 1] if piece.first else shard.end_of_text
+        ids[place] = shard.tokens[begin + piece.first - 1] if piece.first else shard.first_input
         ids[place + 1 : place + length] = targets[place : place + length - 1]
         positions[span] = np.arange(length) if isolate else np.arange(place, place + length)
         segments[span] = number if isolate else 0

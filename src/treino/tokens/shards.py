@@ -19,15 +19,22 @@ RECORD = "tokens.json"
 @dataclass(frozen=True)
 class Shard:
     """All documents of a part. `tokens` holds each document followed by its end token; `offsets` (documents + 1) says
-    where each begins, and where the last one ends.
+    where each begins, and where the last one ends. Where documents begin with another token than they end with,
+    `begin_of_text` names it.
     """
 
     tokens: np.ndarray
     offsets: np.ndarray
     end_of_text: int
+    begin_of_text: int | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def first_input(self) -> int:
+        """The token that stands before a document's first one."""
+        return self.end_of_text if self.begin_of_text is None else self.begin_of_text
 
     def document(self, index: int) -> np.ndarray:
         """Tokens of a document, its end token left out."""
@@ -40,7 +47,7 @@ def open_shard(folder: Path, part: str) -> Shard:
     entry = record["parts"][part]
     tokens = _map(folder / f"{part}.bin", np.dtype(record["dtype"]).newbyteorder("<"), entry["tokens"])
     offsets = _map(folder / f"{part}.offsets.bin", np.dtype("<i8"), entry["documents"] + 1)
-    return Shard(tokens, offsets, record["end_of_text"])
+    return Shard(tokens, offsets, record["end_of_text"], record.get("begin_of_text"))
 
 
 def read_record(folder: Path) -> dict[str, Any]:

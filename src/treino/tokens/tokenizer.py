@@ -1,54 +1,85 @@
-"""The tokenizer: byte-level BPE, which can spell any text, or whole words, as courses begin with."""
+"""The tokenizer: byte-level BPE, which can spell any text, or whole words, as courses begin with; or one brought along."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from treino import files
 from treino.errors import DataError
 from treino.messages import N_
+from treino.tokens.special import END_OF_TEXT, PAD, UNKNOWN, SpecialTokens, brought_tokens, is_own, own_tokens
 
 if TYPE_CHECKING:
     from treino.recipe import TokenSettings
 
-END_OF_TEXT, PAD, UNKNOWN = "<|endoftext|>", "<|pad|>", "<|unknown|>"
 FILE = "tokenizer.json"
+BESIDE = (
+    "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+    "tokenizer.model", "chat_template.jinja",
+)  # fmt: skip
+"""What may stand beside `tokenizer.json` in a folder that was brought along, and is saved as it was."""
 _PIECES = Regex(r" ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
 
 class Tokenizer:
-    """Text to ids and back. `end_of_text` (id 0) begins and ends documents; `pad` (id 1) is never needed for masking.
+    """Text to ids and back. Text that spells a special token is read as the plain characters that it is made of.
 
-    Text that spells a special token is read as the plain characters that it is made of.
+    Attributes:
+        begin_of_text, end_of_text: ids before and behind a document; one and the same (0) in a tokenizer made here.
+        pad: id to pad with (1 in one made here); never needed for masking.
+        stops: ids that end a generated text.
+        prefix, suffix: ids around a text that a model is given.
+        kind: "bpe" where tokens spell any text, byte by byte; else "words".
+        files: the files of a tokenizer that was brought along, by name, which are saved as they were.
     """
 
-    def __init__(self, inner: tokenizers.Tokenizer) -> None:
-        self.inner = inner
+    def __init__(
+        self,
+        inner: tokenizers.Tokenizer,
+        special: SpecialTokens | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
+        self.inner, self.files = inner, dict(files or {})
         inner.encode_special_tokens = True
-        self.end_of_text = self._special(END_OF_TEXT)
-        self.pad = self._special(PAD)
+        special = special or own_tokens(inner)
+        self.begin_of_text, self.end_of_text, self.pad = special.begin, special.end, special.pad
+        self.stops, self.prefix, self.suffix = special.stops, special.prefix, special.suffix
         self.unknown = inner.token_to_id(UNKNOWN)
-        self.kind = "bpe" if isinstance(inner.model, models.BPE) else "words"
-
-    def _special(self, token: str) -> int:
-        number = self.inner.token_to_id(token)
-        if number is None:
-            raise DataError(N_("this tokenizer has no token {token}"), token=token)
-        return number
+        self.byte_level = "ByteLevel" in str(inner.decoder)
+        spells = isinstance(inner.model, models.BPE) and (self.byte_level or inner.model.byte_fallback)
+        self.kind = "bpe" if spells else "words"
 
     @property
     def size(self) -> int:
         """Number of different tokens."""
         return self.inner.get_vocab_size()
 
+    @property
+    def largest_spelt(self) -> int:
+        """The largest id that a text can spell; special tokens are none of its."""
+        added = self.inner.get_added_tokens_decoder()
+        return max(
+            (number for number in self.inner.get_vocab().values() if number not in added or not added[number].special),
+            default=0,
+        )
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without end tokens."""
         return self.inner.encode(text, add_special_tokens=False).ids
+
+    def framed(self, ids: Iterable[int]) -> list[int]:
+        """A text's ids with what stands around them when a model is given the text; never empty."""
+        return [*self.prefix, *ids, *self.suffix] or [self.begin_of_text]
+
+    def prompt(self, text: str) -> list[int]:
+        """Ids of a text that a model shall go on with; never empty."""
+        return [*self.prefix, *self.encode(text)] or [self.begin_of_text]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """Ids of many texts, on all processors."""
@@ -62,20 +93,60 @@ class Tokenizer:
         """What one token stands for, as text."""
         return self.inner.decode([number], skip_special_tokens=False)
 
+    def token_bytes(self) -> np.ndarray:
+        """UTF-8 bytes that each id stands for, where tokens spell the text; special tokens stand for none.
+
+        In byte-level BPE one character of a token's name is one byte; elsewhere `<0x..>` is one, and `▁` a space.
+        """
+        named = self.inner.get_vocab(with_added_tokens=False)
+        added = self.inner.get_added_tokens_decoder()
+        sizes = np.zeros(max([*named.values(), *added]) + 1, np.int64)
+        for name, number in named.items():
+            byte = self.byte_level or not (name.startswith("<0x") and len(name) == 6)
+            spelt = len(name) if self.byte_level else len(name.replace("▁", " ").encode())
+            sizes[number] = spelt if byte else 1
+        for number, token in added.items():
+            sizes[number] = 0 if token.special else len(token.content.encode())
+        return sizes
+
     def save(self, path: Path) -> None:
-        """Write `tokenizer.json`."""
-        files.write_text(path, self.inner.to_str(pretty=True))
+        """Write `tokenizer.json`; one that was brought along as it was, with the files that stood beside it."""
+        for name, content in (self.files or {path.name: self.inner.to_str(pretty=True).encode()}).items():
+            files.write_bytes(path.with_name(name), content)
 
     @classmethod
-    def load(cls, path: Path) -> Tokenizer:
-        """Read `tokenizer.json` from a file or the folder that holds it."""
-        path = path / FILE if path.is_dir() else path
+    def load(cls, folder: Path) -> Tokenizer:
+        """Read the tokenizer of a folder: ours, or that of a model which was brought along.
+
+        Raises:
+            DataError: where there is none, or no file says which token ends a text.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            raise _missing(folder)
         try:
-            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
-        except DataError:
-            raise
+            content = path.read_bytes()
+            inner = tokenizers.Tokenizer.from_buffer(content)
         except Exception as error:  # the library raises plain Exception for whatever is wrong in the file
             raise DataError(N_("{path} is not a tokenizer: {reason}"), path=str(path), reason=str(error)) from None
+        if is_own(inner):
+            return cls(inner)
+        inner.no_truncation()
+        inner.no_padding()
+        beside = {name: (folder / name).read_bytes() for name in BESIDE if (folder / name).is_file()}
+        return cls(inner, brought_tokens(inner, folder), {FILE: content} | beside)
+
+
+def _missing(folder: Path) -> DataError:
+    others = [name for name in ("tokenizer.model", "vocab.json") if (folder / name).is_file()]
+    if not others:
+        return DataError(N_("{path} is missing"), path=str(folder / FILE))
+    return DataError(
+        N_("{path} has its tokenizer as {name} and no tokenizer.json"),
+        fix=N_('convert it once: transformers.AutoTokenizer.from_pretrained("{path}").save_pretrained("{path}")'),
+        path=str(folder),
+        name=others[0],
+    )
 
 
 class StreamDecoder:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -98,26 +98,36 @@ class AddNorm(Function):
         return ds, narrowed, dweight.sum(0), None
 
 
+def linear(x: Tensor, *layers: nn.Linear) -> Tensor:
+    """[x W₁ᵀ + b₁ | … | x Wₙᵀ + bₙ] as one product."""
+    return Linear.apply(x, *(layer.weight for layer in layers), *(layer.bias for layer in layers))
+
+
 class Linear(Function):
-    """(x, W₁, …, Wₙ) ↦ [x W₁ᵀ | … | x Wₙᵀ] as one product."""
+    """(x, W₁, …, Wₙ, b₁, …, bₙ) ↦ [x W₁ᵀ + b₁ | … | x Wₙᵀ + bₙ]; all biases are there, or all are None."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> Tensor:
+        half = len(parameters) // 2
+        weights, biases = parameters[:half], parameters[half:]
         narrow = narrowed(weights)
         ctx.save_for_backward(x, narrow)
         ctx.sizes = [len(weight) for weight in weights]
-        return x @ narrow.t()
+        y = x @ narrow.t()
+        return y if biases[0] is None else y.add_(torch.cat(biases))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> Any:
         x, narrow = ctx.saved_tensors
         dx = dy @ narrow if ctx.needs_input_grad[0] else None
-        if not any(ctx.needs_input_grad[1:]):
-            return (dx, *(None for _ in ctx.sizes))
-        whole = (dy.flatten(0, -2).t() @ x.flatten(0, -2)).split(ctx.sizes)
-        wanted = zip(whole, ctx.needs_input_grad[1:], strict=True)
-        return (dx, *(part.float() if needed else None for part, needed in wanted))
+        dy, x, wanted, count = dy.flatten(0, -2), x.flatten(0, -2), ctx.needs_input_grad[1:], len(ctx.sizes)
+        found: list[Tensor | None] = [None] * len(wanted)
+        if any(wanted[:count]):
+            found[:count] = [part.float() for part in (dy.t() @ x).split(ctx.sizes)]
+        if any(wanted[count:]):
+            found[count:] = dy.sum(0, dtype=torch.float32).split(ctx.sizes)
+        return (dx, *(part if needed else None for part, needed in zip(found, wanted, strict=True)))
 
 
 def narrowed(weights: Sequence[Tensor]) -> Tensor:
