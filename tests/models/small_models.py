@@ -8,6 +8,7 @@ import torch
 
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
+from treino.models.families import OWN, Family
 from treino.recipe import ModelSettings
 
 TEXTS = [
@@ -18,13 +19,13 @@ TEXTS = [
 SHAPE: dict[str, Any] = {"width": 32, "layers": 2, "heads": 4, "kv_heads": 2, "feed_forward": 48, "context": 48}
 
 
-def make(vocabulary: int, seed: int = 0, scale: float = 25.0, **changes: Any) -> LanguageModel:
+def make(vocabulary: int, seed: int = 0, scale: float = 25.0, family: Family = OWN, **changes: Any) -> LanguageModel:
     """A model whose matrices are `scale` times the usual start: its logits and attention are then far from uniform."""
     shape = SHAPE | {"architecture": "transformer", "embedding": 32, "tied": False} | changes
     if shape["architecture"] == "lstm":
         scale, shape = min(scale, 2.0), shape | {"heads": 1, "kv_heads": 1, "feed_forward": 1}
     torch.manual_seed(seed)
-    model = build_model(ModelSettings(**shape), vocabulary)
+    model = build_model(ModelSettings(**shape), vocabulary, family)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim >= 2:

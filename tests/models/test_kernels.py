@@ -18,6 +18,7 @@ from torch import Tensor
 
 from treino import events
 from treino.models import head, transformer
+from treino.models.families import OWN, Family
 from treino.models.head import head_loss
 from treino.models.kernels import build, ops
 
@@ -130,12 +131,24 @@ def fused_and_plain(monkeypatch: pytest.MonkeyPatch, work: Any) -> tuple[Any, An
 
 
 @there
-@pytest.mark.parametrize("width, kv_heads, feed_forward", [(128, 4, 344), (96, 1, 100)])
+@pytest.mark.parametrize(
+    "width, kv_heads, feed_forward, family",
+    [
+        (128, 4, 344, OWN),
+        (96, 1, 100, OWN),
+        (96, 1, 100, Family("qwen2", qkv_bias=True, output_bias=True, feed_forward_bias=True)),
+        (64, 2, 100, Family("qwen3", head_size=64, query_key_norm=True)),
+    ],
+)
 def test_the_whole_model_follows_its_plain_form(
-    monkeypatch: pytest.MonkeyPatch, width: int, kv_heads: int, feed_forward: int
+    monkeypatch: pytest.MonkeyPatch, width: int, kv_heads: int, feed_forward: int, family: Family
 ) -> None:
     shape = {"width": width, "heads": width // 32, "kv_heads": kv_heads, "feed_forward": feed_forward}
-    model = make(301, scale=3.0, **shape)
+    model = make(301, scale=3.0, family=family, **shape)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
     torch.manual_seed(1)
     ids, targets = torch.randint(301, (3, 40)), torch.randint(301, (3, 40))
     targets[:, -3:] = -100

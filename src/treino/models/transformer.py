@@ -122,7 +122,9 @@ class Attention(nn.Module):
         qkv = ops.linear(x, self.q_proj, self.k_proj, self.v_proj)
         if self.q_norm is not None and self.k_norm is not None:
             q, k, v = qkv.split([self.heads * self.size, *2 * (self.kv_heads * self.size,)], -1)
-            q, k = (norm(part.unflatten(-1, (-1, self.size)).float()) for norm, part in ((self.q_norm, q), (self.k_norm, k)))
+            q, k = (
+                norm(part.unflatten(-1, (-1, self.size)).float()) for norm, part in ((self.q_norm, q), (self.k_norm, k))
+            )
             qkv = torch.cat((q.flatten(-2).to(v.dtype), k.flatten(-2).to(v.dtype), v), -1)
         heads = ops.Heads(self.heads, self.kv_heads, self.size)
         mixed = ops.RotaryAttention.apply(qkv, places.cosine, places.sine, places.first, heads)
