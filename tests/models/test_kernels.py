@@ -148,7 +148,7 @@ def test_the_whole_model_follows_its_plain_form(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
-                parameter.normal_()
+                parameter.normal_(std=0.1)
     torch.manual_seed(1)
     ids, targets = torch.randint(301, (3, 40)), torch.randint(301, (3, 40))
     targets[:, -3:] = -100
