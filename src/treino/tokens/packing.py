@@ -232,11 +232,9 @@ def make_batch(source: Rows, rows: Sequence[tuple[int, int]]) -> Batch:
     """A batch of rows, each given as (epoch, index), padded at the right to the longest of them."""
     built = [source.row(epoch, index) for epoch, index in rows]
     length = max(len(row[0]) for row in built)
-    fill = (0, IGNORED, 0, PADDING)
-    ids, targets, positions, segments = (
-        torch.from_numpy(
-            np.stack([np.pad(row[k], (0, length - len(row[k])), constant_values=fill[k]) for row in built])
-        )
-        for k in range(4)
-    )
+    joint = [np.full((len(built), length), fill, np.int64) for fill in (0, IGNORED, 0, PADDING)]
+    for index, row in enumerate(built):
+        for array, values in zip(joint, row, strict=True):
+            array[index, : len(values)] = values
+    ids, targets, positions, segments = map(torch.from_numpy, joint)
     return Batch(ids, targets, positions, segments if source.masks_documents else None)

@@ -19,7 +19,8 @@ class Stepper:
     def __init__(self, task: Task, plan: TrainingPlan) -> None:
         self.task, self.plan = task, plan
         self.optimiser = Optimiser(task.model, kind=plan.optimiser, weight_decay=plan.weight_decay, beta2=plan.beta2)
-        self.device = next(task.model.parameters()).device
+        self.trained = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
+        self.device = self.trained[0].device
 
     def __call__(self, step: int) -> tuple[Tensor, float]:
         """Take the step of this number; returns its loss, a scalar on the device, and the count of what it learnt from.
@@ -29,11 +30,9 @@ class Stepper:
         # Dropout of a step depends on (seed, step) alone, so an interrupted run draws what an uninterrupted one would.
         torch.manual_seed(self.plan.seed * 1_000_003 + step)
         loss, counts = accumulate_gradients(self.task, self.task.source.step(step), self.plan.precision, self.device)
-        gradients = [parameter.grad for parameter in self.task.model.parameters() if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        norm = nn.utils.get_total_norm([each.grad for each in self.trained if each.grad is not None], foreach=True)
         if self.plan.clip:
-            trained = [parameter for parameter in self.task.model.parameters() if parameter.grad is not None]
-            nn.utils.clip_grads_with_norm_(trained, self.plan.clip, norm, foreach=True)
+            nn.utils.clip_grads_with_norm_(self.trained, self.plan.clip, norm, foreach=True)
         finite = torch.isfinite(norm) & torch.isfinite(loss)
         self.optimiser.step(self.plan.schedule(step), (~finite).float())
         return torch.where(finite, loss, torch.nan), max(counts.values())

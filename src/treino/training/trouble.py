@@ -47,9 +47,10 @@ class Watch:
         for place, loss in enumerate(losses):
             self.in_a_row = 0 if math.isfinite(loss) else self.in_a_row + 1
             if not math.isfinite(loss):
-                self._keep("warning.step_skipped", first + place)
+                events.emit("warning.step_skipped", step=first + place + 1, path=self._keep(first + place))
             elif before is not None and loss > before + max(LEAP, LEAP_SHARE * before):
-                self._keep("warning.loss_leapt", first + place, loss=loss, before=before)
+                path = self._keep(first + place)
+                events.emit("warning.loss_leapt", step=first + place + 1, path=path, loss=loss, before=before)
             if self.in_a_row >= SKIPPED_IN_A_ROW:
                 break
         taken = [loss for loss in losses if math.isfinite(loss)]
@@ -62,17 +63,16 @@ class Watch:
             )
         return sum(taken) / len(taken) if taken else None
 
-    def _keep(self, kind: str, index: int, **values: float) -> None:
-        """Tell, and write the tensors of the step's micro-batches, which its number alone gives back."""
-        place = ""
-        if self.records and len(list(self.records.glob("trouble-*"))) < BATCHES_KEPT:
-            tensors = {
-                f"{number}.{field.name}": value.cpu().contiguous()
-                for number, batch in enumerate(self.source.step(index))
-                for field in fields(batch)
-                if isinstance(value := getattr(batch, field.name), Tensor)
-            }
-            path = files.make_private(self.records) / f"trouble-step-{index + 1}.safetensors"
-            files.write_bytes(path, save(tensors))
-            place = str(path)
-        events.emit(kind, step=index + 1, path=place, **values)
+    def _keep(self, index: int) -> str:
+        """Write the tensors of a step's micro-batches, which its number alone gives back; the file's path, if there is room."""
+        if not self.records or len(list(self.records.glob("trouble-*"))) >= BATCHES_KEPT:
+            return ""
+        tensors = {
+            f"{number}.{field.name}": value.cpu().contiguous()
+            for number, batch in enumerate(self.source.step(index))
+            for field in fields(batch)
+            if isinstance(value := getattr(batch, field.name), Tensor)
+        }
+        path = files.make_private(self.records) / f"trouble-step-{index + 1}.safetensors"
+        files.write_bytes(path, save(tensors))
+        return str(path)
