@@ -63,6 +63,21 @@ def resident_memory() -> int | None:
     return _status("VmRSS")
 
 
+def available_memory() -> int | None:
+    """Bytes that this process could still take without swapping, or None where the system does not say: what Linux calls
+    available, less where a container's limit is lower.
+    """
+    found = []
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found.append(1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))))
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit, used = (int((group / f"memory.{name}").read_text(encoding="ascii")) for name in ("max", "current"))
+        found.append(max(0, limit - used))
+    return min(found, default=None)
+
+
 def _status(field: str) -> int | None:
     """A size from Linux's account of this process, in bytes."""
     with contextlib.suppress(OSError):

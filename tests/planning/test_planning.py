@@ -114,6 +114,10 @@ def test_memory_by_hand() -> None:
     assert parts["mask"] == 3 * 32 * 32 * (1 + 4)
     assert parts["base"] == BASE_BYTES
     assert parts["total"] == sum(size for part, size in parts.items() if part != "total")
+    passing = parts["activations"] + parts["mask"] + parts["logits"]
+    assert parts["shared"] == -min(4 * count, passing)
+    assert training_memory(shape, 500, 3, 32, accumulation=2)["shared"] == parts["checkpoint"] == 0
+    assert training_memory(shape, 500, 3, 32, checkpoints=True)["checkpoint"] == 12 * count
     assert training_memory(shape, 500, 3, 32, packed=False)["mask"] == 0
     assert mask_bytes(LSTM, 3, 32) == 0
 

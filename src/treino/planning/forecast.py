@@ -47,6 +47,7 @@ def forecast(
     packed: bool = True,
     base: int = BASE_BYTES,
     kernels: bool = False,
+    checkpoints: bool = False,
 ) -> Forecast:
     """Forecast `steps` optimiser steps of `accumulation` passes over `batch` rows of `context` tokens.
 
@@ -56,6 +57,7 @@ def forecast(
         tokens_per_second: measured on a few steps of this model on this machine; None leaves the time open.
         base: bytes that the process holds before it builds the model, where they are known.
         kernels: whether the layers run in our own kernels (`treino.planning.memory`).
+        checkpoints: whether states are saved beside the training.
         extra_seconds: for what stands outside the steps (validation, samples, saving).
     """
     tokens = steps * accumulation * batch * context
@@ -68,7 +70,13 @@ def forecast(
         parameters=parameters(shape, vocabulary),
         flops={part: amount * tokens for part, amount in flops.items()},
         memory=training_memory(
-            shape, vocabulary, batch, context, precision=precision, packed=packed, base=base, kernels=kernels
+            *(shape, vocabulary, batch, context),
+            precision=precision,
+            packed=packed,
+            base=base,
+            kernels=kernels,
+            accumulation=accumulation,
+            checkpoints=checkpoints,
         ),
         steps=steps,
         tokens=tokens,

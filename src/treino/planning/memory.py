@@ -7,13 +7,16 @@ from treino.planning.parameters import Shape, kv_width, parameters
 BASE_BYTES = 350_000_000
 """The interpreter with torch loaded and its kernels warm, before any model: measured on Linux with the CPU build."""
 
-HEAP_SHARE = 0.5
-"""What an allocator keeps back, as a share of what a step takes and frees: .39 to .64 measured with glibc on three
-shapes (0 where every block is given back at once, `MALLOC_MMAP_THRESHOLD_=65536`, at the price of time)."""
+HEAP_SHARE, KERNEL_HEAP_SHARE = 0.43, 0.22
+"""What an allocator keeps back, as a share of what a step takes and frees: .35 to .55 measured with glibc on four shapes in
+plain torch, .17 to .29 with our own kernels (`benchmarks/forecast.py`)."""
+
+WORKSPACE_BYTES = 10_000_000
+"""Buffers of threads and of the libraries of matrix products, measured on the smallest shape."""
 
 WORD = 4  # bytes of a float32
 
-LOGIT_BYTES = 256 << 20
+LOGIT_BYTES = 96 << 20
 """Most memory for the logits that the head's loss holds at a time (`models/head.py`)."""
 
 
@@ -27,6 +30,8 @@ def training_memory(
     packed: bool = True,
     base: int = BASE_BYTES,
     kernels: bool = False,
+    accumulation: int = 1,
+    checkpoints: bool = False,
 ) -> dict[str, int]:
     """Bytes by part at the worst moment of a training step of `batch` rows of `context` tokens; `total` is their sum.
 
@@ -38,8 +43,11 @@ def training_memory(
     - activations: see `activation_bytes`
     - mask: see `mask_bytes`; our own kernels need none
     - logits: see `head_bytes`
+    - shared (negative): gradients come while activations go, so that the smaller of the two (activations, mask and logits
+      together) takes no room of its own; nothing is shared where gradients stay from one pass to the next
     - data 32·T: ids, targets, positions and segments as 64-bit integers
-    - heap: `HEAP_SHARE` of activations, mask and logits
+    - heap: a share of activations, mask and logits (`HEAP_SHARE`), and `WORKSPACE_BYTES`
+    - checkpoint 12·N, where one is written beside the training: a copy of weights and optimiser
     - base: the process before the model; by default `BASE_BYTES`
 
     `kernels`: whether a Transformer's layers and the loss run in our own kernels (bfloat16 on a CPU that has them).
@@ -55,9 +63,12 @@ def training_memory(
         "mask": mask_bytes(shape, batch, context, precision) if packed and not kernels else 0,
         "logits": head_bytes(shape, vocabulary, tokens, precision, kernels=kernels),
         "data": 4 * 8 * tokens,
+        "checkpoint": 3 * count * WORD if checkpoints else 0,
         "base": base,
     }
-    parts["heap"] = round(HEAP_SHARE * (parts["activations"] + parts["mask"] + parts["logits"]))
+    passing = parts["activations"] + parts["mask"] + parts["logits"]
+    parts["shared"] = -min(parts["gradients"], passing) if accumulation == 1 else 0
+    parts["heap"] = round((KERNEL_HEAP_SHARE if kernels else HEAP_SHARE) * passing) + WORKSPACE_BYTES
     return parts | {"total": sum(parts.values())}
 
 

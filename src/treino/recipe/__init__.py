@@ -2,7 +2,7 @@
 
 from treino.recipe.base import Settings
 from treino.recipe.corpus import CleanSettings, CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings
-from treino.recipe.derive import derive, finetuning_rate
+from treino.recipe.derive import derive, feed_forward_width, finetuning_rate
 from treino.recipe.finetuning import (
     Condition,
     FinetuneSettings,
@@ -34,6 +34,7 @@ __all__ = [
     "TokenSettings",
     "WorldSettings",
     "derive",
+    "feed_forward_width",
     "finetuning_rate",
     "parse_budget",
     "parse_condition",

@@ -38,11 +38,15 @@ def finetuning_rate(method: str, width: int) -> float:
     return rate if method == "frozen" else round(rate * (128 / width) ** 0.5, 6)
 
 
+def feed_forward_width(width: int) -> int:
+    """8/3 of the width, so that SwiGLU's three matrices weigh as much as the classic two of 4×, up to a multiple of 8."""
+    return -(-8 * width // 24) * 8
+
+
 def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     """Fill every setting that was left open; returns the full recipe and the dotted paths that were derived.
 
-    Feed-forward: 8/3 of the width (so that SwiGLU's three matrices weigh as much as the classic two of 4×), rounded
-    up to a multiple of 8. Learning rate: 4e-3 · √(128 / width); what is known of it stands in `LOG.md`.
+    Learning rate: 4e-3 · √(128 / width); what is known of it stands in `LOG.md`.
     """
     model = recipe.model
     derived: dict[str, dict[str, Any]] = {"tokens": {}, "model": {}, "pretrain": {}, "finetune": {}}
@@ -64,7 +68,7 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
         width = model.width or width
         fill("model", "heads", heads)
         fill("model", "kv_heads", model.heads or heads)
-        fill("model", "feed_forward", -(-8 * width // 24) * 8)
+        fill("model", "feed_forward", feed_forward_width(width))
         fill("model", "embedding", width)
     fill("model", "width", width)
     fill("model", "layers", layers)

@@ -38,6 +38,8 @@ LABELS = {
     "mask": N_("document mask"),
     "logits": N_("logits and loss"),
     "data": N_("data"),
+    "checkpoint": N_("copy for the checkpoint"),
+    "shared": N_("shared by gradients and activations"),
     "heap": N_("kept by the allocator"),
     "base": N_("Python and torch"),
     # quantities of a forecast

@@ -223,7 +223,7 @@ def _forecast_parts(forecast: Mapping[str, Any], writer: Writer) -> str:
         ("memory", writer.say(N_("Memory")), writer.bytes),
         ("parameters", writer.say(N_("Parameters")), writer.number),
     ):
-        values = {name: value for name, value in (forecast.get(key) or {}).items() if name != "total" and value}
+        values = {name: value for name, value in (forecast.get(key) or {}).items() if name != "total" and value > 0}
         if values:
             rows = [Bar(writer.label(name), value, show(value)) for name, value in values.items()]
             parts.append(f"<h3>{title}</h3>{bars(rows, max(values.values()))}")

@@ -25,6 +25,7 @@ from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWin
 from treino.tokens.shards import open_shard
 from treino.tokens.tokenizer import Tokenizer
 from treino.training.calibrate import Speed, faster, measure_speed
+from treino.training.fit import check_fit
 from treino.training.loop import train
 from treino.training.objective import NextToken
 from treino.training.plan import Precision, TrainingPlan
@@ -57,9 +58,18 @@ class Pretraining:
             raise DataError(N_("there is nothing to learn: no row of tokens"), fix=N_("give more or longer documents"))
         self.batch = min(settings.batch, max(1, rows // settings.accumulation))
         self.steps_per_epoch = rows / (self.batch * settings.accumulation)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        check_fit(
+            shape,
+            self.tokenizer.size,
+            settings,
+            self.batch,
+            packed=self.rows.masks_documents,
+            kernels=self._kernels("bfloat16"),
+            device=self.device,
+        )
         torch.manual_seed(seed)
         self.model = build_model(shape, self.tokenizer.size)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
         self.task = Task(
             model=self.model,
@@ -85,6 +95,10 @@ class Pretraining:
         chosen = [(0, index) for index in range(count)]
         batches = [make_batch(rows, chosen[first : first + self.batch]) for first in range(0, count, self.batch)]
         return [batch.to(self.device) for batch in batches]
+
+    def _kernels(self, precision: str) -> bool:
+        """Whether our own kernels do the work in this format."""
+        return precision == "bfloat16" and self.device.type == "cpu" and library() is not None
 
     def _sample(self) -> dict[str, str]:
         prompt = self.settings.sample_prompt
@@ -123,8 +137,7 @@ class Pretraining:
         if unit == "minutes":
             left = 60 * amount * (1 - RESERVED_SHARE) - (time.monotonic() - self.started)
             return max(1, int(left / speed.seconds_per_step))
-        width = self.settings.window or self.shape.context
-        return max(1, math.ceil(amount / (self.batch * self.settings.accumulation * width)))
+        return max(1, math.ceil(amount / self._tokens_per_step))
 
     def run(self, decisions: dict[str, Any], output: Path) -> dict[str, Any]:
         """Train by the plan that the decisions complete, and write the model's folder and the records of the training."""
@@ -162,6 +175,11 @@ class Pretraining:
             optimiser=settings.optimiser,
         )
 
+    @property
+    def _tokens_per_step(self) -> int:
+        """Places in the rows of a step."""
+        return self.batch * self.settings.accumulation * (self.settings.window or self.shape.context)
+
     def _parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
@@ -178,7 +196,9 @@ class Pretraining:
             tokens_per_second=float(decisions["pretrain.tokens_per_second"]),
             precision=plan.precision,
             packed=self.rows.masks_documents,
-            kernels=plan.precision == "bfloat16" and self.device.type == "cpu" and library() is not None,
+            kernels=self._kernels(plan.precision),
+            checkpoints=plan.steps / float(decisions["pretrain.tokens_per_second"]) * self._tokens_per_step
+            > plan.checkpoint_seconds,
             base=resident_memory() or BASE_BYTES,
         )
         if not path.exists():
