@@ -52,6 +52,8 @@ TEXTS: dict[str, str] = {
     "warning.kernels_missing": N_(
         "the own kernels could not be compiled ({reason}); training goes on without them, slower"
     ),
+    "compile.started": N_("compiling the training step: about a minute now, faster steps afterwards"),
+    "warning.compile_failed": N_("the training step could not be compiled ({reason}); it runs as it is"),
     "train.started": "",
     "train.step": "",
     "train.validation": "",

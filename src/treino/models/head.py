@@ -51,7 +51,8 @@ class _HeadLoss(Function):
             product = gradients.t() @ x[part]
             dweight = product if rows >= len(x) else (product.float() if dweight is None else dweight.add_(product))
             if bias is not None:
-                sums = gradients.sum(0, dtype=torch.float32)
+                # A product, because torch's sum of bfloat16 numbers makes a float32 copy of all of them first.
+                sums = (gradients.new_ones(1, len(gradients)) @ gradients)[0].float()
                 dbias = sums if dbias is None else dbias.add_(sums)
             del gradients  # before the next chunk makes its own
         ctx.save_for_backward(dx, dweight, dbias)

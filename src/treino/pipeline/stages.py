@@ -202,7 +202,7 @@ PRETRAINING: Pipeline = (
         },
         _pretrain,
         decide=_decide,
-        decides=("pretrain.precision", "pretrain.steps", "pretrain.tokens_per_second"),
+        decides=("pretrain.precision", "pretrain.compile", "pretrain.steps", "pretrain.tokens_per_second"),
         informs=("pretrain.tokens_per_second",),
         resumes="checkpoints/step-*",
     ),

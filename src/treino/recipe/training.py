@@ -69,6 +69,9 @@ class PretrainSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", N_("number format; auto measures which is faster")
     )
+    compile: Literal["auto", "yes", "no"] = setting(
+        "auto", N_("compile the training step; auto does so where the run is long enough for it to pay")
+    )
     log_every: int = setting(DERIVED, N_("steps between two lines of progress"), ge=0)
     validate_every: int = setting(DERIVED, N_("steps between two looks at the validation text and the sample"), ge=0)
     checkpoint_seconds: float = setting(30.0, N_("seconds between two saved states (0: every step)"), ge=0)

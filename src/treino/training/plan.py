@@ -34,3 +34,4 @@ class TrainingPlan:
     checkpoints_kept: int = 2
     patience: int = 0
     optimiser: Kind = "adamw"
+    compile: bool = False

@@ -25,6 +25,7 @@ from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWin
 from treino.tokens.shards import open_shard
 from treino.tokens.tokenizer import Tokenizer
 from treino.training.calibrate import Speed, faster, measure_speed
+from treino.training.compiling import pays
 from treino.training.fit import check_fit
 from treino.training.loop import train
 from treino.training.objective import NextToken
@@ -122,11 +123,25 @@ class Pretraining:
         figures = {"speeds": [asdict(speed) for speed in tried]}
         why = ", ".join(f"{speed.precision} {speed.tokens_per_second:.0f} tokens/s" for speed in tried)
         steps = self.steps_for(amount, unit, best)
+        compiling = self._compiles(steps * best.seconds_per_step, best.precision)
         return {
+            "pretrain.compile": (compiling, self._why(compiling), {}),
             "pretrain.precision": (best.precision, why, figures),
             "pretrain.steps": (steps, self.settings.budget, {}),
             "pretrain.tokens_per_second": (round(best.tokens_per_second, 1), why, {}),
         }
+
+    def _compiles(self, seconds: float, precision: str) -> bool:
+        """Whether the steps are to be compiled, which take so many seconds as they are."""
+        if self.settings.compile != "auto":
+            return self.settings.compile == "yes"
+        one_shape = isinstance(self.rows, PackedRows)
+        return pays(seconds, self.device, kernels=self._kernels(precision), one_shape=one_shape)
+
+    def _why(self, compiling: bool) -> str:
+        if self.settings.compile != "auto":
+            return "asked for"
+        return "it pays within this run" if compiling else "it would not pay within this run"
 
     def steps_for(self, amount: float, unit: str, speed: Speed) -> int:
         """Steps of a budget; tokens count as places in rows, the unit in which the work is done."""
@@ -143,6 +158,7 @@ class Pretraining:
         """Train by the plan that the decisions complete, and write the model's folder and the records of the training."""
         precision = cast(Precision, decisions["pretrain.precision"])
         plan = self._plan(int(decisions["pretrain.steps"]), precision)
+        plan = replace(plan, compile=bool(decisions["pretrain.compile"]))
         records = files.make_private(output / "records")
         self._store_forecast(plan, decisions, records / "forecast.json")
         events.emit("train.started", steps=plan.steps, parameters=self._parameters(), precision=plan.precision)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from treino.training.compiling import compiled_sums
 from treino.training.objective import B
 from treino.training.optimiser import Optimiser
 from treino.training.plan import TrainingPlan
@@ -19,6 +20,7 @@ class Stepper:
     def __init__(self, task: Task, plan: TrainingPlan) -> None:
         self.task, self.plan = task, plan
         self.optimiser = Optimiser(task.model, kind=plan.optimiser, weight_decay=plan.weight_decay, beta2=plan.beta2)
+        self.sums = compiled_sums(task.objective) if plan.compile else task.objective.sums
         self.trained = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
         self.device = self.trained[0].device
 
@@ -29,7 +31,8 @@ class Stepper:
         """
         # Dropout of a step depends on (seed, step) alone, so an interrupted run draws what an uninterrupted one would.
         torch.manual_seed(self.plan.seed * 1_000_003 + step)
-        loss, counts = accumulate_gradients(self.task, self.task.source.step(step), self.plan.precision, self.device)
+        batches = self.task.source.step(step)
+        loss, counts = accumulate_gradients(self.task, batches, self.plan.precision, self.device, self.sums)
         norm = nn.utils.get_total_norm([each.grad for each in self.trained if each.grad is not None], foreach=True)
         if self.plan.clip:
             nn.utils.clip_grads_with_norm_(self.trained, self.plan.clip, norm, foreach=True)
@@ -39,11 +42,16 @@ class Stepper:
 
 
 def accumulate_gradients(
-    task: Task[B], batches: Sequence[B], precision: str, device: torch.device
+    task: Task[B],
+    batches: Sequence[B],
+    precision: str,
+    device: torch.device,
+    sums_of: Callable[[nn.Module, B], dict[str, Tensor]] | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Gradients of one step: Σ_term weight · (Σ_micro sums) / (Σ_micro counts), plus the penalties, undivided.
 
-    Returns the loss (a detached scalar, penalties left out) and the counts by term.
+    `sums_of`: the objective's sums in a compiled form. Returns the loss (a detached scalar, penalties left out) and the
+    counts by term.
     """
     objective = task.objective
     counts: dict[str, float] = {}
@@ -53,7 +61,7 @@ def accumulate_gradients(
     total = torch.zeros((), device=device)
     for batch in batches:
         with autocasting(device, precision):
-            sums = objective.sums(task.model, batch.to(device))
+            sums = (sums_of or objective.sums)(task.model, batch.to(device))
             terms = [objective.weights[name] * value / counts[name] for name, value in sums.items() if counts[name]]
         loss = torch.stack(terms).sum()
         loss.backward()
