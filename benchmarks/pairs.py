@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ HERE = Path(__file__).parent
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 IDLE_SHARE = 0.02
 """A waiting process that uses more than this share of one processor disturbs the other's turn."""
+
+FOREIGN_SHARE = 0.04
+"""A pair counts when other programs took at most this share of the processors in each of its turns."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Worker:
 
     def __init__(self, python: str, *arguments: str) -> None:
         paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self.log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self.log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
             [python, "-m", "contenders", *arguments],
             stdin=subprocess.PIPE,
@@ -128,21 +132,45 @@ class Worker:
 def alternate(first: Worker, second: Worker, pairs: int, steps: int, warm_up: int = 4) -> list[tuple[float, float]]:
     """Rates of (first, second) in so many pairs of turns of `steps` steps each, after a turn of warm-up each.
 
+    A pair during which anything else took more than `FOREIGN_SHARE` of the processors (other programs, or the host of a
+    virtual machine) is measured again.
+
     Raises:
-        Failed: for a process that worked in the other's turn, which would make the pair worthless.
+        Failed: where that happens more often than not.
     """
     for worker in (first, second):
         worker.take(warm_up)
-    return [(_turn(first, second, steps), _turn(second, first, steps)) for _ in range(pairs)]
+    rates: list[tuple[float, float]] = []
+    for _ in range(2 * pairs + 1):
+        one, other = _turn(first, second, steps), _turn(second, first, steps)
+        if max(one.foreign, other.foreign) <= FOREIGN_SHARE:
+            rates.append((one.rate, other.rate))
+        if len(rates) == pairs:
+            return rates
+    raise Failed(f"the machine is not quiet: {len(rates)} of {2 * pairs + 1} pairs were undisturbed")
 
 
-def _turn(worker: Worker, waiting: Worker, steps: int) -> float:
-    before = waiting.processor_seconds()
-    answer = worker.take(steps)
-    used = waiting.processor_seconds() - before
-    if used > 0.1 + IDLE_SHARE * answer["seconds"]:
-        raise Failed(f"the process that should wait worked for {used:.2f} of {answer['seconds']:.2f} s")
-    return answer["rate"]
+@dataclass(frozen=True)
+class _Turn:
+    """The rate of a turn, and the share of all processors that went to anything but the one whose turn it was."""
+
+    rate: float
+    foreign: float
+
+
+def _turn(worker: Worker, waiting: Worker, steps: int) -> _Turn:
+    started, busy, own, idle = time.perf_counter(), _busy(), worker.processor_seconds(), waiting.processor_seconds()
+    rate = worker.take(steps)["rate"]
+    seconds, busy, own = time.perf_counter() - started, _busy() - busy, worker.processor_seconds() - own
+    if waiting.processor_seconds() - idle > 0.1 + IDLE_SHARE * seconds:
+        raise Failed("the process that should wait worked in the other's turn")
+    return _Turn(rate, max(0.0, busy - own) / seconds / (psutil.cpu_count() or 1))
+
+
+def _busy() -> float:
+    """Seconds that all processors together were not idle."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
 
 
 def packages(python: str, names: Sequence[str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
     python benchmarks/training.py                                all parts
     python benchmarks/training.py S peak --pairs 9               only these
-    python benchmarks/training.py M --against compile            only peers whose name holds this
+    python benchmarks/training.py M --against hf-compile         only this peer
     python benchmarks/training.py S --peer-python PATH --record  peers of another environment; into RESULTS.md
 
 Parts: `S` and `M` (Transformers), `lstm`, `peak` (share of the fastest matrix product), `loss` (`loss-S` and `loss-M`: fifty
@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import save_file
+
 import pairs
 import results
 from contenders import own
 from contenders.shapes import SHAPES, Shape
-from safetensors.torch import save_file
-
 from treino.corpus.world.documents import documents
 from treino.planning.flops import training_flops_per_token
 from treino.recipe import TokenSettings, WorldSettings
@@ -103,7 +103,7 @@ class Stand:
     """Where contenders are started: the two interpreters, the data, and the parts that were asked for."""
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
-        self.options, self.folder = options, folder
+        self.options, self.folder, self.failed = options, folder, False
         self.peers = options.peer_python or sys.executable
         wanted = sorted({name for contender in CONTENDERS.values() for name in contender.needs})
         self.found = pairs.packages(self.peers, [*wanted, "torch"])
@@ -122,7 +122,10 @@ class Stand:
     def conditions(self, name: str, worker: pairs.Worker) -> str:
         """Date, threads, machine and versions, for a row of the records."""
         versions = [f"{package} {self.found[package]}" for package in CONTENDERS[name].needs]
-        ours = f"torch {worker.facts['torch']}"
+        ours = f"torch {worker.facts['torch'].partition('+')[0]}"
+        theirs = self.found.get("torch", ours).partition("+")[0]
+        if versions and theirs not in ours:
+            versions.append(f"its torch {theirs}")
         where = f"{datetime.date.today()}, {worker.facts['threads']} threads, {pairs.machine()}"
         return ", ".join([where, ours, *versions])
 
@@ -170,7 +173,7 @@ def _write(shape: Shape, tokens: np.ndarray, offsets: np.ndarray, folder: Path) 
 def compare(stand: Stand, part: str) -> Iterator[dict[str, Any]]:
     """The comparisons of a part, one after the other; Treino's process stays while those of the peers come and go."""
     chosen = [one for one in COMPARISONS if one.part == part and stand.can(one.theirs)]
-    chosen = [one for one in chosen if any(word in one.theirs for word in stand.options.against or [""])]
+    chosen = [one for one in chosen if one.theirs in (stand.options.against or CONTENDERS)]
     data = {name: random_rows(SHAPES[name], stand.folder / part / name) for name in {one.shape for one in chosen}}
     with contextlib.ExitStack() as stack:
         started: dict[tuple[str, str], pairs.Worker] = {}
@@ -178,19 +181,20 @@ def compare(stand: Stand, part: str) -> Iterator[dict[str, Any]]:
             key = (one.ours, one.shape)
             if key not in started:
                 started[key] = stack.enter_context(stand.start(*key, data[one.shape]))
-            with stand.start(one.theirs, one.shape, data[one.shape]) as peer:
-                yield measured(stand, one, started[key], peer)
+            try:
+                with stand.start(one.theirs, one.shape, data[one.shape]) as peer:
+                    yield measured(stand, one, started[key], peer)
+            except pairs.Failed as failure:
+                say(f"{one.shape}, {CONTENDERS[one.theirs].title}: no figure\n{failure}")
+                stand.failed = True
 
 
 def measured(stand: Stand, one: Comparison, ours: pairs.Worker, theirs: pairs.Worker) -> dict[str, Any]:
     """Pairs of turns of a comparison; beside matrix products, rates are FLOP/s and the ratio is the share of them."""
     assert ours.facts["threads"] == theirs.facts["threads"], "both must use as many threads"
     shape = SHAPES[one.shape]
-    if one.theirs == "products":
-        scale, unit, digits = flops_per_token(shape), "GFLOP/s", 1e-9
-        # A turn of products lasts about as long as one of training, which is then a step or two.
-    else:
-        scale, unit, digits = 1.0, "tokens/s", 1.0
+    products = one.theirs == "products"
+    scale, unit, digits = (flops_per_token(shape), "GFLOP/s", 1e-9) if products else (1.0, "tokens/s", 1.0)
     rates = pairs.alternate(ours, theirs, stand.options.pairs, shape.steps)
     ratio = pairs.ratio_interval([(scale * mine, other) for mine, other in rates])
     met = None if one.bar is None else ratio.low >= one.bar
@@ -259,7 +263,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         "parts", nargs="*", metavar="PART", help=f"any of {', '.join((*PARTS, *GROUPS))}; all by default"
     )
     parser.add_argument("--pairs", type=int, default=7, help="pairs of turns of each comparison (7)")
-    parser.add_argument("--against", nargs="+", metavar="WORD", help="only peers whose name holds one of these")
+    names = sorted({one.theirs for one in COMPARISONS})
+    parser.add_argument("--against", nargs="+", choices=names, metavar="PEER", help=f"only these of {', '.join(names)}")
     parser.add_argument("--peer-python", help="interpreter that has the peers; this one by default")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--record", action="store_true", help="put the rows into RESULTS.md")
@@ -287,7 +292,7 @@ def main() -> int:
                     results.record(*table, [entry["row"]], keys=2 if part in LOSS_PARTS else 3)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    return int(any(entry["met"] is False for entry in found))
+    return int(stand.failed or any(entry["met"] is False for entry in found))
 
 
 if __name__ == "__main__":

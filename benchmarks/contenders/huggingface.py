@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WEIGHT_DECAY, Shape
-from contenders.turns import Turns
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WEIGHT_DECAY, Shape
+from contenders.turns import Turns
 
 
 class Examples(torch.utils.data.Dataset):
@@ -81,6 +82,7 @@ def run(turns: Turns, shape: Shape, data: Path, **arguments: Any) -> None:
             output_dir=folder,
             per_device_train_batch_size=shape.rows,
             max_steps=10**6,
+            use_cpu=True,  # the default without a GPU, but bf16 asks for it by name
             learning_rate=LEARNING_RATE,
             lr_scheduler_type="constant",
             weight_decay=WEIGHT_DECAY,

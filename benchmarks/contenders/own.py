@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WEIGHT_DECAY, Shape
 from contenders.turns import Turns
-
 from treino import environment
 from treino.measure import keep_memory
 from treino.models.base import LanguageModel

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WEIGHT_DECAY, Shape
 from contenders.tensors import batches
 from contenders.turns import Turns
-from torch import Tensor, nn
 
 
 class PlainLSTM(nn.Module):

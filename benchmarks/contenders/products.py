@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import torch
+
 from contenders.shapes import Shape
 from contenders.turns import Turns
 

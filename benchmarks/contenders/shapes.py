@@ -32,6 +32,6 @@ class Shape:
 
 SHAPES = {
     "S": Shape(8192, 256, 6, rows=16, context=256, steps=6, heads=4, feed_forward=688),
-    "M": Shape(16384, 512, 8, rows=8, context=512, steps=3, heads=8, feed_forward=1376),
+    "M": Shape(16384, 512, 8, rows=8, context=512, steps=2, heads=8, feed_forward=1376),
     "lstm": Shape(8192, 128, 1, rows=32, context=128, steps=12, embedding=64),
 }
