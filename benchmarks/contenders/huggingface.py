@@ -1,0 +1,102 @@
+"""Hugging Face's Trainer on LlamaForCausalLM: one long `train()`, whose callback waits between turns."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WEIGHT_DECAY, Shape
+from contenders.turns import Turns
+
+
+class Examples(torch.utils.data.Dataset):
+    """Rows made beforehand: the model shifts the labels itself."""
+
+    def __init__(self, data: Path) -> None:
+        self.ids = torch.from_numpy(np.load(data / "ids.npy"))
+        self.labels = torch.from_numpy(np.load(data / "labels.npy"))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"input_ids": self.ids[index], "labels": self.labels[index]}
+
+
+class Observed(Trainer):
+    """Keeps the loss of the last step, unrounded."""
+
+    def training_step(self, *arguments: Any, **keywords: Any) -> torch.Tensor:
+        self.last_loss = super().training_step(*arguments, **keywords)
+        return self.last_loss
+
+
+class TakeTurns(TrainerCallback):
+    """A turn ends where a step ends, so fetching batches counts as it does in training."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        self.trainer: Observed | None = None
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.turns.ready()
+
+    def on_step_end(self, _arguments: Any, _state: Any, control: Any, **_: Any) -> None:
+        assert self.trainer is not None
+        self.turns.done(self.trainer.last_loss)
+        control.should_training_stop = not self.turns.going
+
+
+def model(shape: Shape, data: Path) -> LlamaForCausalLM:
+    """The shape from its configuration; with Treino's first weights where the data folder holds them."""
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=True,
+        rms_norm_eps=1e-5,
+    )
+    torch.manual_seed(1)
+    llama = LlamaForCausalLM(config)
+    weights = data / "weights.safetensors"
+    if weights.exists():
+        missing, unknown = llama.load_state_dict(load_file(weights), strict=False)
+        assert not unknown and set(missing) <= {"lm_head.weight"}, (missing, unknown)
+        llama.tie_weights()
+    return llama
+
+
+def run(turns: Turns, shape: Shape, data: Path, **arguments: Any) -> None:
+    """Steps of the Trainer with its defaults, and with what `arguments` (bf16, torch_compile) switch on."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=shape.rows,
+            max_steps=10**6,
+            use_cpu=True,  # the default without a GPU, but bf16 asks for it by name
+            learning_rate=LEARNING_RATE,
+            lr_scheduler_type="constant",
+            weight_decay=WEIGHT_DECAY,
+            adam_beta1=BETAS[0],
+            adam_beta2=BETAS[1],
+            max_grad_norm=CLIP,
+            logging_strategy="no",
+            save_strategy="no",
+            eval_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            **arguments,
+        )
+        callback = TakeTurns(turns)
+        trainer = Observed(model=model(shape, data), args=settings, train_dataset=Examples(data), callbacks=[callback])
+        callback.trainer = trainer
+        trainer.train()

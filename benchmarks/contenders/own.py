@@ -1,0 +1,84 @@
+"""Treino as its loop trains: the stepper, packed rows, and the allocator set as `train` sets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WEIGHT_DECAY, Shape
+from contenders.turns import Turns
+from treino import environment
+from treino.measure import keep_memory
+from treino.models.base import LanguageModel
+from treino.models.build import build_model
+from treino.recipe import ModelSettings
+from treino.tokens.packing import DocumentRows, PackedRows
+from treino.tokens.shards import Shard
+from treino.training.objective import NextToken
+from treino.training.plan import Precision, TrainingPlan
+from treino.training.schedule import Schedule
+from treino.training.source import RowSource
+from treino.training.step import Stepper
+from treino.training.task import Task
+
+SEED = 1
+
+
+def settings(shape: Shape) -> ModelSettings:
+    """The recipe's [model] of a shape."""
+    return ModelSettings(
+        architecture="transformer" if shape.heads else "lstm",
+        width=shape.width,
+        layers=shape.layers,
+        heads=shape.heads or 1,
+        kv_heads=shape.heads or 1,
+        feed_forward=shape.feed_forward or 1,
+        embedding=shape.embedding or shape.width,
+        context=shape.context,
+        tied=bool(shape.heads),
+    )
+
+
+def model(shape: Shape) -> LanguageModel:
+    """The model with the weights that every run of a comparison starts from."""
+    torch.manual_seed(SEED)
+    return build_model(settings(shape), shape.vocabulary)
+
+
+def source(shape: Shape, data: Path) -> RowSource:
+    """The batches of a data folder in training's order."""
+    shard = Shard(np.load(data / "tokens.npy"), np.load(data / "offsets.npy"), end_of_text=0)
+    return RowSource((PackedRows if shape.heads else DocumentRows)(shard, shape.context, SEED), shape.rows)
+
+
+def plan(shape: Shape, precision: Precision) -> TrainingPlan:
+    """A plan of constant rate; looks, samples and checkpoints belong to the loop and are not measured here."""
+    return TrainingPlan(
+        steps=10**6,
+        batch=shape.rows,
+        accumulation=1,
+        schedule=Schedule(LEARNING_RATE, 10**6, kind="constant"),
+        weight_decay=WEIGHT_DECAY,
+        beta2=BETAS[1],
+        clip=CLIP,
+        precision=precision,
+        seed=SEED,
+        log_every=10**6,
+        validate_every=10**6,
+        checkpoint_seconds=1e9,
+    )
+
+
+def run(turns: Turns, shape: Shape, data: Path, precision: Precision) -> None:
+    """Steps of Treino; under bfloat16 with its own kernels where the machine can have them."""
+    torch.set_num_threads(environment.processors())
+    step = Stepper(Task(model(shape).train(), NextToken(), source(shape, data)), plan(shape, precision))
+    keep_memory()
+    turns.ready()
+    number = 0
+    while turns.going:
+        loss, _ = step(number)
+        number += 1
+        turns.done(loss)
