@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import sys
 import time
 from pathlib import Path
@@ -61,6 +62,14 @@ def keep_memory() -> None:
 def resident_memory() -> int | None:
     """Bytes that this process holds now, or None where the system does not say."""
     return _status("VmRSS")
+
+
+def machine_memory() -> int | None:
+    """Bytes that this machine has, or None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _status(field: str) -> int | None:

@@ -69,6 +69,10 @@ class PretrainSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", N_("number format; auto measures which is faster")
     )
+    shard: Literal["auto", "ddp", "fsdp"] = setting(
+        "auto",
+        N_('several processes: each with the whole model ("ddp") or a part of it ("fsdp"); auto: ddp where it fits'),
+    )
     log_every: int = setting(DERIVED, N_("steps between two lines of progress"), ge=0)
     validate_every: int = setting(DERIVED, N_("steps between two looks at the validation text and the sample"), ge=0)
     checkpoint_seconds: float = setting(30.0, N_("seconds between two saved states (0: every step)"), ge=0)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from treino.training.objective import B
 from treino.training.optimiser import Optimiser
+from treino.training.parallel import Parallel, length
 from treino.training.plan import TrainingPlan
 from treino.training.task import Task
 
@@ -16,8 +17,9 @@ from treino.training.task import Task
 class Stepper:
     """Takes steps of a plan; what it holds beside the model is the optimiser."""
 
-    def __init__(self, task: Task, plan: TrainingPlan) -> None:
+    def __init__(self, task: Task, plan: TrainingPlan, parallel: Parallel | None = None) -> None:
         self.task, self.plan = task, plan
+        self.parallel = parallel or Parallel(task.model, task.objective)
         self.optimiser = Optimiser(task.model, kind=plan.optimiser, weight_decay=plan.weight_decay, beta2=plan.beta2)
         self.device = next(task.model.parameters()).device
 
@@ -26,13 +28,13 @@ class Stepper:
 
         A step whose loss or gradient is not finite changes nothing, and its loss tells.
         """
-        # Dropout of a step depends on (seed, step) alone, so an interrupted run draws what an uninterrupted one would.
-        torch.manual_seed(self.plan.seed * 1_000_003 + step)
-        loss, counts = accumulate_gradients(self.task, self.task.source.step(step), self.plan.precision, self.device)
-        gradients = [parameter.grad for parameter in self.task.model.parameters() if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        # Dropout of a step depends on (seed, step, rank) alone, so an interrupted run draws what an uninterrupted one would.
+        torch.manual_seed(self.plan.seed * 1_000_003 + step + (self.parallel.ranks.rank << 40))
+        batches = self.task.source.step(step)
+        loss, counts = accumulate_gradients(self.task, batches, self.plan.precision, self.device, self.parallel)
+        trained = [parameter for parameter in self.task.model.parameters() if parameter.grad is not None]
+        norm = length([parameter.grad for parameter in trained if parameter.grad is not None])
         if self.plan.clip:
-            trained = [parameter for parameter in self.task.model.parameters() if parameter.grad is not None]
             nn.utils.clip_grads_with_norm_(trained, self.plan.clip, norm, foreach=True)
         finite = torch.isfinite(norm) & torch.isfinite(loss)
         self.optimiser.step(self.plan.schedule(step), (~finite).float())
@@ -40,28 +42,31 @@ class Stepper:
 
 
 def accumulate_gradients(
-    task: Task[B], batches: Sequence[B], precision: str, device: torch.device
+    task: Task[B], batches: Sequence[B], precision: str, device: torch.device, parallel: Parallel[B] | None = None
 ) -> tuple[Tensor, dict[str, float]]:
-    """Gradients of one step: Σ_term weight · (Σ_micro sums) / (Σ_micro counts), plus the penalties, undivided.
+    """Gradients of one step: Σ_term weight · (Σ sums) / (Σ counts), both Σ over all micro-batches of all processes, plus the
+    penalties, undivided.
 
-    Returns the loss (a detached scalar, penalties left out) and the counts by term.
+    Returns the loss (a detached scalar, penalties left out) and the counts by term, the same in each process.
     """
-    objective = task.objective
+    objective, parallel = task.objective, parallel or Parallel(task.model, task.objective)
     counts: dict[str, float] = {}
     for batch in batches:
         for name, value in objective.counts(batch).items():
             counts[name] = counts.get(name, 0.0) + value
+    counts = dict(zip(counts, parallel.ranks.totals(list(counts.values())), strict=True))
     total = torch.zeros((), device=device)
-    for batch in batches:
-        with autocasting(device, precision):
-            sums = objective.sums(task.model, batch.to(device))
-            terms = [objective.weights[name] * value / counts[name] for name, value in sums.items() if counts[name]]
-        loss = torch.stack(terms).sum()
-        loss.backward()
+    for number, batch in enumerate(batches, 1):
+        with parallel.passing(last=number == len(batches)):
+            with autocasting(device, precision):
+                sums = parallel.sums(batch.to(device))
+                terms = [objective.weights[name] * value / counts[name] for name, value in sums.items() if counts[name]]
+            loss = torch.stack(terms).sum()
+            loss.backward()
         total += loss.detach()
     for penalty in task.penalties:
         penalty(task.model).backward()
-    return total, counts
+    return parallel.ranks.add_up(total), counts
 
 
 def autocasting(device: torch.device, precision: str) -> torch.autocast:
