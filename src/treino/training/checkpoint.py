@@ -60,8 +60,8 @@ class CheckpointWriter:
         self.finish()
         kept: dict[str, dict[str, Tensor]] = {kind: {} for kind in tensors}
         for kind, group in tensors.items():
-            for name, value in group.items():
-                complete = whole(value)  # all processes must ask for it
+            for name, value in sorted(group.items()):
+                complete = whole(value)  # all processes ask for it, in one order
                 if self.writes:
                     kept[kind][name] = complete.to("cpu", copy=True)
         if not self.writes:

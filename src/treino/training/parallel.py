@@ -68,7 +68,6 @@ class Replicated(Parallel[B]):
         self.sums = DistributedDataParallel(
             self.sums,
             device_ids=[ranks.device.index] if on_gpu else None,
-            broadcast_buffers=False,
             gradient_as_bucket_view=True,
         )
         self.sums.register_comm_hook(None, _added_up)
@@ -77,7 +76,7 @@ class Replicated(Parallel[B]):
         return contextlib.nullcontext() if last else cast(Any, self.sums).no_sync()
 
 
-def _added_up(state: None, bucket: Any) -> Any:
+def _added_up(state, bucket):  # torch wants its own annotations here, or none
     """The sum of a bucket of gradients, on its way while the backward pass goes on."""
     import torch.distributed as dist
 
