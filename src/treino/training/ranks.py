@@ -20,7 +20,7 @@ from treino.errors import MachineError, UsageError
 from treino.messages import N_
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed.distributed_c10d import Store
 
 PATIENCE = timedelta(minutes=10)
 """How long a process waits for another one within a step before it counts as lost."""
@@ -87,8 +87,9 @@ class Ranks:
 ALONE = Ranks()
 
 
-def join(threads: int | None = None) -> Ranks:
-    """Meet the other processes that torchrun started; each has `threads`, by default its share of the processors.
+def join(threads: int | None = None, meeting: str = "training") -> Ranks:
+    """Meet the other processes that torchrun started; each has `threads`, by default its share of the processors. Those that
+    meet twice need another name for the second `meeting`.
 
     Raises:
         LostRank: when they do not come together.
@@ -97,11 +98,12 @@ def join(threads: int | None = None) -> Ranks:
     ranks = Ranks(where.rank, where.size, where.local_rank, where.local_size, threads or environment.processors())
     if ranks.size > 1:
         import torch.distributed as dist
+        from torch.distributed.distributed_c10d import PrefixStore
 
         if ranks.device.type == "cuda":
             torch.cuda.set_device(ranks.device)
         backend = "cpu:gloo,cuda:nccl" if ranks.device.type == "cuda" else "gloo"
-        store = dist.PrefixStore("training", meeting_place())
+        store = PrefixStore(meeting, meeting_place())
         dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE)
     return ranks
 
@@ -117,10 +119,11 @@ def leave() -> None:
 @functools.cache
 def meeting_place() -> Store:
     """The store of keys and values that torchrun keeps for its processes; one that started them anew gives a fresh one."""
-    import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
-    store, _rank, _size = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))
-    return dist.PrefixStore(f"treino/{environment.distributed().attempt}", store)
+    store, _rank, _size = next(iter(rendezvous("env://", timeout=PATIENCE)))
+    return PrefixStore(f"treino/{environment.distributed().attempt}", store)
 
 
 def is_loss_of_a_rank(error: Exception) -> bool:
