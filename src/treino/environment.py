@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 LOCALE_FOLDER = Path(__file__).parent / "locale"
@@ -68,10 +69,15 @@ def processors() -> int:
     """Processors that this process may use: its affinity, where the system tells it, or fewer by `OMP_NUM_THREADS`.
 
     Two processes that each take all processors slow each other down many times over, for their threads wait for each
-    other by spinning; so the usual way to ask for fewer is heeded.
+    other by spinning; so the usual way to ask for fewer is heeded. Processes that torchrun started beside each other share
+    the processors evenly; the 1 that torchrun itself sets there asks for nothing.
     """
     there = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    beside = distributed().local_size
+    if beside > 1:
+        there = max(1, there // beside)
+        asked = "" if asked == "1" else asked
     return min(there, int(asked)) if asked.isdecimal() and int(asked) else there
 
 
@@ -81,6 +87,33 @@ def instruction_set_limits() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def distributed() -> tuple[int, int]:
-    """(rank, world size) as torchrun sets them; (0, 1) for a single process."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+@dataclass(frozen=True)
+class Distributed:
+    """Which of how many processes this one is: over all machines, and among those of this machine; how often the launcher
+    has started them all anew.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    attempt: int = 0
+
+
+def distributed() -> Distributed:
+    """What torchrun says; a single process is 0 of 1."""
+    names = {
+        "rank": "RANK",
+        "size": "WORLD_SIZE",
+        "local_rank": "LOCAL_RANK",
+        "local_size": "LOCAL_WORLD_SIZE",
+        "attempt": "TORCHELASTIC_RESTART_COUNT",
+    }
+    return Distributed(**{field: int(os.environ[name]) for field, name in names.items() if name in os.environ})
+
+
+def for_ranks(threads: int) -> dict[str, str]:
+    """The environment of processes that are to share a training, each with so many threads."""
+    package = str(Path(__file__).parents[1])
+    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -12,7 +13,11 @@ from treino.errors import Interrupted
 from treino.messages import N_
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+TWICE = 1.0
+"""Seconds within which the same wish may arrive twice: a launcher hands on a Ctrl-C that the terminal sent to all."""
+
 _requested: int | None = None
+_since = 0.0
 _deferring = False
 
 
@@ -23,10 +28,10 @@ def _stop(number: int) -> Interrupted:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    global _requested
+    global _requested, _since
     if _deferring and _requested is None:
-        _requested = number
-    else:
+        _requested, _since = number, time.monotonic()
+    elif not _deferring or time.monotonic() - _since > TWICE:
         raise _stop(number)
 
 
@@ -57,12 +62,12 @@ def deferring() -> Iterator[None]:
         _deferring = False
 
 
-def requested() -> bool:
-    """Whether a signal is waiting for a good moment."""
-    return _requested is not None
+def requested() -> int:
+    """The signal that is waiting for a good moment, 0 if there is none."""
+    return _requested or 0
 
 
-def raise_if_requested() -> None:
-    """Stop now if a signal came: called where everything is saved."""
-    if _requested is not None:
-        raise _stop(_requested)
+def raise_if_requested(number: int | None = None) -> None:
+    """Stop now if a signal came (here, or the one of this number to another process): called where everything is saved."""
+    if number or requested():
+        raise _stop(number or requested())

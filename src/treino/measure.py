@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import sys
 import time
 from pathlib import Path
@@ -76,6 +77,14 @@ def available_memory() -> int | None:
         limit, used = (int((group / f"memory.{name}").read_text(encoding="ascii")) for name in ("max", "current"))
         found.append(max(0, limit - used))
     return min(found, default=None)
+
+
+def machine_memory() -> int | None:
+    """Bytes that this machine has, or None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _status(field: str) -> int | None:

@@ -162,7 +162,7 @@ def test_an_interrupted_fine_tuning_with_patience_ends_with_the_same_weights(
     for stop in (4, facts["steps"] - 1):
         place, count = tmp_path / f"stopped {stop}", [0]
 
-        def requested(count: list[int] = count, stop: int = stop) -> bool:
+        def requested(number: int, count: list[int] = count, stop: int = stop) -> bool:
             count[0] += 1
             if count[0] == stop:
                 raise Interrupted("stopped", exit_code=130)

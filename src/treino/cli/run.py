@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from treino.cli.text import _
 
 if TYPE_CHECKING:
     from treino.pipeline.api import Run
+    from treino.pipeline.slurm import Job
     from treino.recipe.load import LoadedRecipe
 
 
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
         "Run a recipe: raw text to a trained model and its report.\n\n"
         "RECIPE is a TOML file or the name of a ready one (quickstart, books, classify, modulo7). What is ready is not made "
         "again. Exit code 5: the gate of the recipe was not passed.\n\n"
-        '\b\nExamples:\n  treino run\n  treino run modulo7\n  treino run meu.toml --set pretrain.budget="10 min"'
+        '\b\nExamples:\n  treino run\n  treino run modulo7\n  treino run meu.toml --set pretrain.budget="10 min"\n'
+        "  treino run meu.toml --on torchrun:2\n  treino run meu.toml --on slurm:nodes=2,gpus=8 --show"
     ),
     short_help=_("Run a recipe from raw text to a trained model."),
 )
@@ -36,15 +39,73 @@ if TYPE_CHECKING:
     metavar=_("FILE"),
     help=_("Take the measured decisions from this recipe.lock.toml."),
 )
+@click.option(
+    "--on",
+    "place",
+    metavar=_("LAUNCHER:..."),
+    help=_("Pretrain in several processes: torchrun:2 here, or slurm:nodes=2,gpus=8 as a job of Slurm."),
+)
+@click.option("--show", is_flag=True, help=_("Print the script for Slurm instead of submitting it."))
 @json_option
 def command(
-    recipe: str | None, overrides: tuple[str, ...], runs: Path | None, lock: Path | None, as_json: bool
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    runs: Path | None,
+    lock: Path | None,
+    place: str | None,
+    show: bool,
+    as_json: bool,
 ) -> None:
-    execute(recipe, overrides, runs, lock, as_json)
+    from treino import environment
+    from treino.pipeline.slurm import Job, parse
+
+    if environment.distributed().rank:
+        follow()
+        return
+    where = parse(place) if place else 1
+    if isinstance(where, Job):
+        send(where, recipe, overrides, runs, lock, show)
+        return
+    if show:
+        raise click.UsageError(_("--show is for --on slurm:..."))
+    execute(recipe, overrides, runs, lock, as_json, where)
+
+
+def follow() -> None:
+    """What the processes beside the first do under torchrun: their share, silently; the first one tells what went wrong."""
+    from treino import environment, interruption
+    from treino.errors import TreinoError
+    from treino.training import order
+
+    environment.prepare()
+    with contextlib.suppress(TreinoError), interruption.catching():
+        order.follow()
+
+
+def send(
+    job: Job, recipe: str | None, overrides: tuple[str, ...], runs: Path | None, lock: Path | None, show: bool
+) -> None:
+    """Print the script of a job, or submit it."""
+    from treino import environment
+    from treino.pipeline.place import Place
+    from treino.pipeline.slurm import script, submit
+    from treino.recipe.load import load_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    Place(job.ranks).check_rows(loaded.recipe)
+    arguments = ["run", *([recipe] if recipe else []), *(part for one in overrides for part in ("--set", one))]
+    arguments += ["--lock", str(lock)] if lock else []
+    text = script(job, loaded.recipe.name, arguments, runs or environment.runs_folder())
+    click.echo(text if show else submit(text), nl=not show)
 
 
 def execute(
-    recipe: str | LoadedRecipe | None, overrides: tuple[str, ...], runs: Path | None, lock: Path | None, as_json: bool
+    recipe: str | LoadedRecipe | None,
+    overrides: tuple[str, ...],
+    runs: Path | None,
+    lock: Path | None,
+    as_json: bool,
+    ranks: int = 1,
 ) -> None:
     """Run a recipe with a view of it on the terminal, or as JSON lines."""
     from treino.pipeline.api import run
@@ -60,7 +121,7 @@ def execute(
                     )
                 )
 
-        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=listener)
+        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=listener, ranks=ranks)
         result = {"kind": "result", "run": finished.name, "folder": str(finished.folder), "digests": finished.digests}
         paths = {"model": str(finished.model_folder), "report": str(finished.report)}
         if finished.classifier_folder:
@@ -72,7 +133,7 @@ def execute(
     from treino.cli.terminal import TerminalView
 
     with TerminalView() as view:
-        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=view)
+        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=view, ranks=ranks)
     close(finished)
 
 

@@ -67,6 +67,10 @@ class LanguageModel(nn.Module, ABC):
         stands above the layers). A head of its own is in none of them.
         """
 
+    def layers_to_gather(self) -> list[nn.Module]:
+        """The layers, called one after the other: what processes that hold a part of each gather in turn; none by default."""
+        return []
+
     def matrices(self) -> list[nn.Parameter]:
         """The matrices that act on hidden vectors, which Muon may train; none by default."""
         return []

@@ -137,6 +137,9 @@ class GPT2(LanguageModel):
         layers[-1] += list(self.transformer.ln_f.parameters())
         return [[*self.transformer.wte.parameters(), *self.transformer.wpe.parameters()], *layers]
 
+    def layers_to_gather(self) -> list[nn.Module]:
+        return list(self.transformer.h)
+
     def matrices(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.transformer.h.parameters() if parameter.ndim == 2]
 

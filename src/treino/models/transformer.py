@@ -245,6 +245,9 @@ class Transformer(LanguageModel):
         layers[-1] += list(self.model.norm.parameters())
         return [list(self.model.embed_tokens.parameters()), *layers]
 
+    def layers_to_gather(self) -> list[nn.Module]:
+        return list(self.model.layers)
+
     def matrices(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.model.layers.parameters() if parameter.ndim == 2]
 

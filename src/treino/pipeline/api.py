@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from treino import environment, events, files, interruption
-from treino.errors import DataError
+from treino.errors import DataError, UsageError
 from treino.messages import N_
 from treino.pipeline.lock import DecisionLock
+from treino.pipeline.place import Place, started_together
 from treino.pipeline.run_folder import RUN, RunFolder, all_runs, brought_model, find_run, language_model, part_of
 from treino.pipeline.runner import Runner
 from treino.pipeline.stage import Pipeline
@@ -133,8 +135,11 @@ def run(
     listener: events.Listener | None = None,
     pipeline: Pipeline | None = None,
     language: str | None = None,
+    ranks: int = 1,
 ) -> Run:
     """Run a recipe from raw text to a trained model; stages whose result is ready are not run again.
+
+    Under torchrun the first process calls this, and the others `treino.training.order.follow`.
 
     Args:
         recipe: path of a TOML file, name of a ready recipe, dictionary of settings, or None for `quickstart`.
@@ -144,6 +149,7 @@ def run(
         listener: called with every event.
         pipeline: the stages, by default those that the recipe asks for; `treino.pipeline.stage.insert` adds one.
         language: of the report, `en` or `pt_BR`; by default the reader's.
+        ranks: processes that pretrain together, started here by torchrun.
 
     Raises:
         TreinoError: with a sentence, the place and the fix.
@@ -152,22 +158,26 @@ def run(
     loaded = recipe if isinstance(recipe, LoadedRecipe) else load_recipe(recipe, overrides)
     pipeline = pipeline or pipeline_of(loaded.recipe)
     folder = RunFolder(Path(runs) if runs else environment.runs_folder(), loaded.recipe.name)
-    with interruption.catching(), folder.exclusive(), events.listening(folder.record_event):
-        if listener is None:
-            artefacts = _run(pipeline, loaded, folder, lock, language)
-        else:
-            with events.listening(listener):
-                artefacts = _run(pipeline, loaded, folder, lock, language)
+    with started_together(ranks) as place:
+        _check_place(place, pipeline, loaded)
+        with interruption.catching(), folder.exclusive(), contextlib.ExitStack() as hearing:
+            for one in filter(None, (folder.record_event, listener)):
+                hearing.enter_context(events.listening(one))
+            decisions = DecisionLock(folder.lock_path, Path(lock) if lock else None, place.ranks)
+            artefacts = Runner(pipeline, loaded, folder, decisions, language or environment.language(), place).run()
+            _write_cards(artefacts)
     return Run(folder.name, folder.folder, artefacts)
 
 
-def _run(
-    pipeline: Pipeline, loaded: LoadedRecipe, folder: RunFolder, lock: str | Path | None, language: str | None
-) -> dict[str, Artefact]:
-    decisions = DecisionLock(folder.lock_path, Path(lock) if lock else None)
-    artefacts = Runner(pipeline, loaded, folder, decisions, language or environment.language()).run()
-    _write_cards(artefacts)
-    return artefacts
+def _check_place(place: Place, pipeline: Pipeline, loaded: LoadedRecipe) -> None:
+    if place.ranks == 1:
+        return
+    if not any(stage.name == "pretrain" for stage in pipeline):
+        raise UsageError(
+            N_("this recipe pretrains nothing, and several processes share a pretraining alone"),
+            fix=N_("run it in one process: without --on, and without torchrun"),
+        )
+    place.check(loaded.recipe)
 
 
 def _write_cards(artefacts: Mapping[str, Artefact]) -> None:

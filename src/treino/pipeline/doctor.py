@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from treino import __version__, environment
+from treino.measure import machine_memory
 from treino.messages import N_
 
 ENOUGH_MEMORY = 2e9
@@ -33,7 +33,7 @@ def examine() -> list[Finding]:
     import torch
 
     environment.prepare()
-    memory = _memory()
+    memory = machine_memory()
     disk = shutil.disk_usage(Path.cwd()).free
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
@@ -77,10 +77,3 @@ def examine() -> list[Finding]:
         Finding("gpu", N_("GPU"), gpu or "-", note="" if gpu else N_("none is needed")),
         Finding("language", N_("language"), environment.language()),
     ]
-
-
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None

@@ -19,10 +19,12 @@ NAME = "recipe.lock.toml"
 
 
 class DecisionLock:
-    """Decisions by name. One is valid while the hash of the settings that it was decided from is the same."""
+    """Decisions by name. One is valid while the hash of the settings that it was decided from is the same. `ranks`: processes
+    of a training, of which the machine is one part more.
+    """
 
-    def __init__(self, path: Path, given: Path | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path, given: Path | None = None, ranks: int = 1) -> None:
+        self.path, self.ranks = path, ranks
         self.entries: dict[str, dict[str, Any]] = {}
         self.machine: dict[str, Any] = {}
         if path.exists():
@@ -55,7 +57,7 @@ class DecisionLock:
         for name, (value, why, figures) in decisions.items():
             self.entries[name] = {"value": value, "why": why, "settings": settings, "figures": json.dumps(figures)}
             events.emit("decision", where=name, value=value, reason=why)
-        self.machine = machine()
+        self.machine = machine(self.ranks)
         self.write()
 
     def write(self) -> None:
@@ -68,12 +70,12 @@ class DecisionLock:
 
     def differences(self) -> list[str]:
         """What of the machine is not as it was when the decisions were taken."""
-        now = machine()
+        now = machine(self.ranks)
         return [name for name, value in self.machine.items() if now.get(name) != value]
 
 
-def machine() -> dict[str, Any]:
-    """What two runs must share for equal bits: torch build, threads, instruction set, own kernels."""
+def machine(ranks: int = 1) -> dict[str, Any]:
+    """What two runs must share for equal bits: torch build, threads, processes, instruction set, own kernels."""
     import torch
 
     from treino.models.kernels import identity
@@ -81,6 +83,7 @@ def machine() -> dict[str, Any]:
     return {
         "torch": torch.__version__,
         "threads": environment.processors(),
+        "ranks": ranks,
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "kernels": identity(),
         "limits": json.dumps(environment.instruction_set_limits(), sort_keys=True),

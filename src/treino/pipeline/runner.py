@@ -15,6 +15,7 @@ from treino import environment, events, files, interruption
 from treino.measure import Meter, release_memory
 from treino.messages import Message
 from treino.pipeline.lock import DecisionLock, machine
+from treino.pipeline.place import HERE, Place
 from treino.pipeline.plan import differences, ingredients, settings_hash, with_decisions
 from treino.pipeline.run_folder import RunFolder
 from treino.pipeline.stage import Pipeline, Stage, Work, producer
@@ -31,6 +32,7 @@ class Runner:
     folder: RunFolder
     lock: DecisionLock
     language: str
+    place: Place = HERE
     done: dict[str, Artefact] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
 
@@ -72,7 +74,7 @@ class Runner:
             artefact.record | {"folder": str(artefact.folder), "state": self.states[name]}
             for name, artefact in self.done.items()
         ]
-        return Work(self.loaded, inputs, output, decisions, records, self.language, self.folder.runs)
+        return Work(self.loaded, inputs, output, decisions, records, self.language, self.folder.runs, self.place)
 
     def _complete(self, stage: Stage, makers: Mapping[str, str]) -> dict[str, Any]:
         """All ingredients of a stage; decisions that are not locked yet are taken (and locked) here."""
@@ -169,7 +171,7 @@ class Runner:
             "finished": time.time(),
             "seconds": meter.seconds(),
             "peak_memory": meter.peak_memory(),
-            "machine": machine() if stage.decide else {"threads": environment.processors()},
+            "machine": machine(self.place.ranks) if stage.decide else {"threads": environment.processors()},
             "lock_differs": self._lock_differences(stage),
         }
         artefact = self.store.publish(partial, self.store.path(stage.name, key), record)

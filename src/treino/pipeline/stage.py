@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from treino.pipeline.place import HERE, Place
 from treino.recipe.load import LoadedRecipe
 
 
 @dataclass(frozen=True)
 class Work:
     """What a stage is given: the recipe, the folders that it reads by kind, its output folder, the locked decisions, and
-    the records (`stage.json`) of the stages before it,
-    and the runs folder, for the one log that belongs to no run.
+    the records (`stage.json`) of the stages before it, the runs folder, for the one log that belongs to no run, and the
+    place where a training works.
     """
 
     loaded: LoadedRecipe
@@ -24,6 +25,7 @@ class Work:
     records: Sequence[Mapping[str, Any]] = ()
     language: str = "en"
     runs: Path = field(default_factory=Path)
+    place: Place = HERE
 
 
 Decisions = dict[str, tuple[Any, str, dict[str, Any]]]

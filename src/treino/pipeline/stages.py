@@ -60,19 +60,23 @@ def _tokenise(work: Work) -> dict[str, Any]:
     return tokenise(recipe.tokens, work.inputs[DOCUMENTS], work.output, recipe.seed)
 
 
-def _pretraining(work: Work) -> Any:
-    from treino.training.pretrain import Pretraining
+def _order(work: Work) -> Any:
+    from treino.training.order import Order
 
-    recipe = work.loaded.recipe
-    return Pretraining(recipe.pretrain, recipe.model, work.inputs[TOKENS], recipe.seed)
+    recipe, tokens = work.loaded.recipe, str(work.inputs[TOKENS].absolute())
+    decisions, output = dict(work.decisions), str(work.output.absolute())
+    return Order(_dump(recipe.pretrain), _dump(recipe.model), tokens, output, decisions, recipe.seed)
 
 
 def _decide(work: Work) -> Decisions:
-    return _pretraining(work).decide()
+    from treino.training.ranks import Ranks
+
+    one = Ranks(size=work.place.ranks, local_size=work.place.ranks, threads=work.place.threads)
+    return _order(work).pretraining(one).decide()
 
 
 def _pretrain(work: Work) -> dict[str, Any]:
-    return _pretraining(work).run(dict(work.decisions), work.output)
+    return work.place.carry_out(_order(work))
 
 
 def _evaluate(work: Work) -> dict[str, Any]:
@@ -198,7 +202,7 @@ PRETRAINING: Pipeline = (
         (MODEL,),
         lambda loaded, _: {
             "model": _dump(loaded.recipe.model),
-            "pretrain": _dump(loaded.recipe.pretrain, leave_out=("checkpoint_seconds",)),
+            "pretrain": _dump(loaded.recipe.pretrain, leave_out=("checkpoint_seconds", "shard")),
         },
         _pretrain,
         decide=_decide,

@@ -41,6 +41,7 @@ def forecast(
     steps: int,
     tokens_per_second: float | None = None,
     accumulation: int = 1,
+    rows_at_once: int | None = None,
     extra_seconds: float = 0.0,
     spread: float = SPREAD,
     precision: str = "float32",
@@ -56,6 +57,7 @@ def forecast(
     Args:
         tokens_per_second: measured on a few steps of this model on this machine; None leaves the time open.
         base: bytes that the process holds before it builds the model, where they are known.
+        rows_at_once: rows of a pass of one process, where several share the `batch`.
         kernels: whether the layers run in our own kernels (`treino.planning.memory`).
         checkpoints: whether states are saved beside the training.
         extra_seconds: for what stands outside the steps (validation, samples, saving).
@@ -70,7 +72,7 @@ def forecast(
         parameters=parameters(shape, vocabulary),
         flops={part: amount * tokens for part, amount in flops.items()},
         memory=training_memory(
-            *(shape, vocabulary, batch, context),
+            *(shape, vocabulary, rows_at_once or batch, context),
             precision=precision,
             packed=packed,
             base=base,

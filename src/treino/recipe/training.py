@@ -72,6 +72,10 @@ class PretrainSettings(Settings):
     compile: Literal["auto", "yes", "no"] = setting(
         "auto", N_("compile the training step; auto does so where the run is long enough for it to pay")
     )
+    shard: Literal["auto", "ddp", "fsdp"] = setting(
+        "auto",
+        N_('several processes: each with the whole model ("ddp") or a part of it ("fsdp"); auto: ddp where it fits'),
+    )
     log_every: int = setting(DERIVED, N_("steps between two lines of progress"), ge=0)
     validate_every: int = setting(DERIVED, N_("steps between two looks at the validation text and the sample"), ge=0)
     checkpoint_seconds: float = setting(30.0, N_("seconds between two saved states (0: every step)"), ge=0)

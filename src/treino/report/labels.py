@@ -52,6 +52,7 @@ LABELS = {
     "system": N_("system"),
     "processors": N_("processors"),
     "threads": N_("threads"),
+    "ranks": N_("processes of a training"),
     "instruction_set": N_("instruction set"),
     "limits": N_("limits of the instruction set"),
 }

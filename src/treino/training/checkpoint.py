@@ -15,6 +15,8 @@ from treino import events, files
 from treino.errors import DataError, reason_of
 from treino.messages import N_
 from treino.training.optimiser import Optimiser
+from treino.training.parallel import part_of, whole
+from treino.training.ranks import ALONE, Ranks
 
 SCHEMA = 2
 _CHANGED = N_("{name} is not what was written")
@@ -43,11 +45,12 @@ class CheckpointWriter:
     """Saves in the background: a copy of the state is taken at once, and written while training goes on.
 
     Use it as a context manager: at its end all is written. What goes wrong while writing is raised by the next `save`, by
-    `finish`, or at the end.
+    `finish`, or at the end. Where several processes train, each calls `save`, and gives its parts of the tensors to the one
+    that `writes`.
     """
 
-    def __init__(self, folder: Path, *, keep: int) -> None:
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path, *, keep: int, writes: bool = True) -> None:
+        self.folder, self.keep, self.writes = folder, keep, writes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
         self._step = 0
@@ -55,9 +58,14 @@ class CheckpointWriter:
     def save(self, tensors: dict[str, dict[str, Tensor]], progress: Progress) -> None:
         """Begin to save; waits for the save before it."""
         self.finish()
-        kept = {
-            kind: {name: value.to("cpu", copy=True) for name, value in group.items()} for kind, group in tensors.items()
-        }
+        kept: dict[str, dict[str, Tensor]] = {kind: {} for kind in tensors}
+        for kind, group in tensors.items():
+            for name, value in sorted(group.items()):
+                complete = whole(value)  # all processes ask for it, in one order
+                if self.writes:
+                    kept[kind][name] = complete.to("cpu", copy=True)
+        if not self.writes:
+            return
         self._step = progress.step
         self._writing = self._thread.submit(save_checkpoint, self.folder, kept, copy.deepcopy(progress), keep=self.keep)
 
@@ -82,7 +90,7 @@ def save_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], progres
     """Write `folder/step-…` (a file for each of `tensors`: "model", "optimiser", and "best" if there is one) beside its
     final name, sync, rename; then remove all but the `keep` newest.
     """
-    final = folder / f"step-{progress.step:09d}"
+    final = folder / name_of(progress.step)
     if final.exists():
         return
     partial = folder / f".{final.name}.partial"
@@ -99,30 +107,79 @@ def save_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], progres
         files.remove_folder(old)
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimiser: Optimiser) -> tuple[Progress, dict[str, Tensor]] | None:
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimiser: Optimiser, ranks: Ranks = ALONE
+) -> tuple[Progress, dict[str, Tensor]] | None:
     """Restore the newest whole checkpoint, and return its progress and best weights (empty: none were kept); a damaged one
-    is named, set aside, and the one before it is taken.
+    is named, set aside, and the one before it is taken. The first process chooses, the others follow; each takes its part.
+
+    Raises:
+        DataError: where a process cannot read what the first one chose.
     """
+    read = _newest(folder) if ranks.first else None
+    step = int(ranks.highest(read.progress.step if read else -1))
+    if step < 0:
+        return None
+    read = read or _follow(folder, step)
+    own = model_tensors(model)
+    model.load_state_dict({name: part_of(value, own[name]) for name, value in read.model.items()}, strict=False)
+    optimiser.load_state(read.optimiser)
+    return read.progress, {name: part_of(value, own[name]) for name, value in read.best.items()}
+
+
+@dataclass
+class _Read:
+    progress: Progress
+    model: dict[str, Tensor]
+    optimiser: dict[str, Tensor]
+    best: dict[str, Tensor]
+
+
+def _newest(folder: Path) -> _Read | None:
     for path in checkpoints(folder):
         try:
-            state = _check(path)
-            tensors = {name: load((path / name).read_bytes()) for name in state["sha256"]}
-            weights, momenta = tensors["model.safetensors"], tensors["optimiser.safetensors"]
+            return _read(path)
         except (DataError, OSError, KeyError, ValueError) as error:
             events.emit("warning.checkpoint_damaged", checkpoint=path.name, reason=reason_of(error))
             path.rename(path.with_name(f"damaged-{path.name}"))
-            continue
-        model.load_state_dict(weights, strict=False)
-        optimiser.load_state(momenta)
-        device = next(model.parameters()).device
-        best = {name: value.to(device) for name, value in tensors.get("best.safetensors", {}).items()}
-        return Progress(**{item.name: state[item.name] for item in fields(Progress)}), best
     return None
+
+
+def _follow(folder: Path, step: int) -> _Read:
+    """The checkpoint that the first process chose."""
+    path = folder / name_of(step)
+    try:
+        return _read(path)
+    except (DataError, OSError, KeyError, ValueError) as error:
+        raise DataError(
+            N_("a process of the training cannot read {path}, which the first one has read: {reason}"),
+            fix=N_("put the folder of runs (--runs) where all machines see it"),
+            path=str(path),
+            reason=reason_of(error),
+        ) from error
+
+
+def _read(path: Path) -> _Read:
+    state = _check(path)
+    tensors = {name: load((path / name).read_bytes()) for name in state["sha256"]}
+    progress = Progress(**{item.name: state[item.name] for item in fields(Progress)})
+    best = tensors.get("best.safetensors", {})
+    return _Read(progress, tensors["model.safetensors"], tensors["optimiser.safetensors"], best)
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints, newest first."""
     return sorted(folder.glob("step-*"), reverse=True) if folder.exists() else []
+
+
+def name_of(step: int) -> str:
+    """Name of the checkpoint at a step."""
+    return f"step-{step:09d}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step of a checkpoint."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -12,32 +12,48 @@ from torch import Tensor
 from treino import events, interruption
 from treino.measure import keep_memory
 from treino.training.checkpoint import CheckpointWriter, Progress, load_checkpoint, model_tensors
-from treino.training.objective import evaluate_objective
+from treino.training.parallel import evaluate_objective, parallel
 from treino.training.plan import TrainingPlan
+from treino.training.ranks import ALONE, Ranks, is_loss_of_a_rank, lost
 from treino.training.step import Stepper, autocasting
 from treino.training.task import Task
 from treino.training.trouble import Watch
 
+DUE = 0.5
+"""The wish to save and go on, below every number of a signal."""
 
-def train(task: Task, plan: TrainingPlan, checkpoint_folder: Path, records: Path | None = None) -> Progress:
+
+def train(
+    task: Task, plan: TrainingPlan, checkpoint_folder: Path, records: Path | None = None, ranks: Ranks = ALONE
+) -> Progress:
     """Train to the end of the plan, going on from the newest checkpoint in the folder if there is one.
 
     With `plan.patience` it ends after so many looks without a lower validation loss, and the model has the weights of the
     best look. On Ctrl-C and SIGTERM the step is finished and saved, then `Interrupted` is raised. Batches that gave trouble
     (`treino.training.trouble`) are kept in `records`.
 
+    Several processes (`ranks`) call it alike, each with its own rows as `task.source`; all have the same losses and take the
+    same turns, and the first one writes.
+
     Raises:
         NotFinite: when the loss ran away.
+        LostRank: when another process does not answer.
     """
-    return _Loop(task, plan, checkpoint_folder, records).run()
+    try:
+        return _Loop(task, plan, checkpoint_folder, records, ranks).run()
+    except RuntimeError as error:
+        if ranks.size > 1 and is_loss_of_a_rank(error):
+            raise lost(checkpoint_folder) from error
+        raise
 
 
 class _Loop:
-    def __init__(self, task: Task, plan: TrainingPlan, folder: Path, records: Path | None) -> None:
-        self.task, self.plan, self.folder = task, plan, folder
-        self.stepper = Stepper(task, plan)
-        self.watch = Watch(task.source, plan.schedule.peak, records)
-        self.writer = CheckpointWriter(folder, keep=plan.checkpoints_kept)
+    def __init__(self, task: Task, plan: TrainingPlan, folder: Path, records: Path | None, ranks: Ranks) -> None:
+        self.task, self.plan, self.folder, self.ranks = task, plan, folder, ranks
+        self.parallel = parallel(task.model, task.objective, ranks, plan.shard)
+        self.stepper = Stepper(task, plan, self.parallel)
+        self.watch = Watch(task.source, plan.schedule.peak, records, ranks)
+        self.writer = CheckpointWriter(folder, keep=plan.checkpoints_kept, writes=ranks.first)
         self.progress = Progress()
         self.untold: list[Tensor] = []
         """Losses of the steps since the last line of progress: tensors, so that no step waits for the device."""
@@ -46,7 +62,7 @@ class _Loop:
         self.saved_at = time.monotonic()
 
     def run(self) -> Progress:
-        restored = load_checkpoint(self.folder, self.task.model, self.stepper.optimiser)
+        restored = load_checkpoint(self.folder, self.task.model, self.stepper.optimiser, self.ranks)
         if restored:
             self.progress, self.best = restored
             self.untold = [torch.tensor(loss, device=self.stepper.device) for loss in self.progress.untold]
@@ -104,15 +120,16 @@ class _Loop:
         step = self.progress.step
         if self.task.validation:
             autocast = autocasting(self.stepper.device, self.plan.precision)
-            loss = evaluate_objective(self.task.model, self.task.objective, list(self.task.validation), autocast)
+            loss = evaluate_objective(self.parallel, self.task.objective, list(self.task.validation), autocast)
             figures = self.task.measure() if self.task.measure else {}
             self.progress.validation.append({"step": step, "loss": loss, **figures})
             self._keep_best(loss)
             events.emit("train.validation", step=step, steps=self.plan.steps, loss=loss, **figures)
-        if self.task.sample:
+        if self.task.sample and self.parallel.samples:
             was_training = self.task.model.training
             self.task.model.eval()
-            sample: dict[str, Any] = {"step": step, **self.task.sample()}
+            with self.parallel.talking():
+                sample: dict[str, Any] = {"step": step, **self.task.sample()}
             self.task.model.train(was_training)
             self.progress.samples.append(sample)
             events.emit("train.sample", **sample)
@@ -129,13 +146,14 @@ class _Loop:
             self.progress.looks_without_gain += 1
 
     def _save_if_due(self) -> None:
-        """Save when the interval is over, when a signal waits, and at the end."""
-        due = time.monotonic() - self.saved_at >= self.plan.checkpoint_seconds
-        if not (due or interruption.requested() or self._is_over()):
+        """Save when the interval is over (by the first process's clock), when a signal waits in any process, and at the end."""
+        due = self.ranks.first and time.monotonic() - self.saved_at >= self.plan.checkpoint_seconds
+        wish = self.ranks.highest(interruption.requested() or (DUE if due else 0.0))
+        if not (wish or self._is_over()):
             return
         self.progress.untold = [float(loss) for loss in self.untold]
         tensors = {"model": model_tensors(self.task.model), "optimiser": self.stepper.optimiser.state()}
         tensors |= {"best": self.best} if self.best else {}
         self.writer.save(tensors, self.progress)
         self.saved_at = time.monotonic()
-        interruption.raise_if_requested()  # on the way out the writer finishes what it began
+        interruption.raise_if_requested(int(wish))  # on the way out the writer finishes what it began

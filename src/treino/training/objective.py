@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -56,21 +56,3 @@ class NextToken:
         assert isinstance(model, LanguageModel)
         hidden = model.hidden(batch.ids, positions=batch.positions, segments=batch.segments)
         return {"next_token": model.loss(hidden, batch.targets)}
-
-
-def evaluate_objective(
-    model: nn.Module, objective: Objective[B], batches: Sequence[B], autocast: torch.autocast
-) -> float:
-    """The objective over held-out batches, without gradients and without dropout."""
-    sums: dict[str, float] = {}
-    counts: dict[str, float] = {}
-    was_training = model.training
-    model.eval()
-    with torch.no_grad(), autocast:
-        for batch in batches:
-            for name, value in objective.sums(model, batch).items():
-                sums[name] = sums.get(name, 0.0) + float(value)
-            for name, value in objective.counts(batch).items():
-                counts[name] = counts.get(name, 0.0) + value
-    model.train(was_training)
-    return sum(objective.weights[name] * sums[name] / counts[name] for name in sums)

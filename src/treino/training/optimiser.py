@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from treino.models.base import LanguageModel
 from treino.training.muon import Muon
+from treino.training.parallel import part_of
 
 Kind = Literal["adamw", "muon"]
 
@@ -76,4 +77,4 @@ class Optimiser:
         for key, value in tensors.items():
             name, _, field = key.rpartition("|")
             parameter = parameters[name]
-            owner[id(parameter)][parameter][field] = value.to(parameter.device, copy=True)
+            owner[id(parameter)][parameter][field] = part_of(value, parameter)

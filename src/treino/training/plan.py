@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from treino.training.optimiser import Kind
+from treino.training.parallel import Shard
 from treino.training.schedule import Schedule
 
 Precision = Literal["float32", "bfloat16"]
@@ -16,7 +17,8 @@ class TrainingPlan:
     """A finished plan: the same plan, data, build and thread count give the same weights, bit for bit, on a CPU.
 
     `batch` rows are one micro-batch, `accumulation` micro-batches are one step. `patience`: looks at validation without a
-    lower loss before training ends with the best weights (0: it goes on to the last step, whose weights count).
+    lower loss before training ends with the best weights (0: it goes on to the last step, whose weights count). `shard`: how
+    several processes train one model; one process heeds it not.
     """
 
     steps: int
@@ -35,3 +37,4 @@ class TrainingPlan:
     patience: int = 0
     optimiser: Kind = "adamw"
     compile: bool = False
+    shard: Shard = "ddp"

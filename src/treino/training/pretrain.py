@@ -11,25 +11,29 @@ from typing import Any, cast
 import torch
 
 from treino import environment, events, files
-from treino.errors import DataError
-from treino.measure import release_memory, resident_memory
+from treino.errors import DataError, UsageError
+from treino.measure import machine_memory, release_memory, resident_memory
 from treino.messages import N_
+from treino.models.base import LanguageModel
 from treino.models.build import build_model
 from treino.models.folder import save_model
 from treino.models.generation import generate
 from treino.models.kernels import library
-from treino.planning.forecast import forecast
+from treino.planning.forecast import Forecast, forecast
 from treino.planning.memory import BASE_BYTES
 from treino.recipe import ModelSettings, PretrainSettings, parse_budget
 from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWindows, make_batch
 from treino.tokens.shards import open_shard
 from treino.tokens.tokenizer import Tokenizer
 from treino.training.calibrate import Speed, faster, measure_speed
+from treino.training.checkpoint import model_tensors
 from treino.training.compiling import pays
 from treino.training.fit import check_fit
 from treino.training.loop import train
 from treino.training.objective import NextToken
+from treino.training.parallel import Shard, whole
 from treino.training.plan import Precision, TrainingPlan
+from treino.training.ranks import ALONE, Ranks, share
 from treino.training.schedule import Schedule
 from treino.training.source import RowSource
 from treino.training.task import Task
@@ -41,17 +45,23 @@ RESERVED_SHARE = 0.08
 """Part of a budget in minutes that is not given to steps (looks at validation, samples, saving), beside the time that the
 calibration itself took."""
 
+FITS_SHARE = 0.9
+"""Part of a device's memory up to which a forecast counts as one that fits."""
+
 
 class Pretraining:
     """The stage's parts, built from settings and a tokens folder.
 
-    The same object serves the calibration (which decides number format and steps) and the run that follows.
+    The same object serves the calibration (which decides number format and steps) and the run that follows. With several
+    processes (`ranks`) each makes one; the calibration measures the share of one of them.
     """
 
-    def __init__(self, settings: PretrainSettings, shape: ModelSettings, tokens: Path, seed: int) -> None:
+    def __init__(
+        self, settings: PretrainSettings, shape: ModelSettings, tokens: Path, seed: int, ranks: Ranks = ALONE
+    ) -> None:
         self.started = time.monotonic()
-        torch.set_num_threads(environment.processors())
-        self.settings, self.shape, self.seed = settings, shape, seed
+        torch.set_num_threads(ranks.threads or environment.processors())
+        self.settings, self.shape, self.seed, self.ranks = settings, shape, seed, ranks
         self.tokenizer = Tokenizer.load(tokens)
         self.rows = self._rows(tokens, "training")
         rows = self.rows.rows_in_epoch(0)
@@ -59,7 +69,7 @@ class Pretraining:
             raise DataError(N_("there is nothing to learn: no row of tokens"), fix=N_("give more or longer documents"))
         self.batch = min(settings.batch, max(1, rows // settings.accumulation))
         self.steps_per_epoch = rows / (self.batch * settings.accumulation)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = ranks.device
         check_fit(
             shape,
             self.tokenizer.size,
@@ -75,7 +85,7 @@ class Pretraining:
         self.task = Task(
             model=self.model,
             objective=NextToken(),
-            source=RowSource(self.rows, self.batch, settings.accumulation),
+            source=RowSource(self.rows, self.batch, settings.accumulation, ranks),
             validation=self._validation(tokens),
             sample=self._sample if settings.sample_prompt else None,
         )
@@ -110,7 +120,8 @@ class Pretraining:
         """What must be measured before the first step: {name: (value, why, figures)}.
 
         `pretrain.precision`: the faster format; bfloat16 is tried where torch computes it in matrix products here.
-        `pretrain.steps`: steps that the budget buys; a budget in minutes buys as many as the measured speed allows.
+        `pretrain.steps`: steps that the budget buys; a budget in minutes buys as many as the measured speed allows. Of several
+        processes one is measured, with its share of the rows, and what they tell each other is left out.
         """
         wanted = self.settings.precision
         amount, unit = parse_budget(self.settings.budget)
@@ -128,7 +139,7 @@ class Pretraining:
             "pretrain.compile": (compiling, self._why(compiling), {}),
             "pretrain.precision": (best.precision, why, figures),
             "pretrain.steps": (steps, self.settings.budget, {}),
-            "pretrain.tokens_per_second": (round(best.tokens_per_second, 1), why, {}),
+            "pretrain.tokens_per_second": (round(best.tokens_per_second * self.ranks.size, 1), why, {}),
         }
 
     def _compiles(self, seconds: float, precision: str) -> bool:
@@ -160,15 +171,49 @@ class Pretraining:
         plan = self._plan(int(decisions["pretrain.steps"]), precision)
         plan = replace(plan, compile=bool(decisions["pretrain.compile"]))
         records = files.make_private(output / "records")
-        self._store_forecast(plan, decisions, records / "forecast.json")
+        expected = self._forecast(plan, decisions)
+        plan = replace(plan, shard=self._shard(expected))
+        if self.ranks.first:
+            self._store_forecast(expected, records / "forecast.json")
         events.emit("train.started", steps=plan.steps, parameters=self._parameters(), precision=plan.precision)
-        progress = train(self.task, plan, output / "checkpoints", records)
-        self.model.eval()
-        save_model(self.model.to("cpu"), self.tokenizer, output / "model")
+        progress = train(self.task, plan, output / "checkpoints", records, self.ranks)
+        model = self._gathered()
+        if model is None:
+            return {}
+        save_model(model.eval(), self.tokenizer, output / "model")
         for name in ("history", "validation", "samples"):
             files.write_json(records / f"{name}.json", getattr(progress, name))
         files.remove_folder(output / "checkpoints")
-        return self._facts(plan, progress.history, progress.validation, progress.samples, progress.seconds)
+        several = {"ranks": self.ranks.size, "shard": plan.shard} if self.ranks.size > 1 else {}
+        facts = self._facts(plan, progress.history, progress.validation, progress.samples, progress.seconds)
+        return facts | several
+
+    def _gathered(self) -> LanguageModel | None:
+        """The whole trained model on the processor, in the first process; the others only hand over their parts."""
+        tensors = {name: whole(value) for name, value in model_tensors(self.model).items()}
+        if not self.ranks.first:
+            return None
+        if all(tensors[name] is value for name, value in model_tensors(self.model).items()):
+            return self.model.to("cpu")
+        model = build_model(self.shape, self.tokenizer.size)
+        model.load_state_dict(tensors, strict=False)
+        return model
+
+    def _shard(self, expected: Forecast) -> Shard:
+        """How the processes share the model: whole in each, unless the recipe says otherwise or it would not fit.
+
+        Raises:
+            UsageError: for parts under an optimiser that needs whole matrices.
+        """
+        memory = _device_memory(self.device, self.ranks)
+        fits = memory is None or expected.memory["total"] <= FITS_SHARE * memory
+        shard = self.settings.shard if self.settings.shard != "auto" else "ddp" if fits else "fsdp"
+        if shard == "fsdp" and self.ranks.size > 1 and self.settings.optimiser == "muon":
+            raise UsageError(
+                N_("the optimiser muon needs whole matrices, and fsdp gives each process a part of them"),
+                fix=N_('set pretrain.optimiser = "adamw", or pretrain.shard = "ddp"'),
+            )
+        return shard
 
     def _plan(self, steps: int, precision: Precision) -> TrainingPlan:
         settings = self.settings
@@ -199,13 +244,15 @@ class Pretraining:
     def _parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
-    def _store_forecast(self, plan: TrainingPlan, decisions: dict[str, Any], path: Path) -> None:
-        """Written once, before the first step; a resumed run leaves it as it is."""
+    def _forecast(self, plan: TrainingPlan, decisions: dict[str, Any]) -> Forecast:
+        """What the training needs; memory is that of one process, with its share of the rows and the whole model."""
         release_memory()
-        expected = forecast(
+        rows = share(plan.batch * plan.accumulation, plan.batch, self.ranks.rank, self.ranks.size)
+        return forecast(
             self.shape,
             self.tokenizer.size,
             batch=plan.batch,
+            rows_at_once=max(map(len, rows)),
             context=self.settings.window or self.shape.context,
             steps=plan.steps,
             accumulation=plan.accumulation,
@@ -217,6 +264,9 @@ class Pretraining:
             > plan.checkpoint_seconds,
             base=resident_memory() or BASE_BYTES,
         )
+
+    def _store_forecast(self, expected: Forecast, path: Path) -> None:
+        """Written once, before the first step; a resumed run leaves it as it is."""
         if not path.exists():
             files.write_json(path, asdict(expected))
         events.emit("forecast", stage="pretrain", **files.read_json(path))
@@ -246,3 +296,11 @@ class Pretraining:
         if samples:
             facts["sample"] = samples[-1]
         return facts
+
+
+def _device_memory(device: torch.device, ranks: Ranks) -> float | None:
+    """Bytes that one process can have, or None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    memory = machine_memory()
+    return memory / ranks.local_size if memory else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol, TypeVar
 
 from treino.tokens.packing import Batch, Rows, make_batch
+from treino.training.ranks import ALONE, Ranks, check_share, share
 
 B_out = TypeVar("B_out")
 
@@ -22,14 +23,19 @@ class RowSource:
         rows: the order of rows by epoch (`treino.tokens.packing`).
         batch: b, rows of a micro-batch.
         accumulation: a, micro-batches of a step.
+        ranks: with several processes, each has its share of the same b·a rows.
+
+    Raises:
+        UsageError: for more processes than rows.
     """
 
-    def __init__(self, rows: Rows, batch: int, accumulation: int = 1) -> None:
-        self.rows, self.batch, self.accumulation = rows, batch, accumulation
+    def __init__(self, rows: Rows, batch: int, accumulation: int = 1, ranks: Ranks = ALONE) -> None:
+        check_share(batch * accumulation, ranks.size)
+        self.rows, self.batch, self.accumulation, self.ranks = rows, batch, accumulation, ranks
 
     def step(self, step: int) -> list[Batch]:
-        first = step * self.batch * self.accumulation
+        count = self.batch * self.accumulation
         return [
-            make_batch(self.rows, [self.rows.locate(first + micro * self.batch + row) for row in range(self.batch)])
-            for micro in range(self.accumulation)
+            make_batch(self.rows, [self.rows.locate(step * count + row) for row in part])
+            for part in share(count, self.batch, self.ranks.rank, self.ranks.size)
         ]

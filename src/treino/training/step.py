@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from treino.training.compiling import compiled_sums
 from treino.training.objective import B
 from treino.training.optimiser import Optimiser
+from treino.training.parallel import Parallel, length
 from treino.training.plan import TrainingPlan
 from treino.training.task import Task
 
@@ -17,10 +18,12 @@ from treino.training.task import Task
 class Stepper:
     """Takes steps of a plan; what it holds beside the model is the optimiser."""
 
-    def __init__(self, task: Task, plan: TrainingPlan) -> None:
+    def __init__(self, task: Task, plan: TrainingPlan, parallel: Parallel | None = None) -> None:
         self.task, self.plan = task, plan
+        self.parallel = parallel or Parallel(task.model, task.objective)
         self.optimiser = Optimiser(task.model, kind=plan.optimiser, weight_decay=plan.weight_decay, beta2=plan.beta2)
-        self.sums = compiled_sums(task.objective) if plan.compile else task.objective.sums
+        alone = self.parallel.ranks.size == 1
+        self.sums = compiled_sums(task.objective) if plan.compile and alone else None
         self.trained = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
         self.device = self.trained[0].device
 
@@ -29,11 +32,12 @@ class Stepper:
 
         A step whose loss or gradient is not finite changes nothing, and its loss tells.
         """
-        # Dropout of a step depends on (seed, step) alone, so an interrupted run draws what an uninterrupted one would.
-        torch.manual_seed(self.plan.seed * 1_000_003 + step)
+        # Dropout of a step depends on (seed, step, rank) alone, so an interrupted run draws what an uninterrupted one would.
+        torch.manual_seed(self.plan.seed * 1_000_003 + step + (self.parallel.ranks.rank << 40))
         batches = self.task.source.step(step)
-        loss, counts = accumulate_gradients(self.task, batches, self.plan.precision, self.device, self.sums)
-        norm = nn.utils.get_total_norm([each.grad for each in self.trained if each.grad is not None], foreach=True)
+        passes = (batches, self.plan.precision, self.device, self.parallel, self.sums)
+        loss, counts = accumulate_gradients(self.task, *passes)
+        norm = length([parameter.grad for parameter in self.trained if parameter.grad is not None])
         if self.plan.clip:
             nn.utils.clip_grads_with_norm_(self.trained, self.plan.clip, norm, foreach=True)
         finite = torch.isfinite(norm) & torch.isfinite(loss)
@@ -46,29 +50,34 @@ def accumulate_gradients(
     batches: Sequence[B],
     precision: str,
     device: torch.device,
+    parallel: Parallel[B] | None = None,
     sums_of: Callable[[nn.Module, B], dict[str, Tensor]] | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Gradients of one step: Σ_term weight · (Σ_micro sums) / (Σ_micro counts), plus the penalties, undivided.
+    """Gradients of one step: Σ_term weight · (Σ sums) / (Σ counts), both Σ over all micro-batches of all processes, plus the
+    penalties, undivided.
 
-    `sums_of`: the objective's sums in a compiled form. Returns the loss (a detached scalar, penalties left out) and the
-    counts by term.
+    `sums_of`: the objective's sums in a compiled form, for one process. Returns the loss (a detached scalar, penalties left
+    out) and the counts by term, the same in each process.
     """
-    objective = task.objective
+    objective, parallel = task.objective, parallel or Parallel(task.model, task.objective)
     counts: dict[str, float] = {}
     for batch in batches:
         for name, value in objective.counts(batch).items():
             counts[name] = counts.get(name, 0.0) + value
+    counts = dict(zip(counts, parallel.ranks.totals(list(counts.values())), strict=True))
     total = torch.zeros((), device=device)
-    for batch in batches:
-        with autocasting(device, precision):
-            sums = (sums_of or objective.sums)(task.model, batch.to(device))
-            terms = [objective.weights[name] * value / counts[name] for name, value in sums.items() if counts[name]]
-        loss = torch.stack(terms).sum()
-        loss.backward()
+    for number, batch in enumerate(batches, 1):
+        with parallel.passing(last=number == len(batches)):
+            with autocasting(device, precision):
+                moved = batch.to(device)
+                sums = sums_of(task.model, moved) if sums_of else parallel.sums(moved)
+                terms = [objective.weights[name] * value / counts[name] for name, value in sums.items() if counts[name]]
+            loss = torch.stack(terms).sum()
+            loss.backward()
         total += loss.detach()
     for penalty in task.penalties:
         penalty(task.model).backward()
-    return total, counts
+    return parallel.ranks.add_up(total), counts
 
 
 def autocasting(device: torch.device, precision: str) -> torch.autocast:

@@ -19,6 +19,7 @@ from torch import Tensor
 from treino import events, files
 from treino.errors import DataError
 from treino.messages import N_
+from treino.training.ranks import ALONE, Ranks
 from treino.training.source import BatchSource
 
 SKIPPED_IN_A_ROW = 3
@@ -33,8 +34,9 @@ class NotFinite(DataError):
 class Watch:
     """Looks at the losses of the steps when a line of progress is due."""
 
-    def __init__(self, source: BatchSource[Any], rate: float, records: Path | None) -> None:
+    def __init__(self, source: BatchSource[Any], rate: float, records: Path | None, ranks: Ranks = ALONE) -> None:
         self.source, self.rate, self.records = source, rate, records
+        self.owner = f"-rank-{ranks.rank}" if ranks.size > 1 else ""
         self.in_a_row = 0
 
     def mean(self, losses: Sequence[float], step: int, before: float | None) -> float | None:
@@ -64,8 +66,10 @@ class Watch:
         return sum(taken) / len(taken) if taken else None
 
     def _keep(self, index: int) -> str:
-        """Write the tensors of a step's micro-batches, which its number alone gives back; the file's path, if there is room."""
-        if not self.records or len(list(self.records.glob("trouble-*"))) >= BATCHES_KEPT:
+        """Write the tensors of this process's micro-batches of a step, which its number alone gives back; the file's path,
+        if there is room.
+        """
+        if not self.records or len(list(self.records.glob(f"trouble-*{self.owner}.safetensors"))) >= BATCHES_KEPT:
             return ""
         tensors = {
             f"{number}.{field.name}": value.cpu().contiguous()
@@ -73,6 +77,6 @@ class Watch:
             for field in fields(batch)
             if isinstance(value := getattr(batch, field.name), Tensor)
         }
-        path = files.make_private(self.records) / f"trouble-step-{index + 1}.safetensors"
+        path = files.make_private(self.records) / f"trouble-step-{index + 1}{self.owner}.safetensors"
         files.write_bytes(path, save(tensors))
         return str(path)

@@ -1,0 +1,147 @@
+"""What two processes do in tests/training/test_ranks.py: started by torchrun, with a folder as the argument."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from treino import interruption
+from treino.errors import Interrupted
+from treino.models.build import build_model
+from treino.recipe import ModelSettings
+from treino.tokens.packing import IGNORED, Batch, PackedRows
+from treino.tokens.shards import Shard
+from treino.training.checkpoint import Progress, model_tensors
+from treino.training.loop import train
+from treino.training.objective import NextToken
+from treino.training.parallel import Shard as How
+from treino.training.parallel import whole
+from treino.training.plan import TrainingPlan
+from treino.training.ranks import ALONE, Ranks, join, leave
+from treino.training.schedule import Schedule
+from treino.training.source import RowSource
+from treino.training.task import Task
+
+STEPS, HALF, ROWS = 50, 25, 12
+
+
+def plan(how: How = "ddp", steps: int = STEPS) -> TrainingPlan:
+    return TrainingPlan(
+        steps=steps,
+        batch=4,
+        accumulation=3,
+        schedule=Schedule(3e-3, STEPS, 0.1, 0.1),
+        weight_decay=0.1,
+        beta2=0.95,
+        clip=0.5,
+        precision="float32",
+        seed=1,
+        log_every=1,
+        validate_every=10,
+        checkpoint_seconds=1e9,
+        shard=how,
+    )
+
+
+class Uneven(RowSource):
+    """Rows of which the last third of a step counts whole and the others in one place of twelve: the ranks' counts, and those
+    of the micro-batches, are far apart.
+    """
+
+    def step(self, step: int) -> list[Batch]:
+        batches, rank = super().step(step), self.ranks
+        row = rank.rank * ROWS // rank.size
+        changed = []
+        for batch in batches:
+            targets = batch.targets.clone()
+            for place in range(len(targets)):
+                if row < ROWS * 2 // 3:
+                    targets[place, torch.arange(targets.shape[1]) % 12 != row % 12] = IGNORED
+                row += 1
+            changed.append(replace(batch, targets=targets))
+        return changed
+
+
+def documents() -> Shard:
+    draw = np.random.default_rng(5)
+    tokens, offsets = [], [0]
+    for _ in range(80):
+        start, length = int(draw.integers(60)), int(draw.integers(3, 40))
+        tokens += [2 + (start + 3 * place + int(draw.integers(3))) % 60 for place in range(length)] + [0]
+        offsets.append(len(tokens))
+    return Shard(np.array(tokens, np.uint16), np.array(offsets, np.int64), 0)
+
+
+def task(ranks: Ranks) -> Task[Batch]:
+    torch.manual_seed(3)
+    shape = ModelSettings(width=32, layers=2, heads=4, kv_heads=2, feed_forward=88, context=32, embedding=32)
+    model = build_model(shape, 64)
+    rows = PackedRows(documents(), 32, seed=1)
+    held_out = RowSource(PackedRows(documents(), 32, seed=9), 2, 3).step(
+        0
+    )  # three batches: two ranks cannot share them evenly
+
+    def sample() -> dict[str, str]:
+        with torch.no_grad():
+            return {"prompt": "", "text": str(model(torch.arange(4)[None])[0, -1, :3].tolist())}
+
+    return Task(model, NextToken(), Uneven(rows, 4, 3, ranks), validation=held_out, sample=sample)
+
+
+def result(progress: Progress, model: torch.nn.Module) -> dict:
+    weights = {name: whole(value).flatten().tolist() for name, value in model_tensors(model).items()}
+    losses = [row["loss"] for row in progress.history]
+    return {
+        "losses": losses,
+        "tokens": progress.tokens,
+        "validation": [row["loss"] for row in progress.validation],
+        "samples": progress.samples,
+        "weights": weights,
+    }
+
+
+def trained(folder: Path, how: How = "ddp", ranks: Ranks = ALONE) -> dict:
+    """A whole training, from the newest checkpoint of the folder if there is one."""
+    work = task(ranks)
+    return result(train(work, plan(how), folder, ranks=ranks), work.model)
+
+
+def stopped(folder: Path, how: How, ranks: Ranks) -> int:
+    """A training that a signal to the last process stops after half of its steps; returns the exit code of this one."""
+    work = task(ranks)
+    steps = [0]
+    original = interruption.requested
+
+    def requested() -> int:
+        steps[0] += 1
+        return 15 if steps[0] == HALF and ranks.rank == ranks.size - 1 else 0
+
+    interruption.requested = requested
+    try:
+        train(work, plan(how), folder, ranks=ranks)
+    except Interrupted as error:
+        return error.exit_code
+    finally:
+        interruption.requested = original
+    return 0
+
+
+def main(folder: Path) -> None:
+    ranks = join(threads=1)
+    torch.set_num_threads(1)
+    found: dict[str, object] = {}
+    for how in ("ddp", "fsdp"):
+        found[how] = trained(folder / how, how, ranks)
+        found[f"{how} from one"] = trained(folder / f"{how} from one", how, ranks)
+        found[f"{how} stopped"] = stopped(folder / f"{how} stopped", how, ranks)
+    leave()
+    (folder / f"rank-{ranks.rank}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
