@@ -1,0 +1,370 @@
+// A whole Transformer of Llama's architecture over a few tokens, for generation (AVX-512 BF16).
+//
+// Each token belongs to a row of the cache and has a place there; it sees the places before it and itself, so tokens of one
+// row may come together, and rows may differ in length. Weights, keys, values and the inputs of products are bfloat16; the
+// residual stream and all sums are float32. A step reads each weight once: what it costs is memory, up to some 16 tokens.
+//
+// Every sum runs in an order of its own that neither the other tokens nor the threads change: a row's bits do not depend on
+// its company.
+//
+// Matrices lie in panels of 16 outputs, [panel][pair of inputs][output]; inputs of a product in groups of up to 16 tokens,
+// [group][pair][token], so that one pass over a panel serves a group from registers. Widths are filled up with zeros to 32.
+
+#include <omp.h>
+
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "vectors.h"
+
+namespace {
+
+constexpr long GROUP = 16;  // tokens of a group
+constexpr long CHUNK = 8;   // panels between two visits of what uses them; a head of 128 numbers
+constexpr float NOTHING = -1e30f;
+
+struct Matrix {
+  const pair* weights;
+  const float* bias;  // by output, or null
+  long pairs, panels;
+};
+
+struct Layer {
+  Matrix qkv, output, gate_up, down;  // heads of q, k, v; panels of gate and up in turn
+  const float *attention_norm, *feed_forward_norm, *q_norm, *k_norm;  // the last two null where there is none
+};
+
+}  // namespace
+
+struct Network {
+  long layers, width, heads, kv_heads, size, vocabulary;
+  long rows, places;  // of the cache; places a multiple of 16
+  float epsilon;
+  int threads;
+  const Layer* layer;
+  Matrix head;
+  const float *norm, *table, *cosine, *sine;  // table (vocabulary, width); rotations (places, size / 2)
+  pair *keys, *values;  // [layer][row][kv head]: [place / 16][size / 2][16], pairs along the width; [place / 2][size], along places
+};
+
+namespace {
+
+// Inputs of a product, for all tokens.
+struct Inputs {
+  Inputs(long tokens, long pairs) : tokens(tokens), pairs(pairs), memory(tokens * pairs) {}
+  long group(long g) const { return tokens - g * GROUP < GROUP ? tokens - g * GROUP : GROUP; }
+  pair* of_group(long g) const { return memory.data + g * GROUP * pairs; }
+
+  // Sixteen numbers of a token, from number d on.
+  void put(long token, long d, __m512 numbers) const {
+    const long g = token / GROUP, step = group(g);
+    alignas(32) pair both[8];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(both), narrow(numbers));
+    pair* to = of_group(g) + d / 2 * step + token % GROUP;
+    for (int i = 0; i < 8; ++i) to[i * step] = both[i];
+  }
+
+  const long tokens, pairs;
+  Buffer<pair> memory;
+};
+
+// V panels for R tokens: to[v][r][output] = bias + Σ weight · input.
+template <int R, int V>
+inline void tile(const pair* x, const Matrix& m, long panel, float* to) {
+  __m512 sum[V][R];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v)
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) sum[v][r] = m.bias ? _mm512_loadu_ps(m.bias + (panel + v) * 16) : _mm512_setzero_ps();
+  const pair* w = m.weights + panel * m.pairs * 16;
+  for (long k = 0; k < m.pairs; ++k, w += 16, x += R) {
+    __m512bh weight[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) weight[v] = (__m512bh)_mm512_loadu_si512(w + v * m.pairs * 16);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const __m512bh input = (__m512bh)_mm512_set1_epi32(static_cast<int>(x[r]));
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[v][r] = _mm512_dpbf16_ps(sum[v][r], input, weight[v]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v)
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) _mm512_store_ps(to + (v * R + r) * 16, sum[v][r]);
+}
+
+template <int R>
+void some_panels(const pair* x, const Matrix& m, long panel, long count, float* to) {
+  constexpr int V = R <= 4 ? 4 : R <= 8 ? 2 : 1;
+  long v = 0;
+  for (; v + V <= count; v += V) tile<R, V>(x, m, panel + v, to + v * R * 16);
+  for (; v < count; ++v) tile<R, 1>(x, m, panel + v, to + v * R * 16);
+}
+
+using Panels = void (*)(const pair*, const Matrix&, long, long, float*);
+
+template <int... R>
+constexpr Panels panels_for(long tokens, std::integer_sequence<int, R...>) {
+  constexpr Panels all[] = {some_panels<R + 1>...};
+  return all[tokens - 1];
+}
+
+// This thread's part of a product: `unit` panels at least stay together; use(first token, tokens, panel, panels, sums) gets
+// up to CHUNK of them at a time, sums[panel][token][16].
+template <class Use>
+void product(const Inputs& x, const Matrix& m, long unit, long chunk, Use use) {
+  alignas(64) float sums[CHUNK * GROUP * 16];
+  const long units = m.panels / unit, me = omp_get_thread_num(), all = omp_get_num_threads();
+  const long end = units * (me + 1) / all * unit;
+  for (long panel = units * me / all * unit; panel < end; panel += chunk) {
+    const long count = end - panel < chunk ? end - panel : chunk;
+    for (long first = 0; first < x.tokens; first += GROUP) {
+      const long tokens = x.group(first / GROUP);
+      panels_for(tokens, std::make_integer_sequence<int, GROUP>())(x.of_group(first / GROUP), m, panel, count, sums);
+      use(first, tokens, panel, count, sums);
+    }
+  }
+}
+
+inline float mean_of_squares(const float* x, long padded, long count) {
+  __m512 squares = _mm512_setzero_ps();
+  for (long i = 0; i < padded; i += 16) squares = _mm512_fmadd_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(x + i), squares);
+  return _mm512_reduce_add_ps(squares) / count;
+}
+
+// x / √(mean(x²) + ε) · weight
+inline void norm(const float* x, const float* weight, long width, float epsilon, const Inputs& to, long token) {
+  const long padded = 2 * to.pairs;
+  const __m512 root = _mm512_set1_ps(1.0f / std::sqrt(mean_of_squares(x, padded, width) + epsilon));
+  for (long i = 0; i < padded; i += 16)
+    to.put(token, i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), root), _mm512_loadu_ps(weight + i)));
+}
+
+// One head's query or key: its norm, where it has one, then its rotation.
+inline void turn(float* x, const Network& n, const float* weight, long place) {
+  if (weight) {
+    const __m512 root = _mm512_set1_ps(1.0f / std::sqrt(mean_of_squares(x, n.size, n.size) + n.epsilon));
+    for (long i = 0; i < n.size; i += 16)
+      _mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), root), _mm512_loadu_ps(weight + i)));
+  }
+  const long half = n.size / 2;
+  for (long i = 0; i < half; i += 16) {
+    const __m512 a = _mm512_loadu_ps(x + i), b = _mm512_loadu_ps(x + half + i);
+    const __m512 c = _mm512_loadu_ps(n.cosine + place * half + i), s = _mm512_loadu_ps(n.sine + place * half + i);
+    _mm512_storeu_ps(x + i, _mm512_fmsub_ps(a, c, _mm512_mul_ps(b, s)));
+    _mm512_storeu_ps(x + half + i, _mm512_fmadd_ps(b, c, _mm512_mul_ps(a, s)));
+  }
+}
+
+// Scores of 16·B places: Σ over pairs of the width, in this order.
+template <int D, int B>
+inline __m512 score(const pair* q, const pair* keys, float scale, float* to, __m512 top) {
+  __m512 sum[B];
+  for (int b = 0; b < B; ++b) sum[b] = _mm512_setzero_ps();
+  for (int d = 0; d < D / 2; ++d)
+#pragma GCC unroll 8
+    for (int b = 0; b < B; ++b)
+      sum[b] = _mm512_dpbf16_ps(sum[b], (__m512bh)_mm512_set1_epi32(static_cast<int>(q[d])),
+                                (__m512bh)_mm512_loadu_si512(keys + (b * (D / 2) + d) * 16));
+  for (int b = 0; b < B; ++b) {
+    sum[b] = _mm512_mul_ps(sum[b], _mm512_set1_ps(scale));
+    _mm512_storeu_ps(to + 16 * b, sum[b]);
+    top = _mm512_max_ps(top, sum[b]);
+  }
+  return top;
+}
+
+// softmax(scale · q·kᵀ) v over `places` places of one head.
+template <int D>
+void attend(const pair* q, const pair* keys, const pair* values, long places, float* scores, pair* weights, const Inputs& to,
+            long token, long at) {
+  const float scale = 1.0f / std::sqrt(static_cast<float>(D));
+  const long whole = places / 16, blocks = (places + 15) / 16;
+  __m512 top = _mm512_set1_ps(NOTHING);
+  long b = 0;
+  for (; b + 8 <= whole; b += 8) top = score<D, 8>(q, keys + b * D * 8, scale, scores + 16 * b, top);
+  for (; b < whole; ++b) top = score<D, 1>(q, keys + b * D * 8, scale, scores + 16 * b, top);
+  if (whole < blocks) {
+    score<D, 1>(q, keys + b * D * 8, scale, scores + 16 * b, top);
+    const __m512 seen = _mm512_mask_loadu_ps(_mm512_set1_ps(NOTHING), first_of(places - 16 * b), scores + 16 * b);
+    _mm512_storeu_ps(scores + 16 * b, seen);
+    top = _mm512_max_ps(top, seen);
+  }
+  const __m512 greatest = _mm512_set1_ps(_mm512_reduce_max_ps(top));
+  __m512 total = _mm512_setzero_ps();
+  for (b = 0; b < blocks; ++b) {
+    const __m512 weight = _mm512_maskz_mov_ps(first_of(places - 16 * b),
+                                              exponential(_mm512_sub_ps(_mm512_loadu_ps(scores + 16 * b), greatest)));
+    total = _mm512_add_ps(total, weight);
+    store_narrow(reinterpret_cast<bf16*>(weights) + 16 * b, weight);
+  }
+  constexpr int V = D / 16, CHAINS = V <= 4 ? 2 : 1;  // enough sums at a time to hide a product's latency
+  __m512 sum[CHAINS][V];
+  for (int c = 0; c < CHAINS; ++c)
+    for (int v = 0; v < V; ++v) sum[c][v] = _mm512_setzero_ps();
+  for (long p = 0; p < 8 * blocks; p += CHAINS)
+#pragma GCC unroll 2
+    for (int c = 0; c < CHAINS; ++c)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v)
+        sum[c][v] = _mm512_dpbf16_ps(sum[c][v], (__m512bh)_mm512_set1_epi32(static_cast<int>(weights[p + c])),
+                                     (__m512bh)_mm512_loadu_si512(values + (p + c) * D + 16 * v));
+  const __m512 share = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(total));
+  for (int v = 0; v < V; ++v) {
+    const __m512 all = CHAINS == 2 ? _mm512_add_ps(sum[0][v], sum[CHAINS - 1][v]) : sum[0][v];
+    to.put(token, at + 16 * v, _mm512_mul_ps(all, share));
+  }
+}
+
+// Tokens of a step: ids, rows of the cache, and places there.
+struct Tokens {
+  long count;
+  const int64_t *ids, *rows, *places;
+};
+
+// One layer's part of the cache, for a row and a head.
+inline long cache_at(const Network& n, long layer, long row, long kv_head) {
+  return ((layer * n.rows + row) * n.kv_heads + kv_head) * n.places * n.size / 2;
+}
+
+// Queries, keys and values; queries stay in `q` [token][head][pair], the others go into the cache.
+void project(const Network& n, long layer, const Tokens& t, const Inputs& x, pair* q) {
+  const Layer& l = n.layer[layer];
+  const long unit = n.size / 16;
+  product(x, l.qkv, unit, unit, [&](long first, long tokens, long panel, long, const float* sums) {
+    const long head = panel / unit;
+    for (long r = 0; r < tokens; ++r) {
+      alignas(64) float numbers[CHUNK * 16];
+      alignas(64) bf16 rounded[CHUNK * 16];
+      const long token = first + r, place = t.places[token];
+      for (long v = 0; v < unit; ++v)
+        _mm512_store_ps(numbers + 16 * v, _mm512_load_ps(sums + (v * tokens + r) * 16));
+      if (head < n.heads + n.kv_heads) turn(numbers, n, head < n.heads ? l.q_norm : l.k_norm, place);
+      for (long d = 0; d < n.size; d += 16) store_narrow(rounded + d, _mm512_load_ps(numbers + d));
+      if (head < n.heads) {
+        std::memcpy(q + (token * n.heads + head) * (n.size / 2), rounded, n.size * sizeof(bf16));
+      } else if (head < n.heads + n.kv_heads) {
+        pair* to = n.keys + cache_at(n, layer, t.rows[token], head - n.heads) + place / 16 * n.size * 8 + place % 16;
+        for (long d = 0; d < n.size / 2; ++d) std::memcpy(to + d * 16, rounded + 2 * d, sizeof(pair));
+      } else {
+        pair* pairs = n.values + cache_at(n, layer, t.rows[token], head - n.heads - n.kv_heads) + place / 2 * n.size;
+        bf16* to = reinterpret_cast<bf16*>(pairs) + place % 2;
+        for (long d = 0; d < n.size; ++d) to[2 * d] = rounded[d];
+      }
+    }
+  });
+}
+
+template <int D>
+void attention(const Network& n, long layer, const Tokens& t, const pair* q, float* scores, pair* weights, const Inputs& to) {
+  const long me = omp_get_thread_num(), all = omp_get_num_threads();
+  for (long head = 0; head < n.heads; ++head)
+    for (long token = 0; token < t.count; ++token) {
+      if ((head + token) % all != me) continue;
+      const long at = cache_at(n, layer, t.rows[token], head * n.kv_heads / n.heads);
+      attend<D>(q + (token * n.heads + head) * (D / 2), n.keys + at, n.values + at, t.places[token] + 1, scores, weights, to,
+                token, head * D);
+    }
+}
+
+// x += the product, for the outputs of this thread.
+void add_product(const Inputs& inputs, const Matrix& m, float* x) {
+  product(inputs, m, 1, 4, [&](long first, long tokens, long panel, long count, const float* sums) {
+    for (long v = 0; v < count; ++v)
+      for (long r = 0; r < tokens; ++r) {
+        float* to = x + (first + r) * m.panels * 16 + (panel + v) * 16;
+        _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), _mm512_load_ps(sums + (v * tokens + r) * 16)));
+      }
+  });
+}
+
+// silu(gate) · up
+void gate(const Inputs& inputs, const Matrix& m, const Inputs& to) {
+  product(inputs, m, 2, 4, [&](long first, long tokens, long panel, long count, const float* sums) {
+    for (long v = 0; v < count; v += 2)
+      for (long r = 0; r < tokens; ++r) {
+        const __m512 g = _mm512_load_ps(sums + (v * tokens + r) * 16), up = _mm512_load_ps(sums + ((v + 1) * tokens + r) * 16);
+        to.put(first + r, (panel + v) / 2 * 16, _mm512_mul_ps(_mm512_mul_ps(g, logistic(g)), up));
+      }
+  });
+}
+
+template <int D>
+void step(const Network& n, const Tokens& t, long wanted, const int64_t* chosen, float* logits) {
+  const long pairs = n.head.pairs, padded = 2 * pairs, hidden = n.layer->down.pairs;
+  Buffer<float> x(t.count * padded);
+  Buffer<pair> q(t.count * n.heads * (D / 2));
+  Inputs mixed(t.count, n.heads * (D / 2)), activated(t.count, hidden);
+#pragma omp parallel num_threads(n.threads)
+  {
+    Inputs normed(t.count, pairs), last(wanted, pairs);
+    Buffer<float> scores(n.places);
+    Buffer<pair> weights(n.places / 2);
+#pragma omp for
+    for (long token = 0; token < t.count; ++token) {
+      float* to = x.data + token * padded;
+      std::memcpy(to, n.table + t.ids[token] * n.width, n.width * sizeof(float));
+      std::memset(to + n.width, 0, (padded - n.width) * sizeof(float));
+    }
+    for (long layer = 0; layer < n.layers; ++layer) {
+      const Layer& l = n.layer[layer];
+      for (long i = 0; i < t.count; ++i) norm(x.data + i * padded, l.attention_norm, n.width, n.epsilon, normed, i);
+      project(n, layer, t, normed, q.data);
+#pragma omp barrier
+      attention<D>(n, layer, t, q.data, scores.data, weights.data, mixed);
+#pragma omp barrier
+      add_product(mixed, l.output, x.data);
+#pragma omp barrier
+      for (long i = 0; i < t.count; ++i) norm(x.data + i * padded, l.feed_forward_norm, n.width, n.epsilon, normed, i);
+      gate(normed, l.gate_up, activated);
+#pragma omp barrier
+      add_product(activated, l.down, x.data);
+#pragma omp barrier
+    }
+    for (long i = 0; i < wanted; ++i) norm(x.data + chosen[i] * padded, n.norm, n.width, n.epsilon, last, i);
+    product(last, n.head, 1, 4, [&](long first, long tokens, long panel, long count, const float* sums) {
+      for (long r = 0; r < tokens; ++r)
+        for (long v = 0; v < count; ++v)
+          _mm512_storeu_ps(logits + ((first + r) * n.head.panels + panel + v) * 16,
+                           _mm512_load_ps(sums + (v * tokens + r) * 16));
+    });
+  }
+}
+
+}  // namespace
+
+// Reads `tokens` tokens into the cache and gives the logits of the `wanted` ones among them that `chosen` numbers, each of
+// 16 · head.panels numbers. Returns 0, or 1 for a head size that it was not made for.
+extern "C" int treino_decode(const Network* n, long tokens, const int64_t* ids, const int64_t* rows, const int64_t* places,
+                             long wanted, const int64_t* chosen, float* logits) {
+  const Tokens t{tokens, ids, rows, places};
+  switch (n->size) {
+    case 32: step<32>(*n, t, wanted, chosen, logits); return 0;
+    case 64: step<64>(*n, t, wanted, chosen, logits); return 0;
+    case 96: step<96>(*n, t, wanted, chosen, logits); return 0;
+    case 128: step<128>(*n, t, wanted, chosen, logits); return 0;
+  }
+  return 1;
+}
+
+// A float matrix (outputs, inputs) as `panels` panels, each `stride` panels behind the one before; what is beyond the matrix
+// becomes zero.
+extern "C" void treino_decode_pack(const float* from, long outputs, long inputs, long panels, pair* to, long pairs, long stride,
+                                   int threads) {
+#pragma omp parallel for num_threads(threads)
+  for (long panel = 0; panel < panels; ++panel)
+    for (long k = 0; k < pairs; k += 16) {
+      __m512i r[16];
+      for (long i = 0; i < 16; ++i) {
+        const long row = panel * 16 + i, left = row < outputs ? inputs - 2 * k : 0;
+        const float* numbers = from + row * inputs + 2 * k;
+        const __m512 low = _mm512_maskz_loadu_ps(left > 0 ? first_of(left) : 0, numbers);
+        const __m512 high = _mm512_maskz_loadu_ps(left > 16 ? first_of(left - 16) : 0, numbers + 16);
+        r[i] = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+      }
+      transpose16(r);
+      for (long i = 0; i < 16; ++i) _mm512_storeu_si512(to + (panel * stride * pairs + k + i) * 16, r[i]);
+    }
+}
