@@ -22,6 +22,7 @@ namespace {
 
 constexpr long GROUP = 16;  // tokens of a group
 constexpr long CHUNK = 8;   // panels between two visits of what uses them; a head of 128 numbers
+constexpr long AHEAD = 512;  // pairs of weights between a product and what it asks memory for
 constexpr float NOTHING = -1e30f;
 
 struct Matrix {
@@ -80,6 +81,9 @@ inline void tile(const pair* x, const Matrix& m, long panel, float* to) {
   const pair* w = m.weights + panel * m.pairs * 16;
   for (long k = 0; k < m.pairs; ++k, w += 16, x += R) {
     __m512bh weight[V];
+    if constexpr (R >= 4)  // sums that keep the processor busy for longer than it looks ahead
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) _mm_prefetch(w + v * m.pairs * 16 + AHEAD, _MM_HINT_T0);
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) weight[v] = (__m512bh)_mm512_loadu_si512(w + v * m.pairs * 16);
 #pragma GCC unroll 16
@@ -158,16 +162,19 @@ inline void turn(float* x, const Network& n, const float* weight, long place) {
   }
 }
 
-// Scores of 16·B places: Σ over pairs of the width, in this order.
+// Scores of 16·B places: Σ over pairs of the width, in this order. Their values, which come next, are called for meanwhile.
 template <int D, int B>
-inline __m512 score(const pair* q, const pair* keys, float scale, float* to, __m512 top) {
+inline __m512 score(const pair* q, const pair* keys, const pair* values, float scale, float* to, __m512 top) {
   __m512 sum[B];
   for (int b = 0; b < B; ++b) sum[b] = _mm512_setzero_ps();
   for (int d = 0; d < D / 2; ++d)
 #pragma GCC unroll 8
-    for (int b = 0; b < B; ++b)
+    for (int b = 0; b < B; ++b) {
+      const long at = (b * (D / 2) + d) * 16;
+      _mm_prefetch(values + at, _MM_HINT_T0);
       sum[b] = _mm512_dpbf16_ps(sum[b], (__m512bh)_mm512_set1_epi32(static_cast<int>(q[d])),
-                                (__m512bh)_mm512_loadu_si512(keys + (b * (D / 2) + d) * 16));
+                                (__m512bh)_mm512_loadu_si512(keys + at));
+    }
   for (int b = 0; b < B; ++b) {
     sum[b] = _mm512_mul_ps(sum[b], _mm512_set1_ps(scale));
     _mm512_storeu_ps(to + 16 * b, sum[b]);
@@ -176,18 +183,18 @@ inline __m512 score(const pair* q, const pair* keys, float scale, float* to, __m
   return top;
 }
 
-// softmax(scale · q·kᵀ) v over `places` places of one head.
+// softmax(scale · q·kᵀ) v over `places` places of one head; `next` are the keys that will be asked for after it.
 template <int D>
-void attend(const pair* q, const pair* keys, const pair* values, long places, float* scores, pair* weights, const Inputs& to,
+void attend(const pair* q, const pair* keys, const pair* values, const pair* next, long places, float* scores, pair* weights, const Inputs& to,
             long token, long at) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
   const long whole = places / 16, blocks = (places + 15) / 16;
   __m512 top = _mm512_set1_ps(NOTHING);
   long b = 0;
-  for (; b + 8 <= whole; b += 8) top = score<D, 8>(q, keys + b * D * 8, scale, scores + 16 * b, top);
-  for (; b < whole; ++b) top = score<D, 1>(q, keys + b * D * 8, scale, scores + 16 * b, top);
+  for (; b + 8 <= whole; b += 8) top = score<D, 8>(q, keys + b * D * 8, values + b * D * 8, scale, scores + 16 * b, top);
+  for (; b < whole; ++b) top = score<D, 1>(q, keys + b * D * 8, values + b * D * 8, scale, scores + 16 * b, top);
   if (whole < blocks) {
-    score<D, 1>(q, keys + b * D * 8, scale, scores + 16 * b, top);
+    score<D, 1>(q, keys + b * D * 8, values + b * D * 8, scale, scores + 16 * b, top);
     const __m512 seen = _mm512_mask_loadu_ps(_mm512_set1_ps(NOTHING), first_of(places - 16 * b), scores + 16 * b);
     _mm512_storeu_ps(scores + 16 * b, seen);
     top = _mm512_max_ps(top, seen);
@@ -208,9 +215,12 @@ void attend(const pair* q, const pair* keys, const pair* values, long places, fl
 #pragma GCC unroll 2
     for (int c = 0; c < CHAINS; ++c)
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v)
+      for (int v = 0; v < V; ++v) {
+        const long at = (p + c) * D + 16 * v;
+        _mm_prefetch(next + at, _MM_HINT_T0);
         sum[c][v] = _mm512_dpbf16_ps(sum[c][v], (__m512bh)_mm512_set1_epi32(static_cast<int>(weights[p + c])),
-                                     (__m512bh)_mm512_loadu_si512(values + (p + c) * D + 16 * v));
+                                     (__m512bh)_mm512_loadu_si512(values + at));
+      }
   const __m512 share = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(total));
   for (int v = 0; v < V; ++v) {
     const __m512 all = CHAINS == 2 ? _mm512_add_ps(sum[0][v], sum[CHAINS - 1][v]) : sum[0][v];
@@ -260,13 +270,21 @@ void project(const Network& n, long layer, const Tokens& t, const Inputs& x, pai
 template <int D>
 void attention(const Network& n, long layer, const Tokens& t, const pair* q, float* scores, pair* weights, const Inputs& to) {
   const long me = omp_get_thread_num(), all = omp_get_num_threads();
-  for (long head = 0; head < n.heads; ++head)
-    for (long token = 0; token < t.count; ++token) {
-      if ((head + token) % all != me) continue;
-      const long at = cache_at(n, layer, t.rows[token], head * n.kv_heads / n.heads);
-      attend<D>(q + (token * n.heads + head) * (D / 2), n.keys + at, n.values + at, t.places[token] + 1, scores, weights, to,
-                token, head * D);
-    }
+  const auto cache = [&](long job) {
+    return cache_at(n, layer, t.rows[job % t.count], job / t.count * n.kv_heads / n.heads);
+  };
+  const auto mine = [&](long job) { return (job / t.count + job % t.count) % all == me; };  // some heads of each token
+  const long jobs = n.heads * t.count;
+  long job = 0;
+  while (job < jobs && !mine(job)) ++job;
+  while (job < jobs) {
+    long next = job + 1;
+    while (next < jobs && !mine(next)) ++next;
+    const long token = job % t.count, head = job / t.count, at = cache(job);
+    attend<D>(q + (token * n.heads + head) * (D / 2), n.keys + at, n.values + at, n.keys + cache(next < jobs ? next : job),
+              t.places[token] + 1, scores, weights, to, token, head * D);
+    job = next;
+  }
 }
 
 // x += the product, for the outputs of this thread.
