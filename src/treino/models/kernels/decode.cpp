@@ -2,16 +2,20 @@
 //
 // Each token belongs to a row of the cache and has a place there; it sees the places before it and itself, so tokens of one
 // row may come together, and rows may differ in length. Weights, keys, values and the inputs of products are bfloat16; the
-// residual stream and all sums are float32. A step reads each weight once: what it costs is memory, up to some 16 tokens.
+// residual stream and all sums are float32. A step reads each weight once, and up to some 16 tokens that is what it costs.
+// So a weight takes 12 bits: its sign and fraction, and its exponent below the greatest of its row in 4 bits. Nothing is lost
+// but of weights under 2⁻¹⁵ of the row's greatest, which are lifted to that: a 64th of what rounding did to the greatest.
 //
 // Every sum runs in an order of its own that neither the other tokens nor the threads change: a row's bits do not depend on
 // its company.
 //
-// Matrices lie in panels of 16 outputs, [panel][pair of inputs][output]; inputs of a product in groups of up to 16 tokens,
+// Matrices lie in panels of 16 outputs, [panel][four pairs of inputs]: 4 × 32 bytes of signs and fractions, [pair][output][of
+// two], then 32 words that hold the four exponents of a place. Inputs of a product lie in groups of up to 16 tokens,
 // [group][pair][token], so that one pass over a panel serves a group from registers. Widths are filled up with zeros to 32.
 
 #include <omp.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -22,12 +26,13 @@ namespace {
 
 constexpr long GROUP = 16;  // tokens of a group
 constexpr long CHUNK = 8;   // panels between two visits of what uses them; a head of 128 numbers
-constexpr long AHEAD = 512;  // pairs of weights between a product and what it asks memory for
+constexpr long FOUR = 192;    // bytes of four pairs of inputs of a panel
+constexpr long AHEAD = 2048;  // bytes between a product and what it asks memory for
 constexpr float NOTHING = -1e30f;
 
 struct Matrix {
-  const pair* weights;
-  const float* bias;  // by output, or null
+  const uint8_t* weights;
+  const float *scale, *bias;  // by output; bias may be null
   long pairs, panels;
 };
 
@@ -70,33 +75,59 @@ struct Inputs {
   Buffer<pair> memory;
 };
 
-// V panels for R tokens: to[v][r][output] = bias + Σ weight · input.
+// The weights of pair U of four, from signs and fractions, and exponents in the words' four-bit parts.
+template <int U>
+inline __m512bh weights_of(const uint8_t* bytes, __m512i codes) {
+  const __m512i rest = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes + 32 * U)));
+  const __m512i placed = U < 2 ? _mm512_slli_epi16(codes, U ? 3 : 7) : _mm512_srli_epi16(codes, U == 2 ? 1 : 5);
+  // (placed ∧ 4 bits) ∨ 112, so that the greatest is in [1, 2); then those 8 bits from here, the others from the rest.
+  const __m512i exponent = _mm512_ternarylogic_epi32(placed, _mm512_set1_epi16(0x0780), _mm512_set1_epi16(0x3800), 0xea);
+  return (__m512bh)_mm512_ternarylogic_epi32(_mm512_set1_epi16(0x7f80), exponent, rest, 0xca);
+}
+
+template <int U, int R, int V>
+inline void multiply_add(__m512 (&sum)[V][R], const pair* x, const uint8_t* w, long panel_bytes, const __m512i (&codes)[V]) {
+  __m512bh weight[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) weight[v] = weights_of<U>(w + v * panel_bytes, codes[v]);
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    const __m512bh input = (__m512bh)_mm512_set1_epi32(static_cast<int>(x[U * R + r]));
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sum[v][r] = _mm512_dpbf16_ps(sum[v][r], input, weight[v]);
+  }
+}
+
+// V panels for R tokens: to[v][r][output] = bias + scale · Σ weight · input.
 template <int R, int V>
 inline void tile(const pair* x, const Matrix& m, long panel, float* to) {
   __m512 sum[V][R];
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v)
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) sum[v][r] = m.bias ? _mm512_loadu_ps(m.bias + (panel + v) * 16) : _mm512_setzero_ps();
-  const pair* w = m.weights + panel * m.pairs * 16;
-  for (long k = 0; k < m.pairs; ++k, w += 16, x += R) {
-    __m512bh weight[V];
-    if constexpr (R >= 4)  // sums that keep the processor busy for longer than it looks ahead
+    for (int r = 0; r < R; ++r) sum[v][r] = _mm512_setzero_ps();
+  const long panel_bytes = m.pairs / 4 * FOUR;
+  const uint8_t* w = m.weights + panel * panel_bytes;
+  for (long k = 0; k < m.pairs; k += 4, w += FOUR, x += 4 * R) {
+    __m512i codes[V];
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) _mm_prefetch(w + v * m.pairs * 16 + AHEAD, _MM_HINT_T0);
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) weight[v] = (__m512bh)_mm512_loadu_si512(w + v * m.pairs * 16);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const __m512bh input = (__m512bh)_mm512_set1_epi32(static_cast<int>(x[r]));
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[v][r] = _mm512_dpbf16_ps(sum[v][r], input, weight[v]);
+    for (int v = 0; v < V; ++v) {
+      if (R >= 4)  // sums that keep the processor busy for longer than it looks ahead
+        for (long line = 0; line < FOUR; line += 64) _mm_prefetch(w + v * panel_bytes + AHEAD + line, _MM_HINT_T0);
+      codes[v] = _mm512_loadu_si512(w + v * panel_bytes + 128);
     }
+    multiply_add<0>(sum, x, w, panel_bytes, codes);
+    multiply_add<1>(sum, x, w, panel_bytes, codes);
+    multiply_add<2>(sum, x, w, panel_bytes, codes);
+    multiply_add<3>(sum, x, w, panel_bytes, codes);
   }
 #pragma GCC unroll 4
-  for (int v = 0; v < V; ++v)
+  for (int v = 0; v < V; ++v) {
+    const long at = (panel + v) * 16;
+    const __m512 scale = _mm512_loadu_ps(m.scale + at), bias = m.bias ? _mm512_loadu_ps(m.bias + at) : _mm512_setzero_ps();
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) _mm512_store_ps(to + (v * R + r) * 16, sum[v][r]);
+    for (int r = 0; r < R; ++r) _mm512_store_ps(to + (v * R + r) * 16, _mm512_fmadd_ps(sum[v][r], scale, bias));
+  }
 }
 
 template <int R>
@@ -367,22 +398,61 @@ extern "C" int treino_decode(const Network* n, long tokens, const int64_t* ids, 
   return 1;
 }
 
-// A float matrix (outputs, inputs) as `panels` panels, each `stride` panels behind the one before; what is beyond the matrix
-// becomes zero.
-extern "C" void treino_decode_pack(const float* from, long outputs, long inputs, long panels, pair* to, long pairs, long stride,
-                                   int threads) {
-#pragma omp parallel for num_threads(threads)
-  for (long panel = 0; panel < panels; ++panel)
-    for (long k = 0; k < pairs; k += 16) {
-      __m512i r[16];
+// A row in bfloat16, filled up with zeros to `padded` numbers; returns its greatest exponent.
+static int rounded(bf16* to, const float* from, long count, long padded) {
+  __m512i greatest = _mm512_setzero_si512();
+  for (long i = 0; i < padded; i += 32) {
+    const __m512 low = _mm512_maskz_loadu_ps(i < count ? first_of(count - i) : 0, from + i);
+    const __m512 high = _mm512_maskz_loadu_ps(i + 16 < count ? first_of(count - i - 16) : 0, from + i + 16);
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+    _mm512_storeu_si512(to + i, both);
+    greatest = _mm512_max_epu16(greatest, _mm512_and_si512(both, _mm512_set1_epi16(0x7f80)));
+  }
+  alignas(64) bf16 each[32];
+  _mm512_store_si512(each, greatest);
+  return *std::max_element(each, each + 32) >> 7;
+}
+
+// Words of 4 bits of exponent above 8 of sign and fraction; exponents below `least` become that, with no fraction.
+static __m512i coded(const bf16* row, int least) {
+  const __m512i x = _mm512_loadu_si512(row);
+  const __m512i exponent = _mm512_and_si512(_mm512_srli_epi16(x, 7), _mm512_set1_epi16(0xff));
+  const __m512i code = _mm512_sub_epi16(exponent, _mm512_set1_epi16(static_cast<short>(least)));
+  const __mmask32 kept = _mm512_cmpge_epi16_mask(code, _mm512_setzero_si512());
+  const __m512i sign = _mm512_and_si512(_mm512_srli_epi16(x, 8), _mm512_set1_epi16(0x80));
+  const __m512i fraction = _mm512_and_si512(x, _mm512_set1_epi16(0x7f));
+  return _mm512_or_si512(sign, _mm512_maskz_mov_epi16(kept, _mm512_or_si512(fraction, _mm512_slli_epi16(code, 8))));
+}
+
+// A float matrix (outputs, inputs) as `panels` panels, each `stride` panels behind the one before, with the scales of its
+// outputs; what is beyond the matrix becomes nothing.
+extern "C" void treino_decode_pack(const float* from, long outputs, long inputs, long panels, uint8_t* to, float* scale,
+                                   long pairs, long stride, int threads) {
+#pragma omp parallel num_threads(threads)
+  {
+    Buffer<bf16> rows(16 * 2 * pairs);
+#pragma omp for
+    for (long panel = 0; panel < panels; ++panel) {
+      int least[16];
       for (long i = 0; i < 16; ++i) {
-        const long row = panel * 16 + i, left = row < outputs ? inputs - 2 * k : 0;
-        const float* numbers = from + row * inputs + 2 * k;
-        const __m512 low = _mm512_maskz_loadu_ps(left > 0 ? first_of(left) : 0, numbers);
-        const __m512 high = _mm512_maskz_loadu_ps(left > 16 ? first_of(left - 16) : 0, numbers + 16);
-        r[i] = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+        const long row = panel * 16 + i, count = row < outputs ? inputs : 0;
+        least[i] = std::max(rounded(rows.data + i * 2 * pairs, from + row * inputs, count, 2 * pairs) - 15, 0);
+        scale[panel * stride * 16 + i] = std::ldexp(1.0f, least[i] - 112);
       }
-      transpose16(r);
-      for (long i = 0; i < 16; ++i) _mm512_storeu_si512(to + (panel * stride * pairs + k + i) * 16, r[i]);
+      uint8_t* four = to + panel * stride * (pairs / 4 * FOUR);
+      for (long k = 0; k < pairs; k += 16) {
+        __m512i r[16];
+        for (long i = 0; i < 16; ++i) r[i] = coded(rows.data + (i * pairs + k) * 2, least[i]);
+        transpose16(r);
+        for (long i = 0; i < 16; i += 4, four += FOUR) {
+          __m512i codes = _mm512_setzero_si512();
+          for (int u = 0; u < 4; ++u) {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(four + 32 * u), _mm512_cvtepi16_epi8(r[i + u]));
+            codes = _mm512_or_si512(codes, _mm512_slli_epi16(_mm512_srli_epi16(r[i + u], 8), 4 * u));
+          }
+          _mm512_storeu_si512(four + 128, codes);
+        }
+      }
     }
+  }
 }

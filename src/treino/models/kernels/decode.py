@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 PANEL = 16
 """Outputs of a matrix that lie together; places of keys do, too."""
 
+BITS = 12
+"""Memory of a weight."""
+
 
 class _Matrix(ctypes.Structure):
     """The same as `Matrix` in decode.cpp."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("weights", "bias")),
+        *((name, ctypes.c_void_p) for name in ("weights", "scale", "bias")),
         *((name, ctypes.c_long) for name in ("pairs", "panels")),
     )
 
@@ -63,9 +66,9 @@ def packable(model: nn.Module) -> bool:
 
 
 class Packed:
-    """Weights as they are now, rounded to bfloat16, and an empty cache of `rows` rows of up to `places` places.
+    """Weights as they are now, rounded to bfloat16 and packed, and an empty cache of `rows` rows of up to `places` places.
 
-    Bytes: 2 a weight, and 4 · layers · kv heads · head size for each place of each row.
+    Bytes: 1.5 a weight, and 4 · layers · kv heads · head size for each place of each row.
     """
 
     def __init__(self, model: Transformer, rows: int, places: int, cosine: Tensor, sine: Tensor) -> None:
@@ -121,20 +124,21 @@ class Packed:
         assert kernels is not None
         pairs = _up(parts[0].in_features, 2 * PANEL) // 2
         panels = [_up(part.out_features, 2 * PANEL) // PANEL for part in parts]
-        weights = torch.empty(sum(panels), pairs, PANEL, dtype=torch.int32)
+        weights = torch.empty(sum(panels), pairs * PANEL * 2 * BITS // 8, dtype=torch.uint8)
+        scales = torch.empty(sum(panels), PANEL)
         begins = range(len(parts)) if in_turn else (sum(panels[:number]) for number in range(len(parts)))
         for part, count, begin in zip(parts, panels, begins, strict=True):
             weight = part.weight.detach().contiguous()
             kernels.treino_decode_pack(
                 *(ctypes.c_void_p(weight.data_ptr()), *map(ctypes.c_long, (*weight.shape, count))),
-                *(ctypes.c_void_p(weights[begin].data_ptr()), ctypes.c_long(pairs)),
-                *(ctypes.c_long(len(parts) if in_turn else 1), torch.get_num_threads()),
+                *(ctypes.c_void_p(weights[begin].data_ptr()), ctypes.c_void_p(scales[begin].data_ptr())),
+                *(ctypes.c_long(pairs), ctypes.c_long(len(parts) if in_turn else 1), torch.get_num_threads()),
             )
         bias = None
         if parts[0].bias is not None:
             filled = [_filled(part.bias, count * PANEL) for part, count in zip(parts, panels, strict=True)]
             bias = torch.stack([part.view(-1, PANEL) for part in filled], 1) if in_turn else torch.cat(filled)
-        return _Matrix(self._keep(weights), None if bias is None else self._keep(bias), pairs, sum(panels))
+        return _Matrix(self._keep(weights), self._keep(scales), None if bias is None else self._keep(bias), pairs, sum(panels))
 
     def _vector(self, values: Tensor) -> int:
         return self._keep(_filled(values, _up(len(values), 2 * PANEL)))
