@@ -27,7 +27,7 @@ namespace {
 constexpr long GROUP = 16;  // tokens of a group
 constexpr long CHUNK = 8;   // panels between two visits of what uses them; a head of 128 numbers
 constexpr long FOUR = 192;    // bytes of four pairs of inputs of a panel
-constexpr long AHEAD = 2048;  // bytes between a product and what it asks memory for
+constexpr long AHEAD = 4096;  // bytes between a product and what it asks memory for
 constexpr float NOTHING = -1e30f;
 
 struct Matrix {
@@ -85,64 +85,41 @@ inline __m512bh weights_of(const uint8_t* bytes, __m512i codes) {
   return (__m512bh)_mm512_ternarylogic_epi32(_mm512_set1_epi16(0x7f80), exponent, rest, 0xca);
 }
 
-template <int U, int R, int V>
-inline void multiply_add(__m512 (&sum)[V][R], const pair* x, const uint8_t* w, long panel_bytes, const __m512i (&codes)[V]) {
-  __m512bh weight[V];
-#pragma GCC unroll 4
-  for (int v = 0; v < V; ++v) weight[v] = weights_of<U>(w + v * panel_bytes, codes[v]);
+template <int U, int R>
+inline void multiply_add(__m512 (&sum)[R], const pair* x, const uint8_t* four, __m512i codes) {
+  const __m512bh weight = weights_of<U>(four, codes);
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    const __m512bh input = (__m512bh)_mm512_set1_epi32(static_cast<int>(x[U * R + r]));
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[v][r] = _mm512_dpbf16_ps(sum[v][r], input, weight[v]);
-  }
+  for (int r = 0; r < R; ++r)
+    sum[r] = _mm512_dpbf16_ps(sum[r], (__m512bh)_mm512_set1_epi32(static_cast<int>(x[U * R + r])), weight);
 }
 
-// V panels for R tokens: to[v][r][output] = bias + scale · Σ weight · input.
-template <int R, int V>
-inline void tile(const pair* x, const Matrix& m, long panel, float* to) {
-  __m512 sum[V][R];
-#pragma GCC unroll 4
-  for (int v = 0; v < V; ++v)
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) sum[v][r] = _mm512_setzero_ps();
-  const long panel_bytes = m.pairs / 4 * FOUR;
-  const uint8_t* w = m.weights + panel * panel_bytes;
-  for (long k = 0; k < m.pairs; k += 4, w += FOUR, x += 4 * R) {
-    __m512i codes[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      if (R >= 4)  // sums that keep the processor busy for longer than it looks ahead
-        for (long line = 0; line < FOUR; line += 64) _mm_prefetch(w + v * panel_bytes + AHEAD + line, _MM_HINT_T0);
-      codes[v] = _mm512_loadu_si512(w + v * panel_bytes + 128);
-    }
-    multiply_add<0>(sum, x, w, panel_bytes, codes);
-    multiply_add<1>(sum, x, w, panel_bytes, codes);
-    multiply_add<2>(sum, x, w, panel_bytes, codes);
-    multiply_add<3>(sum, x, w, panel_bytes, codes);
-  }
-#pragma GCC unroll 4
-  for (int v = 0; v < V; ++v) {
-    const long at = (panel + v) * 16;
-    const __m512 scale = _mm512_loadu_ps(m.scale + at), bias = m.bias ? _mm512_loadu_ps(m.bias + at) : _mm512_setzero_ps();
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) _mm512_store_ps(to + (v * R + r) * 16, _mm512_fmadd_ps(sum[v][r], scale, bias));
-  }
-}
-
+// A panel for R tokens: to[token][output] = bias + scale · Σ weight · input. Memory is read in one stream, far ahead: several
+// streams, or the processor's own foresight, were slower.
 template <int R>
-void some_panels(const pair* x, const Matrix& m, long panel, long count, float* to) {
-  constexpr int V = R <= 4 ? 4 : R <= 8 ? 2 : 1;
-  long v = 0;
-  for (; v + V <= count; v += V) tile<R, V>(x, m, panel + v, to + v * R * 16);
-  for (; v < count; ++v) tile<R, 1>(x, m, panel + v, to + v * R * 16);
+void tile(const pair* x, const Matrix& m, long panel, float* to) {
+  __m512 sum[R];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) sum[r] = _mm512_setzero_ps();
+  const uint8_t* four = m.weights + panel * (m.pairs / 4 * FOUR);
+  for (long k = 0; k < m.pairs; k += 4, four += FOUR, x += 4 * R) {
+    for (long line = 0; line < FOUR; line += 64) _mm_prefetch(four + AHEAD + line, _MM_HINT_T0);
+    const __m512i codes = _mm512_loadu_si512(four + 128);
+    multiply_add<0, R>(sum, x, four, codes);
+    multiply_add<1, R>(sum, x, four, codes);
+    multiply_add<2, R>(sum, x, four, codes);
+    multiply_add<3, R>(sum, x, four, codes);
+  }
+  const long at = panel * 16;
+  const __m512 scale = _mm512_loadu_ps(m.scale + at), bias = m.bias ? _mm512_loadu_ps(m.bias + at) : _mm512_setzero_ps();
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) _mm512_store_ps(to + r * 16, _mm512_fmadd_ps(sum[r], scale, bias));
 }
 
-using Panels = void (*)(const pair*, const Matrix&, long, long, float*);
+using Tile = void (*)(const pair*, const Matrix&, long, float*);
 
 template <int... R>
-constexpr Panels panels_for(long tokens, std::integer_sequence<int, R...>) {
-  constexpr Panels all[] = {some_panels<R + 1>...};
+constexpr Tile tile_for(long tokens, std::integer_sequence<int, R...>) {
+  constexpr Tile all[] = {tile<R + 1>...};
   return all[tokens - 1];
 }
 
@@ -157,7 +134,8 @@ void product(const Inputs& x, const Matrix& m, long unit, long chunk, Use use) {
     const long count = end - panel < chunk ? end - panel : chunk;
     for (long first = 0; first < x.tokens; first += GROUP) {
       const long tokens = x.group(first / GROUP);
-      panels_for(tokens, std::make_integer_sequence<int, GROUP>())(x.of_group(first / GROUP), m, panel, count, sums);
+      const Tile tile = tile_for(tokens, std::make_integer_sequence<int, GROUP>());
+      for (long p = 0; p < count; ++p) tile(x.of_group(first / GROUP), m, panel + p, sums + p * tokens * 16);
       use(first, tokens, panel, count, sums);
     }
   }
