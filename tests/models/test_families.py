@@ -259,7 +259,7 @@ def test_greedy_generation_is_that_of_transformers(
             wanted.pop()
         margins = [float(-torch.diff(scores[0].topk(2).values)) for scores in told.scores]
         sure = next((place for place, margin in enumerate(margins) if margin <= 1e-4), len(margins))
-        list(generation.generate(ours, tokenizer, prompt, tokens=20, greedy=True))
+        list(generation.generate(ours, tokenizer, prompt, tokens=20, greedy=True, precision="float32"))
         assert sure > 5 or len(wanted) < sure
         assert Recorder.ids[:sure] == wanted[:sure]
 

@@ -10,8 +10,9 @@ import torch
 from small_models import make
 
 from treino.errors import UsageError
+from treino.models import decoding, generation
 from treino.models.base import LanguageModel
-from treino.models.generation import _sample, generate, next_token_probabilities
+from treino.models.generation import _sample, generate, generate_batch, next_token_probabilities
 from treino.tokens.tokenizer import Tokenizer
 
 
@@ -94,14 +95,22 @@ def reference(temperature: float, top_k: int | None, top_p: float | None) -> dic
     [(1.0, None, None), (0.5, None, None), (2.0, 3, None), (1.0, None, 0.7), (1.0, None, 0.01), (0.8, 4, 0.9)],
 )
 def test_samples_follow_the_distribution(temperature: float, top_k: int | None, top_p: float | None) -> None:
-    draw = torch.Generator().manual_seed(7)
     count = 4000
-    found = Counter(_sample(LOGITS / temperature, top_k, top_p, draw) for _ in range(count))
+    draws = torch.rand(count, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    found = Counter(_sample((LOGITS / temperature).expand(count, -1), top_k, top_p, draws).tolist())
     expected = reference(temperature, top_k, top_p)
     assert found.keys() <= expected.keys()
     for index, share in expected.items():
         # Five standard deviations of a binomial share.
         assert abs(found[index] / count - share) <= 5 * (share * (1 - share) / count) ** 0.5 + 1e-9
+
+
+def test_the_likeliest_tokens_are_found_without_sorting_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    logits, draws = 3 * torch.randn(40, 3000), torch.rand(40, dtype=torch.float64)
+    quick = _sample(logits, None, 0.6, draws)
+    monkeypatch.setattr(generation, "_likeliest", lambda shares, least: shares.sort(descending=True))
+    assert torch.equal(_sample(logits, None, 0.6, draws), quick)
 
 
 class Script(LanguageModel):
@@ -155,8 +164,40 @@ def test_a_stop_that_never_comes_holds_nothing_back(tokenizer: Tokenizer) -> Non
 
 @pytest.mark.parametrize(
     "options",
-    [{"tokens": 0}, {"temperature": 0}, {"temperature": float("nan")}, {"top_k": 0}, {"top_p": 0}, {"top_p": 2}],
+    [{"tokens": 0}, {"temperature": 0}, {"temperature": float("nan")}, {"top_k": 0}, {"top_p": 0}, {"top_p": 2},
+     {"precision": "float16"}],
 )
 def test_values_out_of_range_are_refused(tokenizer: Tokenizer, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         spoken(tokenizer, "o gato", **options)
+
+
+PROMPTS = ["A padaria", "O gato subiu no telhado e olhou a rua. A menina", "Não"]
+
+
+@pytest.mark.parametrize("options", [{"greedy": True}, {"top_k": 30}, {"top_p": 0.9}, {"stop": ("a", "o ")}])
+def test_prompts_together_give_what_each_gives_alone(
+    model: LanguageModel, tokenizer: Tokenizer, options: dict[str, Any]
+) -> None:
+    """Past the memory of the longest, too."""
+    options = {"tokens": 40, "seed": 5, **options}
+    together = generate_batch(model, tokenizer, PROMPTS, **options)
+    alone = [text(model, tokenizer, prompt, **options | {"seed": 5 + row}) for row, prompt in enumerate(PROMPTS)]
+    assert together == alone and len(set(together)) == 3
+    assert generate_batch(model, tokenizer, [], **options) == []
+
+
+def test_a_row_that_ended_is_not_computed_any_more(
+    model: LanguageModel, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[list[int]] = []
+    real = decoding.PlainDecoder.read
+    monkeypatch.setattr(
+        decoding.PlainDecoder, "read", lambda self, rows, ids: (read.append(list(rows)), real(self, rows, ids))[1]
+    )
+    alone = [text(model, tokenizer, prompt, tokens=30, greedy=True) for prompt in PROMPTS]
+    read.clear()
+    stop = alone[1][3:6]
+    texts = generate_batch(model, tokenizer, PROMPTS, tokens=30, greedy=True, stop=[stop])
+    assert texts == [whole.split(stop)[0] for whole in alone]
+    assert read[0] == [0, 1, 2] and 1 not in read[-1]

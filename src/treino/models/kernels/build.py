@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -24,9 +25,9 @@ from filelock import FileLock
 from treino import environment, events, files
 
 FOLDER = Path(__file__).parent
-SOURCES = ("attention.cpp", "pointwise.cpp")
+SOURCES = ("attention.cpp", "decode.cpp", "pointwise.cpp")
 HEADERS = ("vectors.h",)
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-w")
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-w")
 COMPILERS = ("c++", "g++", "clang++")
 SECONDS = 180
 
@@ -88,11 +89,15 @@ def _compile(compiler: str, path: Path) -> None:
     """Sources to objects side by side, objects to a library beside its final name, renamed when whole."""
     started = time.monotonic()
     events.emit("kernels.building")
-    with tempfile.TemporaryDirectory(dir=path.parent) as work:
-        library = Path(work) / path.name
-        command = [compiler, *FLAGS, *(str(FOLDER / name) for name in SOURCES), "-o", str(library)]
-        subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
-        os.replace(library, path)
+    with tempfile.TemporaryDirectory(dir=path.parent) as work, ThreadPoolExecutor() as pool:
+
+        def make(*what: str | Path, out: Path) -> Path:
+            command = [compiler, *FLAGS, *map(str, what), "-o", str(out)]
+            subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
+            return out
+
+        objects = list(pool.map(lambda name: make("-c", FOLDER / name, out=Path(work) / f"{name}.o"), SOURCES))
+        os.replace(make("-shared", *objects, out=Path(work) / path.name), path)
     events.emit("kernels.built", seconds=time.monotonic() - started)
 
 

@@ -1,0 +1,99 @@
+"""Memories of what was read, for generation: rows of different lengths go on together, token by token.
+
+Two make the same logits: the plain one, of any model on any device, and the kernel's, of a Transformer in bfloat16 on the CPU
+(`kernels/decode.cpp`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from treino.models.base import LanguageModel
+from treino.models.kernels.decode import Packed, packable
+from treino.models.transformer import Transformer, head_size, rotations
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+TOGETHER = 256
+"""Tokens of prompts that the kernel reads in one step: enough that reading the weights costs little, and few enough that what
+is between its products stays in the cache."""
+
+
+class Decoder(Protocol):
+    """A memory of some rows of tokens, each of its own length."""
+
+    def read(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> Tensor:
+        """Row `rows[i]` goes on with `ids[i]`, at least one token; logits of what comes next, (len(rows), vocabulary), float32,
+        on the CPU."""
+        ...
+
+    def forget(self, row: int) -> None:
+        """The row begins anew."""
+        ...
+
+
+def decoder_for(model: LanguageModel, rows: int, length: int, precision: Precision = "auto") -> Decoder:
+    """The fastest memory of `rows` rows of up to `length` tokens, of the model's weights as they are now.
+
+    `auto`: bfloat16 where the kernel computes this model, else the weights' own format. A row's logits depend on the company
+    of no other row.
+    """
+    if precision != "float32" and isinstance(model, Transformer) and packable(model):
+        return KernelDecoder(model, rows, length)
+    return PlainDecoder(model, rows, length, bfloat16=precision == "bfloat16")
+
+
+class PlainDecoder:
+    """The model's own forward pass, one row after the other."""
+
+    def __init__(self, model: LanguageModel, rows: int, length: int, *, bfloat16: bool = False) -> None:
+        self._model, self._length, self._bfloat16 = model, length, bfloat16
+        self._device = next(model.parameters()).device
+        self._caches = [model.new_cache(1, length) for _ in range(rows)]
+
+    def read(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> Tensor:
+        narrow = torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
+        with torch.inference_mode(), narrow:
+            return torch.stack([self._next(row, part) for row, part in zip(rows, ids, strict=True)]).float().cpu()
+
+    def _next(self, row: int, ids: Sequence[int]) -> Tensor:
+        hidden = self._model.hidden(torch.tensor([ids], device=self._device), cache=self._caches[row])
+        return self._model.logits(hidden[0, -1])
+
+    def forget(self, row: int) -> None:
+        self._caches[row] = self._model.new_cache(1, self._length)
+
+
+class KernelDecoder:
+    """The kernel over tokens of all rows at once: what a row's logits are does not depend, to the bit, on the others."""
+
+    def __init__(self, model: Transformer, rows: int, length: int) -> None:
+        settings, places = model.settings, torch.arange(length)[None]
+        cosine, sine = rotations(
+            places, head_size(settings, model.family), settings.rope_theta, model.family.scaling
+        )
+        self._packed = Packed(model, rows, length, cosine[0], sine[0])
+        self._filled = [0] * rows
+
+    def read(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> Tensor:
+        tokens = [
+            (number, row, place)
+            for row, part in zip(rows, ids, strict=True)
+            for place, number in enumerate(part, self._filled[row])
+        ]
+        ends = [end - 1 for end in accumulate(map(len, ids))]
+        found = []
+        for begin in range(0, len(tokens), TOGETHER):
+            chosen = [end - begin for end in ends if begin <= end < begin + TOGETHER]
+            found.append(self._packed.step(*zip(*tokens[begin : begin + TOGETHER], strict=True), chosen))
+        for row, part in zip(rows, ids, strict=True):
+            self._filled[row] += len(part)
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def forget(self, row: int) -> None:
+        self._filled[row] = 0

@@ -1,0 +1,222 @@
+"""Memories for generation: the kernel against the plain model, and every row as if it were alone."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import pytest
+import torch
+from small_models import make
+from torch import Tensor, nn
+
+from treino.models import decoding
+from treino.models.decoding import Decoder, KernelDecoder, PlainDecoder, decoder_for
+from treino.models.families import OWN, Family, RopeScaling
+from treino.models.generation import Choice, Continuation
+from treino.models.kernels import build
+from treino.models.transformer import Transformer
+
+ROUNDING = 2**-8
+"""Relative rounding of bfloat16, to nearest."""
+
+TOLERANCE = 2.5 * ROUNDING
+"""Of logits behind two layers: weights, keys, values and the inputs of each product are rounded once each."""
+
+VOCABULARY, LONG = 301, 290
+
+there = pytest.mark.skipif(build.library() is None, reason="no AVX-512 BF16, or no compiler")
+
+LLAMA = Family(scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 64.0))
+QWEN2 = Family("qwen2", head_size=96, qkv_bias=True, output_bias=True, feed_forward_bias=True)
+QWEN3 = Family("qwen3", head_size=128, query_key_norm=True)
+SHAPES: dict[str, tuple[Family, dict[str, Any]]] = {
+    "heads of 32": (OWN, {"width": 128, "heads": 4, "kv_heads": 4, "feed_forward": 344}),
+    "heads of 64, one for keys, stretched": (LLAMA, {"width": 192, "heads": 3, "kv_heads": 1, "feed_forward": 100}),
+    "heads of 96, biases, tied": (QWEN2, {"width": 72, "heads": 4, "kv_heads": 2, "feed_forward": 50, "tied": True}),
+    "heads of 128, norms": (QWEN3, {"width": 64, "heads": 2, "kv_heads": 2, "feed_forward": 96}),
+}
+
+
+def small(name: str) -> Transformer:
+    family, shape = SHAPES[name]
+    model = make(VOCABULARY, scale=3.0, family=family, context=LONG, **shape | {"embedding": shape["width"]})
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            if parameter_name.endswith("bias"):
+                # Those of queries and keys move scores only, and by little.
+                parameter.normal_(std=2.0 if "q_proj" in parameter_name or "k_proj" in parameter_name else 0.3)
+    assert isinstance(model, Transformer)
+    return model
+
+
+def some(rows: int, length: int) -> list[list[int]]:
+    torch.manual_seed(1)
+    return torch.randint(VOCABULARY, (rows, length)).tolist()
+
+
+def every(decoder: Decoder, row: int, ids: list[int]) -> Tensor:
+    """Logits of each place, read one by one."""
+    return torch.cat([decoder.read([row], [[number]]) for number in ids])
+
+
+def relative(one: Tensor, other: Tensor) -> float:
+    return float((one.double() - other.double()).norm() / other.double().norm())
+
+
+@there
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_kernel_follows_the_plain_model(name: str) -> None:
+    """Rows of different lengths, over the borders of all blocks of places and of prompts."""
+    model = small(name)
+    ids = some(4, LONG)
+    lengths = [LONG, 1, 129, 47]
+    decoder = decoder_for(model, 4, LONG)
+    assert isinstance(decoder, KernelDecoder)
+    got = decoder.read([2, 0, 3, 1], [ids[row][: lengths[row]] for row in (2, 0, 3, 1)])
+    with torch.no_grad():
+        wanted = torch.stack([model(torch.tensor([ids[row][: lengths[row]]]))[0, -1] for row in (2, 0, 3, 1)])
+        each = model(torch.tensor([ids[1]]))[0]
+    for row in range(4):
+        assert relative(got[row], wanted[row]) < TOLERANCE
+    assert relative(every(decoder, 1, ids[1][1:150]), each[1:150]) < TOLERANCE
+
+
+@there
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_parameter_every_earlier_token_and_its_place_count(name: str) -> None:
+    """Each fault is seen: the tolerance of the comparison above is crossed when one of them is changed."""
+    model = small(name)
+    ids = some(1, 40)[0]
+    got = every(decoder_for(model, 1, 40), 0, ids)
+
+    def plain(numbers: list[int]) -> Tensor:
+        with torch.no_grad():
+            return model(torch.tensor([numbers]))[0]
+
+    assert relative(got, plain(ids)) < TOLERANCE
+    for part, parameter in model.named_parameters():
+        if "layers.1" in part:
+            continue
+        kept = parameter.detach().clone()
+        with torch.no_grad():
+            parameter.add_(kept.abs().mean() * torch.randn_like(kept))
+            assert relative(got, plain(ids)) > 1.5 * TOLERANCE, part
+            parameter.copy_(kept)
+    other = [(ids[0] + 1) % VOCABULARY, *ids[1:]]
+    assert relative(got[-1], plain(other)[-1]) > 1.5 * TOLERANCE
+    swapped = [ids[1], ids[0], *ids[2:]]
+    assert relative(got[-1], plain(swapped)[-1]) > 1.5 * TOLERANCE
+    model.settings = model.settings.model_copy(update={"rope_theta": model.settings.rope_theta / 3})
+    assert relative(got, plain(ids)) > 1.5 * TOLERANCE
+
+
+@there
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_row_s_bits_do_not_depend_on_company_pieces_or_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small(name)
+    ids = some(20, 70)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        together = decoder_for(model, 20, 70)
+        begun = together.read(list(range(20)), [row[: 3 * number + 1] for number, row in enumerate(ids)])
+        gone_on = together.read([19, 4, 7], [ids[19][58:], ids[4][13:], ids[7][22:60]])
+        torch.set_num_threads(1)
+        monkeypatch.setattr(decoding, "TOGETHER", 7)
+        for row in (0, 4, 7, 19):
+            alone = decoder_for(model, 1, 70)
+            assert torch.equal(alone.read([0], [ids[row][: 3 * row + 1]])[0], begun[row])
+        for number, row, end in ((0, 19, 70), (1, 4, 70), (2, 7, 60)):
+            assert torch.equal(every(decoder_for(model, 1, 70), 0, ids[row][:end])[-1], gone_on[number])
+    finally:
+        torch.set_num_threads(threads)
+
+
+@there
+def test_a_row_that_was_forgotten_begins_anew() -> None:
+    model = small("heads of 64, one for keys, stretched")
+    ids = some(2, 40)
+    for precision in ("float32", "bfloat16"):
+        decoder = decoder_for(model, 2, 40, precision)
+        decoder.read([0, 1], ids)
+        decoder.forget(1)
+        assert torch.equal(
+            decoder.read([1], [ids[0][:20]]), decoder_for(model, 1, 40, precision).read([0], [ids[0][:20]])
+        )
+
+
+@there
+def test_twelve_bits_hold_a_bfloat16() -> None:
+    """All but what lies below 2⁻¹⁵ of the row's greatest, and that is off by no more than it."""
+    torch.manual_seed(0)
+    weight = torch.randn(45, 70) * torch.exp2(torch.randint(-25, 3, (45, 70)).float())
+    weight[3], weight[4] = 0, 1e-30 * weight[4]
+    panels, pairs = 4, 48
+    packed = torch.full((panels, pairs * 48), 255, dtype=torch.uint8)
+    scale = torch.empty(panels * 16)
+    kernels = build.library()
+    assert kernels is not None
+    kernels.treino_decode_pack(
+        *(ctypes.c_void_p(weight.data_ptr()), *map(ctypes.c_long, (45, 70, panels))),
+        *(ctypes.c_void_p(packed.data_ptr()), ctypes.c_void_p(scale.data_ptr())),
+        *(ctypes.c_long(pairs), ctypes.c_long(1), 1),
+    )
+    fours = packed.view(panels, pairs // 4, 192)
+    rest = fours[..., :128].reshape(panels, pairs // 4, 4, 16, 2).int()
+    words = fours[..., 128:].reshape(panels, pairs // 4, 16, 2, 2).int()
+    words = words[..., 0] + 256 * words[..., 1]
+    codes = torch.stack([words >> 4 * part & 15 for part in range(4)], 2)
+    values = (1 + (rest & 127) / 128) * torch.exp2(codes - 15.0) * (1 - 2.0 * (rest >> 7))
+    found = values.permute(0, 3, 1, 2, 4).reshape(panels * 16, 2 * pairs) * scale[:, None]
+    wanted = torch.zeros(panels * 16, 2 * pairs)
+    wanted[:45, :70] = weight.bfloat16()
+    least = torch.exp2(wanted.abs().amax(1, keepdim=True).log2().floor() - 15).clamp(min=2.0**-127)
+    kept = wanted.abs() >= least
+    assert kept[:3].sum() > 100 and (~kept[:3, :70]).sum() > 10
+    assert torch.equal(found[kept], wanted[kept])
+    assert ((found - wanted).abs() <= 2 * least)[~kept].all()
+
+
+@there
+def test_which_memory_is_taken() -> None:
+    model = small("heads of 32")
+    assert isinstance(decoder_for(model, 1, 8), KernelDecoder)
+    assert isinstance(decoder_for(model, 1, 8, "float32"), PlainDecoder)
+    assert isinstance(decoder_for(make(VOCABULARY, architecture="lstm"), 1, 8), PlainDecoder)
+    assert isinstance(decoder_for(make(VOCABULARY), 1, 8), PlainDecoder)  # heads of 8
+
+    class Adapted(nn.Linear):
+        pass
+
+    model.model.layers[1].mlp.up_proj = Adapted(128, 344, bias=False)  # type: ignore[union-attr]
+    assert isinstance(decoder_for(model, 1, 8), PlainDecoder)
+
+
+def test_the_plain_memory_can_be_narrow() -> None:
+    model, ids = small("heads of 128, norms"), some(1, 30)
+    plain = PlainDecoder(model, 1, 30).read([0], ids)
+    narrow = PlainDecoder(model, 1, 30, bfloat16=True).read([0], ids)
+    assert 0 < relative(narrow, plain) < 2 * TOLERANCE
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_rows_of_any_length_go_on_as_if_alone(precision: decoding.Precision) -> None:
+    """Past the memory, too: the last half of the text is then read again."""
+    model = small("heads of 64, one for keys, stretched")
+    model.context = 40
+    prompts = [row[:length] for row, length in zip(some(3, 60), (60, 3, 22), strict=True)]
+
+    def ids(texts: list[list[int]]) -> list[list[int]]:
+        rows = Continuation(model, texts, Choice(len(texts), greedy=True), tokens=45, precision=precision)
+        assert len(list(rows)) == 45
+        return rows.ids
+
+    together = ids(prompts)
+    assert together == [ids([prompt])[0] for prompt in prompts]
+    if precision == "float32":
+        for row in together:
+            for end in (len(row) - 45, len(row) - 44):
+                begin = max(0, end - 40) if end == len(row) - 45 or end <= 40 else end - 20
+                with torch.no_grad():
+                    assert int(model(torch.tensor([row[begin:end]]))[0, -1].argmax()) == row[end]
