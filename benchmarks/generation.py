@@ -19,9 +19,10 @@ import transformers
 
 from treino.models.build import build_model
 from treino.models.generation import Choice, Continuation
+from treino.models.kernels.decode import BITS
 from treino.recipe import ModelSettings
 
-VOCABULARY = 16384
+VOCABULARY, WEIGHTS = 16384, 33_694_208
 SHAPE = {"width": 512, "layers": 8, "heads": 8, "kv_heads": 8, "feed_forward": 1376, "context": 512, "tied": True}
 
 
@@ -103,7 +104,7 @@ def compare(title: str, mine: Callable, peer: Callable, tokens: int, options: ar
     own, other = (tokens / statistics.median(column) for column in zip(*pairs, strict=True))
     ratios = [second / first for first, second in pairs]
     low, high = interval(ratios)
-    read = 2 * 33_694_208 * options.new / statistics.median(first for first, _ in pairs)
+    read = WEIGHTS * BITS / 8 * options.new / statistics.median(first for first, _ in pairs)
     print(
         f"{title}: {own:.0f} against {other:.0f} tokens/s, ratio {statistics.median(ratios):.1f} [{low:.1f}, {high:.1f}], "
         f"weights {read / 1e9:.0f} GB/s, copy {copies[0] / 1e9:.0f} and {copies[1] / 1e9:.0f} GB/s",

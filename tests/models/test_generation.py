@@ -164,8 +164,15 @@ def test_a_stop_that_never_comes_holds_nothing_back(tokenizer: Tokenizer) -> Non
 
 @pytest.mark.parametrize(
     "options",
-    [{"tokens": 0}, {"temperature": 0}, {"temperature": float("nan")}, {"top_k": 0}, {"top_p": 0}, {"top_p": 2},
-     {"precision": "float16"}],
+    [
+        {"tokens": 0},
+        {"temperature": 0},
+        {"temperature": float("nan")},
+        {"top_k": 0},
+        {"top_p": 0},
+        {"top_p": 2},
+        {"precision": "float16"},
+    ],
 )
 def test_values_out_of_range_are_refused(tokenizer: Tokenizer, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):

@@ -74,23 +74,20 @@ class KernelDecoder:
 
     def __init__(self, model: Transformer, rows: int, length: int) -> None:
         settings, places = model.settings, torch.arange(length)[None]
-        cosine, sine = rotations(
-            places, head_size(settings, model.family), settings.rope_theta, model.family.scaling
-        )
+        cosine, sine = rotations(places, head_size(settings, model.family), settings.rope_theta, model.family.scaling)
         self._packed = Packed(model, rows, length, cosine[0], sine[0])
         self._filled = [0] * rows
 
     def read(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> Tensor:
-        tokens = [
-            (number, row, place)
-            for row, part in zip(rows, ids, strict=True)
-            for place, number in enumerate(part, self._filled[row])
-        ]
+        numbers = [number for part in ids for number in part]
+        owners = [row for row, part in zip(rows, ids, strict=True) for _ in part]
+        places = [self._filled[row] + place for row, part in zip(rows, ids, strict=True) for place in range(len(part))]
         ends = [end - 1 for end in accumulate(map(len, ids))]
         found = []
-        for begin in range(0, len(tokens), TOGETHER):
+        for begin in range(0, len(numbers), TOGETHER):
+            now = slice(begin, begin + TOGETHER)
             chosen = [end - begin for end in ends if begin <= end < begin + TOGETHER]
-            found.append(self._packed.step(*zip(*tokens[begin : begin + TOGETHER], strict=True), chosen))
+            found.append(self._packed.step(numbers[now], owners[now], places[now], chosen))
         for row, part in zip(rows, ids, strict=True):
             self._filled[row] += len(part)
         return found[0] if len(found) == 1 else torch.cat(found)

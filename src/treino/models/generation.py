@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import get_args
 
 import torch
@@ -122,7 +122,7 @@ class Continuation:
         choice: Choice,
         *,
         tokens: int,
-        stops: Sequence[int] = (),
+        stops: Collection[int] = (),
         precision: Precision = "auto",
     ) -> None:
         self.ids = [list(prompt) for prompt in prompts]

@@ -79,7 +79,9 @@ class Packed:
         self.vocabulary = model.vocabulary
         self._kept: list[Tensor] = []
         self._layers = (_Layer * settings.layers)(*(self._layer(block) for block in model.model.layers))  # type: ignore[arg-type]
-        cache = [torch.zeros(settings.layers, rows, settings.kv_heads, places, size, dtype=torch.bfloat16) for _ in "kv"]
+        cache = [
+            torch.zeros(settings.layers, rows, settings.kv_heads, places, size, dtype=torch.bfloat16) for _ in "kv"
+        ]
         self._network = _Network(
             *(settings.layers, settings.width, settings.heads, settings.kv_heads, size, model.vocabulary, rows, places),
             *(settings.norm_epsilon, torch.get_num_threads(), self._layers),
@@ -99,7 +101,11 @@ class Packed:
         given = torch.tensor([ids, rows, places])
         wanted = torch.tensor(chosen, dtype=torch.long)
         failed = kernels.treino_decode(
-            *(ctypes.byref(self._network), ctypes.c_long(len(ids)), *(ctypes.c_void_p(part.data_ptr()) for part in given)),
+            *(
+                ctypes.byref(self._network),
+                ctypes.c_long(len(ids)),
+                *(ctypes.c_void_p(part.data_ptr()) for part in given),
+            ),
             *(ctypes.c_long(len(chosen)), ctypes.c_void_p(wanted.data_ptr()), ctypes.c_void_p(logits.data_ptr())),
         )
         assert not failed, f"no kernel for heads of {self._network.size}"
@@ -138,7 +144,9 @@ class Packed:
         if parts[0].bias is not None:
             filled = [_filled(part.bias, count * PANEL) for part, count in zip(parts, panels, strict=True)]
             bias = torch.stack([part.view(-1, PANEL) for part in filled], 1) if in_turn else torch.cat(filled)
-        return _Matrix(self._keep(weights), self._keep(scales), None if bias is None else self._keep(bias), pairs, sum(panels))
+        return _Matrix(
+            self._keep(weights), self._keep(scales), None if bias is None else self._keep(bias), pairs, sum(panels)
+        )
 
     def _vector(self, values: Tensor) -> int:
         return self._keep(_filled(values, _up(len(values), 2 * PANEL)))
