@@ -62,7 +62,7 @@ def command(
     if environment.distributed().rank:
         follow()
         return
-    where = parse(place) if place else 1
+    where = 1 if place is None else parse(place)
     if isinstance(where, Job):
         send(where, recipe, overrides, runs, lock, show)
         return

@@ -161,8 +161,9 @@ def run(
     with started_together(ranks) as place:
         _check_place(place, pipeline, loaded)
         with interruption.catching(), folder.exclusive(), contextlib.ExitStack() as hearing:
-            for one in filter(None, (folder.record_event, listener)):
-                hearing.enter_context(events.listening(one))
+            hearing.enter_context(events.listening(folder.record_event))
+            if listener is not None:
+                hearing.enter_context(events.listening(listener))
             decisions = DecisionLock(folder.lock_path, Path(lock) if lock else None, place.ranks)
             artefacts = Runner(pipeline, loaded, folder, decisions, language or environment.language(), place).run()
             _write_cards(artefacts)

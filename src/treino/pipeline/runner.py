@@ -170,7 +170,7 @@ class Runner:
             "started": started,
             "finished": time.time(),
             "seconds": meter.seconds(),
-            "peak_memory": meter.peak_memory(),
+            "peak_memory": facts.pop("peak_memory", None) or meter.peak_memory(),  # of the first process that trained
             "machine": machine(self.place.ranks) if stage.decide else {"threads": environment.processors()},
             "lock_differs": self._lock_differences(stage),
         }

@@ -51,6 +51,7 @@ class Leading:
 
     def __init__(self) -> None:
         self.orders = 0
+        meeting_place()  # at once, for the others look for it from their start
 
     def carry_out(self, order: Order) -> dict[str, Any]:
         """Train together with the processes that `follow`."""

@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from treino import environment, events, files, interruption
 from treino.errors import TreinoError
+from treino.measure import Meter
 
 ORDER, EVENTS, FACTS, STARTER = "order.json", "events.jsonl", "facts.json", "starter.json"
 
@@ -58,10 +59,11 @@ def _carry_out(folder: Path, rank: int) -> None:
     # Processes whose starter was killed may still be saving when the same command is given again: wait for them.
     with FileLock(f"{order.output}.{rank}.lock"):
         files.write_json(folder / f"process-{rank}.json", {"process": os.getpid()})
+        meter = Meter()
         facts = order.carry_out(join(order.threads))
         leave()
     if rank == 0:
-        files.write_json(folder / FACTS, facts)
+        files.write_json(folder / FACTS, facts | {"peak_memory": meter.peak_memory()})
 
 
 def _end_with(starter: int) -> None:
