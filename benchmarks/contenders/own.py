@@ -54,7 +54,7 @@ def source(shape: Shape, data: Path) -> RowSource:
 
 
 def plan(shape: Shape, precision: Precision) -> TrainingPlan:
-    """A plan of constant rate after the warm-up; looks, samples and checkpoints belong to the loop and are not measured here."""
+    """A plan of constant rate after the warm-up; looks, samples and checkpoints belong to the loop: not measured here."""
     return TrainingPlan(
         steps=10**6,
         batch=shape.rows,
