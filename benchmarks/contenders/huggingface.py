@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WEIGHT_DECAY, Shape
+from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WARM_UP, WEIGHT_DECAY, Shape
 from contenders.turns import Turns
 
 
@@ -84,7 +84,8 @@ def run(turns: Turns, shape: Shape, data: Path, **arguments: Any) -> None:
             max_steps=10**6,
             use_cpu=True,  # the default without a GPU, but bf16 asks for it by name
             learning_rate=LEARNING_RATE,
-            lr_scheduler_type="constant",
+            lr_scheduler_type="constant_with_warmup",
+            warmup_steps=WARM_UP,
             weight_decay=WEIGHT_DECAY,
             adam_beta1=BETAS[0],
             adam_beta2=BETAS[1],

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WEIGHT_DECAY, Shape
+from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WARM_UP, WEIGHT_DECAY, Shape
 from contenders.turns import Turns
 from treino import environment
 from treino.measure import keep_memory
@@ -54,12 +54,12 @@ def source(shape: Shape, data: Path) -> RowSource:
 
 
 def plan(shape: Shape, precision: Precision) -> TrainingPlan:
-    """A plan of constant rate; looks, samples and checkpoints belong to the loop and are not measured here."""
+    """A plan of constant rate after the warm-up; looks, samples and checkpoints belong to the loop: not measured here."""
     return TrainingPlan(
         steps=10**6,
         batch=shape.rows,
         accumulation=1,
-        schedule=Schedule(LEARNING_RATE, 10**6, kind="constant"),
+        schedule=Schedule(LEARNING_RATE, 10**6, warmup=WARM_UP / 10**6, kind="constant"),
         weight_decay=WEIGHT_DECAY,
         beta2=BETAS[1],
         clip=CLIP,
