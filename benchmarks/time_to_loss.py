@@ -62,7 +62,8 @@ def treino(path: Path, seed: int) -> dict[str, float]:
     from treino.recipe import ModelSettings
     from treino.tokens.packing import PackedRows, make_batch
     from treino.tokens.shards import Shard
-    from treino.training.objective import NextToken, evaluate_objective
+    from treino.training.objective import NextToken
+    from treino.training.parallel import evaluate_objective
     from treino.training.plan import TrainingPlan
     from treino.training.schedule import Schedule
     from treino.training.source import RowSource
@@ -110,7 +111,7 @@ def treino(path: Path, seed: int) -> dict[str, float]:
         take(step - 1)
         if (step >= FIRST_LOOK and (step - FIRST_LOOK) % LOOK_EVERY == 0) or step == RECIPE["steps"]:
             autocast = autocasting(torch.device("cpu"), precision)
-            loss = evaluate_objective(model, NextToken(), validation, autocast)
+            loss = evaluate_objective(take.parallel, NextToken(), validation, autocast)
             if loss <= TARGET:
                 break
     return {"loss": loss, "steps": step, "parameters": sum(value.numel() for value in model.parameters())}

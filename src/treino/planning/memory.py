@@ -68,7 +68,8 @@ def training_memory(
     }
     passing = parts["activations"] + parts["mask"] + parts["logits"]
     parts["shared"] = -min(parts["gradients"], passing) if accumulation == 1 else 0
-    parts["heap"] = round((KERNEL_HEAP_SHARE if kernels else HEAP_SHARE) * passing) + WORKSPACE_BYTES
+    own = kernels and shape.architecture == "transformer"  # torch's LSTM lies between our kernels
+    parts["heap"] = round((KERNEL_HEAP_SHARE if own else HEAP_SHARE) * passing) + WORKSPACE_BYTES
     return parts | {"total": sum(parts.values())}
 
 
