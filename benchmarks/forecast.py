@@ -125,7 +125,7 @@ def measure(name: str, precision: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shapes", nargs="*", choices=[*SHAPES, []], default=list(SHAPES))
+    parser.add_argument("shapes", nargs="*", metavar="SHAPE", help="some of " + ", ".join(SHAPES) + "; all by default")
     parser.add_argument("--one", nargs=2, metavar=("SHAPE", "PRECISION"), help="measure in this process")
     asked = parser.parse_args()
     if asked.one:

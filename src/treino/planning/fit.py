@@ -55,7 +55,7 @@ def _changes(wish: Wish, room: int) -> Iterator[Message]:
         need = wish.bytes(batch=batch, accumulation=passes)
         if need <= room:
             text = N_("pretrain.batch = {batch:raw} with pretrain.accumulation = {passes:raw} ({need:bytes})")
-            yield Message(text, {"batch": batch, "passes": passes, "need": need})
+            yield Message(text, {"batch": batch, "passes": passes, "need": need - wish.base})
             break
     for name in ("context", "layers", "width"):
         now = wish.context if name == "context" else getattr(wish.shape, name)
@@ -64,7 +64,8 @@ def _changes(wish: Wish, room: int) -> Iterator[Message]:
             need = wish.bytes(**{name: value})
             if need <= room:
                 yield Message(
-                    N_("model.{name} = {value:raw} ({need:bytes})"), {"name": name, "value": value, "need": need}
+                    N_("model.{name} = {value:raw} ({need:bytes})"),
+                    {"name": name, "value": value, "need": need - wish.base},
                 )
                 break
 
