@@ -14,10 +14,10 @@ from treino.models.kernels.build import COMPILERS
 from treino.training.objective import B, Objective
 
 GAIN = {"cpu": 1.25, "cuda": 1.3}
-"""How much faster steps become, at least: 1.3 to 1.46 were measured for Transformers on CPUs (`benchmarks/RESULTS.md`)."""
+"""How much faster steps are taken to become: 1.46 was measured once, on a CPU in bfloat16 (`LOG.md`); on CUDA nothing was."""
 
 COLD_SECONDS = 90.0
-"""What compiling costs once, at most: 34 to 71 s were measured on two processors."""
+"""What compiling is taken to cost once: 39 s were measured on two processors (`LOG.md`)."""
 
 BACKEND = "inductor"
 

@@ -70,15 +70,13 @@ class Pretraining:
         self.batch = min(settings.batch, max(1, rows // settings.accumulation))
         self.steps_per_epoch = rows / (self.batch * settings.accumulation)
         self.device = ranks.device
-        check_fit(
-            shape,
-            self.tokenizer.size,
-            settings,
-            self.batch,
-            packed=self.rows.masks_documents,
-            kernels=self._kernels("bfloat16"),
-            device=self.device,
-        )
+        if ranks.size == 1:  # of several, each may hold a part of the model alone
+            check_fit(
+                *(shape, self.tokenizer.size, settings, self.batch),
+                packed=self.rows.masks_documents,
+                kernels=self._kernels("bfloat16"),
+                device=self.device,
+            )
         torch.manual_seed(seed)
         self.model = build_model(shape, self.tokenizer.size)
         self.model.to(self.device)
