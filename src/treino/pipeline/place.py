@@ -121,8 +121,9 @@ def _launched(order: Order, ranks: int) -> dict[str, Any]:
                 _watch(agent, folder)
         finally:
             _end(agent)
-    _raise_what_was_left(folder, ranks, agent.returncode, Path(order.output) / "checkpoints")
-    interruption.raise_if_requested()
+    if not (folder / FACTS).exists():  # once they are there, all is saved: how the processes part does not matter
+        _raise_what_was_left(folder, ranks, agent.returncode, Path(order.output) / "checkpoints")
+        interruption.raise_if_requested()
     facts = files.read_json(folder / FACTS)
     files.remove_folder(folder)
     for rank in range(ranks):

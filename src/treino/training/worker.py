@@ -1,7 +1,7 @@
 """One of the processes of a pretraining that another process started, by torchrun: `-m treino.training.worker FOLDER`.
 
-The folder holds the order. The first process writes the events there as they happen, and the facts at the end; each writes
-the error that ended it. All end with exit code 0, so that the launcher kills none that is still saving; a process that was
+The folder holds the order. The first process writes the events there as they happen, and the facts once the model is saved;
+each writes the error that ended it. All end with exit code 0, so that the launcher kills none that is still saving; a process that was
 killed is what another code means.
 """
 
@@ -61,9 +61,9 @@ def _carry_out(folder: Path, rank: int) -> None:
         files.write_json(folder / f"process-{rank}.json", {"process": os.getpid()})
         meter = Meter()
         facts = order.carry_out(join(order.threads))
+        if rank == 0:
+            files.write_json(folder / FACTS, facts | {"peak_memory": meter.peak_memory()})
         leave()
-    if rank == 0:
-        files.write_json(folder / FACTS, facts | {"peak_memory": meter.peak_memory()})
 
 
 def _end_with(starter: int) -> None:
