@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -44,6 +45,20 @@ class Optimiser:
             matrices = [parameter for parameter in trained if id(parameter) in by_muon]
             self.parts.append(Muon(matrices, weight_decay=weight_decay))
 
+    def prepare(self, zeros: Callable[[Sequence[torch.Size]], list[Tensor]]) -> None:
+        """Lay out the state of all parameters before the first step, in tensors that `zeros` makes for the shapes."""
+        wanted: list[tuple[dict[str, Tensor], str, torch.Size]] = []
+        for part in self.parts:
+            names = (
+                {"momentum": True} if isinstance(part, Muon) else {"step": False, "exp_avg": True, "exp_avg_sq": True}
+            )
+            for parameter in (parameter for group in part.param_groups for parameter in group["params"]):
+                part.state[parameter] = {}
+                for name, full in names.items():
+                    wanted.append((part.state[parameter], name, parameter.shape if full else torch.Size()))
+        for (state, name, _), place in zip(wanted, zeros([shape for *_, shape in wanted]), strict=True):
+            state[name] = place
+
     def step(self, rate: float, skip: Tensor) -> None:
         """Update by this learning rate, then forget the gradients. Where `skip` (a scalar) is 1, nothing changes; it is read on
         the device, so that no step waits for it.
@@ -77,4 +92,8 @@ class Optimiser:
         for key, value in tensors.items():
             name, _, field = key.rpartition("|")
             parameter = parameters[name]
-            owner[id(parameter)][parameter][field] = part_of(value, parameter)
+            state = owner[id(parameter)][parameter]
+            if field in state:
+                state[field].copy_(part_of(value, parameter))
+            else:
+                state[field] = part_of(value, parameter)
