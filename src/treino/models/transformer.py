@@ -222,7 +222,7 @@ class Transformer(LanguageModel):
         places = self._places(positions, segments, cache, x)
         delta = None
         for layer, block in enumerate(self.model.layers):
-            x, delta = block(x, delta, places, cache, layer)
+            x, delta = self.through(block, x, delta, places, cache, layer)
         if cache:
             cache.filled += ids.shape[1]
         return self.model.norm(x, delta, fused=places.fused)[1]
