@@ -21,7 +21,8 @@ class Stepper:
     def __init__(self, task: Task, plan: TrainingPlan, parallel: Parallel | None = None) -> None:
         self.task, self.plan = task, plan
         self.parallel = parallel or Parallel(task.model, task.objective)
-        self.optimiser = Optimiser(task.model, kind=plan.optimiser, weight_decay=plan.weight_decay, beta2=plan.beta2)
+        habits = {"weight_decay": plan.weight_decay, "beta2": plan.beta2, "lora_plus": plan.lora_plus}
+        self.optimiser = Optimiser(task.model, kind=plan.optimiser, **habits)
         self.parallel.keep(self.optimiser)
         alone = self.parallel.ranks.size == 1
         self.sums = compiled_sums(task.objective) if plan.compile and alone else None
