@@ -5,9 +5,10 @@
     python benchmarks/training.py M --against hf-compile         only this peer
     python benchmarks/training.py S --peer-python PATH --record  peers of another environment; into RESULTS.md
 
-Parts: `S` and `M` (Transformers), `lstm`, `peak` (share of the fastest matrix product), `loss` (`loss-S` and `loss-M`: fifty
-steps in bfloat16 against float32, here and in the Trainer). The peers are the extra `bench`. A bar is met when the
-lower end of the interval reaches it. All train on equal rows, with AdamW and gradients limited to length 1.
+Parts: `S` and `M` (Transformers), `lstm`, `lora` and `qlora` (adapters of rank 16 on every linear layer of M), `peak` (share of
+the fastest matrix product), `loss` (`loss-S` and `loss-M`: fifty steps in bfloat16 against float32, here and in the Trainer).
+The peers are the extra `bench`. A bar is met when the lower end of the interval reaches it. All train on equal rows, with
+AdamW and gradients limited to length 1.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Contender:
 
 
 TRANSFORMERS = ("transformers", "accelerate")
+PEFT = (*TRANSFORMERS, "peft")
 CONTENDERS = {
     "float32": Contender("Treino, float32", "own", {"precision": "float32"}),
     "bfloat16": Contender("Treino, bfloat16", "own", {"precision": "bfloat16"}),
@@ -62,6 +64,19 @@ CONTENDERS = {
     "hf-bf16": Contender("HF Trainer, bf16", "huggingface", {"bf16": True}, TRANSFORMERS),
     "hf-compile": Contender(
         "HF Trainer, bf16, torch_compile", "huggingface", {"bf16": True, "torch_compile": True}, TRANSFORMERS
+    ),
+    "lora": Contender("Treino, LoRA", "own", {"precision": "bfloat16", "adapters": "lora"}),
+    "qlora": Contender("Treino, QLoRA", "own", {"precision": "bfloat16", "adapters": "qlora"}),
+    "peft": Contender("PEFT, bf16", "huggingface", {"bf16": True, "adapters": "float32"}, PEFT),
+    "peft-narrow": Contender("PEFT, bf16 weights", "huggingface", {"bf16": True, "adapters": "bfloat16"}, PEFT),
+    "peft-compile": Contender(
+        "PEFT, bf16 weights, torch_compile",
+        "huggingface",
+        {"bf16": True, "torch_compile": True, "adapters": "bfloat16"},
+        PEFT,
+    ),
+    "peft-nf4": Contender(
+        "PEFT, bitsandbytes NF4, bf16", "huggingface", {"bf16": True, "adapters": "nf4"}, (*PEFT, "bitsandbytes")
     ),
     "litgpt": Contender("LitGPT, bf16, compiled", "lightning_gpt", {}, ("litgpt",)),
     "plain": Contender("plain torch, float32", "plain_lstm"),
@@ -91,6 +106,12 @@ COMPARISONS = (
     Comparison("M", "M", "bfloat16", "hf-compile", 1.25, 1.5),
     Comparison("lstm", "lstm", "float32", "plain"),
     Comparison("lstm", "lstm", "bfloat16", "plain", 2.3, 4.0),
+    Comparison("lora", "M", "lora", "peft", 1.7, 2.2),
+    Comparison("lora", "M", "lora", "peft-narrow"),
+    Comparison("lora", "M", "lora", "peft-compile", 1.3, 1.7),
+    Comparison("lora", "M", "lora", "bfloat16"),
+    Comparison("qlora", "M", "qlora", "peft-nf4", 1.65, 2.2),
+    Comparison("qlora", "M", "qlora", "lora", 0.95, 1.0),
     Comparison("peak", "S", "bfloat16", "products"),
     Comparison("peak", "M", "bfloat16", "products", 0.70, 0.85),
 )

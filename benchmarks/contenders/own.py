@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WARM_UP, WEIGHT_DECAY, Shape
+from contenders.shapes import BETAS, CLIP, LEARNING_RATE, RANK, WARM_UP, WEIGHT_DECAY, Shape
 from contenders.turns import Turns
 from treino import environment
 from treino.measure import keep_memory
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
+from treino.models.lora import LoraShape, add_adapter, narrow_bases, targets_of
 from treino.recipe import ModelSettings
 from treino.tokens.packing import DocumentRows, PackedRows
 from treino.tokens.shards import Shard
@@ -71,10 +72,17 @@ def plan(shape: Shape, precision: Precision) -> TrainingPlan:
     )
 
 
-def run(turns: Turns, shape: Shape, data: Path, precision: Precision) -> None:
-    """Steps of Treino; under bfloat16 with its own kernels where the machine can have them."""
+def run(turns: Turns, shape: Shape, data: Path, precision: Precision, adapters: str = "") -> None:
+    """Steps of Treino; under bfloat16 with its own kernels where the machine can have them. `adapters`: "lora" or "qlora"
+    of rank 16 on every linear layer, all else frozen.
+    """
     torch.set_num_threads(environment.processors())
-    step = Stepper(Task(model(shape).train(), NextToken(), source(shape, data)), plan(shape, precision))
+    learner = model(shape).train()
+    if adapters:
+        layers = targets_of(learner, learner.matrices(), ("all",))
+        add_adapter(learner, layers, LoraShape(RANK, 2.0 * RANK), nf4=adapters == "qlora")
+        narrow_bases(learner)
+    step = Stepper(Task(learner, NextToken(), source(shape, data)), plan(shape, precision))
     keep_memory()
     turns.ready()
     number = 0
