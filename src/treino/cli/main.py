@@ -22,6 +22,7 @@ COMMANDS = {
     "generate": "generate",
     "predict": "predict",
     "finetune": "finetune",
+    "compare": "compare",
     "evaluate": "evaluate",
     "show": "show",
     "prune": "prune",
