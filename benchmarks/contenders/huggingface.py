@@ -96,7 +96,15 @@ def adapted(base: LlamaForCausalLM, weights: str) -> torch.nn.Module:
     return peft.get_peft_model(base, settings)
 
 
-def run(turns: Turns, shape: Shape, data: Path, adapters: str = "", **arguments: Any) -> None:
+def run(
+    turns: Turns,
+    shape: Shape,
+    data: Path,
+    adapters: str = "",
+    rate: float = LEARNING_RATE,
+    warm_up: int = WARM_UP,
+    **arguments: Any,
+) -> None:
     """Steps of the Trainer with its defaults, and with what `arguments` (bf16, torch_compile) switch on; with `adapters`,
     the format of the frozen weights, those of PEFT.
     """
@@ -106,9 +114,9 @@ def run(turns: Turns, shape: Shape, data: Path, adapters: str = "", **arguments:
             per_device_train_batch_size=shape.rows,
             max_steps=10**6,
             use_cpu=True,  # the default without a GPU, but bf16 asks for it by name
-            learning_rate=LEARNING_RATE,
+            learning_rate=rate,
             lr_scheduler_type="constant_with_warmup",
-            warmup_steps=WARM_UP,
+            warmup_steps=warm_up,
             weight_decay=WEIGHT_DECAY,
             adam_beta1=BETAS[0],
             adam_beta2=BETAS[1],
