@@ -87,7 +87,7 @@ def test_parameters_are_exactly_those_of_transformers(family: str, changes: dict
 
 
 def test_every_family_is_compared() -> None:
-    assert {family for family, _ in CONFIGURATIONS} == set(FAMILIES)
+    assert {family for family, _ in CONFIGURATIONS} == set(FAMILIES) - {"palm"}
 
 
 RUN = [

@@ -17,11 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from treino.models import head, transformer
 from treino.models.build import build_model
 from treino.models.kernels import library
-from treino.planning import memory
+from treino.planning import activations
+from treino.planning.activations import activation_bytes, head_bytes, mask_bytes
 from treino.planning.flops import forward_flops_per_token, training_flops_per_token
 from treino.planning.forecast import compare, forecast
-from treino.planning.memory import BASE_BYTES, activation_bytes, head_bytes, mask_bytes, training_memory
+from treino.planning.memory import training_memory
 from treino.planning.parameters import parameters
+from treino.planning.work import BASE_BYTES
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,10 @@ def test_memory_by_hand() -> None:
     assert parts["base"] == BASE_BYTES
     assert parts["total"] == sum(size for part, size in parts.items() if part != "total")
     passing = parts["activations"] + parts["mask"] + parts["logits"]
-    assert parts["shared"] == -min(4 * count, passing)
-    assert training_memory(shape, 500, 3, 32, accumulation=2)["shared"] == parts["checkpoint"] == 0
+    assert parts["table"] == 2 * 4 * 500 * shape.width
+    assert parts["shared"] == -min(4 * count + parts["table"], passing)
+    assert training_memory(shape, 500, 3, 32, accumulation=2)["shared"] == -min(parts["table"], passing)
+    assert parts["checkpoint"] == 0
     assert training_memory(shape, 500, 3, 32, checkpoints=True)["checkpoint"] == 12 * count
     assert training_memory(shape, 500, 3, 32, packed=False)["mask"] == 0
     assert mask_bytes(LSTM, 3, 32) == 0
@@ -127,7 +131,7 @@ def test_the_head_s_peak_is_measured(monkeypatch: pytest.MonkeyPatch, limit: int
     from torch.profiler import ProfilerActivity, profile
 
     monkeypatch.setattr(head, "LOGIT_BYTES", limit)
-    monkeypatch.setattr(memory, "LOGIT_BYTES", limit)
+    monkeypatch.setattr(activations, "LOGIT_BYTES", limit)
     hidden = torch.randn(256, 8, requires_grad=True)
     weight, targets = torch.randn(1000, 8, requires_grad=True), torch.randint(0, 1000, (256,))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:

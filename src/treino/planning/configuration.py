@@ -48,6 +48,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma3_text": {"tied": True, "head_size": 256, "norms": 4, "query_key_norm": "head"},
     "mixtral": {"kv_heads": 8, "experts": 8, "active": 2},
     "qwen3_moe": {"query_key_norm": "head", "experts": 128, "active": 8},
+    "palm": {"tied": True, "norms": 1},
     "gpt2": _OLD | {"tied": True, "context": 1024},
     "gpt_neox": _OLD,
     "gptj": _LAYER_NORM | {"gated": False, "feed_forward_bias": True, "head_bias": True, "norms": 1},
@@ -57,7 +58,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "starcoder2": _OLD | {"tied": True},
     "stablelm": _LAYER_NORM,
 }
-"""What each family's model has beyond Llama's, and the values that its configuration may leave out, by `model_type`."""
+"""What each family's model has beyond Llama's, and the values that its configuration may leave out, by `model_type`; palm is
+none of transformers'."""
 
 
 def read_configuration(path: Path) -> Architecture:
