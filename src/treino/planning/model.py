@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from treino.errors import UsageError
-from treino.messages import N_
+from treino.messages import N_, Message
 from treino.planning.configuration import MOST, checked, from_configuration, read_configuration
 from treino.planning.facts import Facts
 from treino.planning.parameters import Architecture, active, count
@@ -41,7 +41,7 @@ def find_model(name: str, facts: Facts) -> Model:
     if path.is_dir() or path.suffix == ".json":
         return described(path.name if path.is_dir() else str(path), read_configuration(path))
     if re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?\s*[kmbtq]?|[-+]?(nan|inf\w*)", name.lower()):
-        return of_size(amount(name, N_("number of parameters"), MOST))
+        return of_size(amount(name, Message(N_("the number of parameters")), MOST))
     row = facts.find("model", name)
     if "parameters" in row:
         total = row["parameters"] * 1e9
@@ -112,7 +112,7 @@ def unknown(name: str, names: list[str], text: str, where: str | None = None) ->
     )
 
 
-def amount(text: str, what: str, most: float = 1e30) -> float:
+def amount(text: str, what: Message | str, most: float = 1e30) -> float:
     """A number above zero as people write it: `7B`, `300e9`, `1.5T`, `50,000`.
 
     Raises:
