@@ -17,7 +17,7 @@ from treino.errors import UsageError
 from treino.messages import N_
 
 FOLDER = Path(__file__).parent / "data"
-FILES = ("hardware", "prices", "models", "runs", "course")
+FILES = ("hardware", "prices", "models", "runs", "course", "evidence")
 STALE_DAYS = 365
 """A price that was seen longer ago is flagged."""
 

@@ -56,7 +56,7 @@ def described(name: str, architecture: Architecture) -> Model:
 
 def of_size(parameters: float) -> Model:
     """A model of which the size alone is known."""
-    return Model(f"{parameters / 1e9:g}B", parameters, parameters, typical(parameters), assumed=True)
+    return Model(f"{parameters / 1e9:.3g}B", parameters, parameters, typical(parameters), assumed=True)
 
 
 def typical(parameters: float) -> Architecture:

@@ -153,7 +153,7 @@ def plan(
         UsageError: for names that are not known (with the nearest), and numbers without sense.
     """
     facts = Facts(configuration)
-    chip, chips = _chips(gpu, facts)
+    chip, chips = find_chips(gpu, facts)
     meant = from_shape(shape) if shape else find_model(model or "Llama-2-7B", facts)
     _check(locals())
     wanted = Wanted(
@@ -174,8 +174,10 @@ def plan(
     return calculate(wanted, days, notes)
 
 
-def calculate(wanted: Wanted, days: float | None = None, notes: Sequence[Message] = ()) -> Plan:
-    """The answer to what is wanted.
+def calculate(
+    wanted: Wanted, days: float | None = None, notes: Sequence[Message] = (), *, search: bool = True
+) -> Plan:
+    """The answer to what is wanted; `search`: with the loss, and what would fit at most.
 
     seconds = 6·N·D · (FLOPs of the method / FLOPs of full training) / (chips · peak · MFU), N the parameters that a token meets.
     """
@@ -196,7 +198,7 @@ def calculate(wanted: Wanted, days: float | None = None, notes: Sequence[Message
     hours = seconds * (wanted.chips / HOUR) if seconds else None
     energy = hours.times(POWER * (chip.watts * wanted.cooling / 1000)) if hours else None
     fresh = worth(wanted.unique, tokens) if tokens and wanted.unique else tokens
-    scratch = work.method == "scratch"
+    scratch = work.method == "scratch" and search
     return Plan(
         model=model.name,
         chip=chip.name,
@@ -220,7 +222,7 @@ def calculate(wanted: Wanted, days: float | None = None, notes: Sequence[Message
         carbon=energy * (wanted.grams / 1000) if energy else None,
         loss={fit.name: fit.interval(model.active, fresh) for fit in FITS} if scratch and fresh else {},
         optimal_tokens={fit.name: fit.optimal_tokens(model.active) for fit in FITS} if scratch else {},
-        largest=largest(wanted, room),
+        largest=largest(wanted, room) if search else {},
         chips_for_days=seconds * (wanted.chips / (days * DAY)) if seconds and days else None,
         notes=tuple(notes),
     )
@@ -259,7 +261,8 @@ def _most(fits: Callable[[int], bool], limit: int) -> int:
     return min(low, limit)
 
 
-def _chips(gpu: str, facts: Facts) -> tuple[Chip, int]:
+def find_chips(gpu: str, facts: Facts) -> tuple[Chip, int]:
+    """What `NAME` or `NAME:COUNT` means."""
     name, colon, text = gpu.partition(":")
     number = amount(text, Message(N_("the number of chips")), 1e7) if colon else 1
     return facts.chip(name), max(1, math.floor(number))
