@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "generate", "load", "load_classifier", "predict", "run"]
+__all__ = ["__version__", "advise", "generate", "load", "load_classifier", "plan", "predict", "run"]
 
 if TYPE_CHECKING:
     from treino.pipeline.api import generate, load, load_classifier, predict, run
+    from treino.planning.advise import advise
+    from treino.planning.plan import plan
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("plan", "advise"):
+        import importlib
+
+        return getattr(importlib.import_module(f"treino.planning.{name}"), name)
     if name in __all__:
         from treino.pipeline import api
 

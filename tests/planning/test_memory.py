@@ -177,9 +177,8 @@ def adapt(model: nn.Module, rank: int, targets: str, four_bits: bool) -> list[nn
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             target = name.removesuffix("_proj")
-            if isinstance(child, nn.Linear) and target in TARGETS["all"]:
-                if target in TARGETS[targets]:
-                    setattr(module, name, Adapted(child, rank, four_bits))
+            if isinstance(child, nn.Linear) and target in TARGETS[targets]:
+                setattr(module, name, Adapted(child, rank, four_bits))
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 

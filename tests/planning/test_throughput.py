@@ -39,7 +39,9 @@ def test_each_published_run_is_foretold_by_the_others() -> None:
     rule = statistics.mean(score(constant([other for other in RUNS if other is not run]), run.mfu) for run in RUNS)
     assert ours < rule
     print(f"ratio {max(i.high / i.low for _, i in told):.2f}", end=" ")
-    print(f"covered {statistics.mean(inside):.2f}, median error {statistics.median(errors):.3f}, {ours:.3f} < {rule:.3f}")
+    print(
+        f"covered {statistics.mean(inside):.2f}, median error {statistics.median(errors):.3f}, {ours:.3f} < {rule:.3f}"
+    )
 
 
 def test_a_chip_that_is_harder_to_keep_busy_reaches_a_smaller_share() -> None:

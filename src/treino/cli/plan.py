@@ -15,8 +15,8 @@ from treino.cli.text import _, translator
     "plan",
     cls=Command,
     help=_(
-        "Calculate what a training needs and costs: memory by part, time, energy, money and carbon, each with the interval that "
-        "published runs leave open. Nothing is run.\n\n"
+        "Calculate what a training needs and costs: memory by part, time, energy, money and carbon, each with the interval "
+        "that published runs leave open. Nothing is run.\n\n"
         "\b\nExamples:\n"
         "  treino plan --model Llama-2-7B --method qlora --gpu RTX-4090 --seq 1024 --tokens 10M\n"
         "  treino plan --model config.json --tokens 2T --gpu H100:512 --shard weights --days 30\n"
@@ -36,17 +36,25 @@ from treino.cli.text import _, translator
 @click.option("--precision", metavar=_("NAME"), help=_("float32, mixed or bf16 (the weights, too)."))
 @click.option("--recompute", is_flag=True, help=_("Compute activations again in the backward pass."))
 @click.option("--compiled", is_flag=True, help=_("Layers are compiled."))
-@click.option("--loss", default="chunks", metavar=_("NAME"), help=_("How the head's loss is made: chunks, split or whole."))
-@click.option("--shard", default="none", metavar=_("NAME"), help=_("What chips divide: none, optimiser, gradients, weights."))
+@click.option(
+    "--loss", default="chunks", metavar=_("NAME"), help=_("How the head's loss is made: chunks, split or whole.")
+)
+@click.option(
+    "--shard", default="none", metavar=_("NAME"), help=_("What chips divide: none, optimiser, gradients, weights.")
+)
 @click.option("--offload", multiple=True, metavar=_("NAME"), help=_("To the host: optimiser, gradients, activations."))
 @click.option("--stream", is_flag=True, help=_("Frozen weights come layer by layer from the host."))
-@click.option("--optimizer", default="adamw", metavar=_("NAME"), help=_("adamw, adamw8bit, lion, muon, sgd or adafactor."))
+@click.option(
+    "--optimizer", default="adamw", metavar=_("NAME"), help=_("adamw, adamw8bit, lion, muon, sgd or adafactor.")
+)
 @click.option("--rank", type=whole_number(), default=16, help=_("Rank of adapters."))
 @click.option("--targets", default="all", metavar=_("NAME"), help=_("Which matrices get adapters: all, attention, qv."))
 @click.option("--classes", type=whole_number(), default=0, help=_("Classes of a classifier; 0: a language model."))
 @click.option("--days", type=decimal_number(), help=_("Say how many chips would do it in so many days."))
 @click.option("--price", type=decimal_number(), help=_("US dollars for an hour of a chip."))
-@click.option("--grid", default="us", metavar=_("NAME|GRAMS"), help=_("Power grid, or its grams of CO2 for a kilowatt-hour."))
+@click.option(
+    "--grid", default="us", metavar=_("NAME|GRAMS"), help=_("Power grid, or its grams of CO2 for a kilowatt-hour.")
+)
 @click.option("--mfu", type=decimal_number(), help=_("An efficiency of your own, 0 to 1."))
 @click.option("--explain", is_flag=True, help=_("Say how each figure is made."))
 @click.option("--course", is_flag=True, help=_("Draw the course's four panels beside the calculated figures."))

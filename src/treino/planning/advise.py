@@ -6,9 +6,10 @@ import functools
 import itertools
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from treino.messages import N_, Message
 from treino.planning.facts import Facts
@@ -73,7 +74,26 @@ class Advice:
     experiment: tuple[Message, float, float] | None
 
     def option(self, key: str) -> Option:
+        """The option of a key."""
         return next(option for option in self.options if option.key == key)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values; sentences in English."""
+        options = [
+            asdict(replace(option, limits=()))
+            | {"label": option.label.english(), "limits": [limit.english() for limit in option.limits]}
+            for option in self.options
+        ]
+        experiment = self.experiment and {
+            "what": self.experiment[0].english(),
+            "cost": self.experiment[1],
+            "worth": self.experiment[2],
+        }
+        return asdict(replace(self, options=(), reasons=(), experiment=None)) | {
+            "options": options,
+            "reasons": [reason.english() for reason in self.reasons],
+            "experiment": experiment,
+        }
 
 
 def advise(source: str | Path | Scenario, *, gpu: str | None = None, configuration: Path | None = None) -> list[Advice]:
@@ -317,12 +337,15 @@ def _reasons(
     refused = [option for option in options if option.limits]
     first = Message(
         N_(
-            "under your weights it has the smallest expected regret ({regret:money}), with {low:0} to {high:0} points of quality"
+            "under your weights it has the smallest expected regret ({regret:money}), with {low:0} to {high:0} points of "
+            "quality"
         ),
         {"regret": draws.regrets()[choice], "low": quality.low, "high": quality.high},
     )
     second = Message(
-        N_("{cost:money} with {months} months of answers ({training:money} of it to train), of a budget of {budget:money}"),
+        N_(
+            "{cost:money} with {months} months of answers ({training:money} of it to train), of a budget of {budget:money}"
+        ),
         {
             "cost": cost.middle,
             "training": chosen.training.middle,
@@ -344,5 +367,3 @@ def _reasons(
             {"low": days.low, "high": days.high, "count": len(others)},
         )
     return [first, second, third]
-
-

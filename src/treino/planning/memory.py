@@ -26,6 +26,7 @@ NF4_BITS = 4.0
 NF4_CONSTANT_BITS = 8 / 64 + 32 / (64 * 256)
 """A scale of 8 bits for 64 weights, and one of 32 for 256 of those: double quantisation (Dettmers et al. 2023)."""
 
+
 def adapter_parameters(model: Architecture, rank: int, targets: str = "all") -> int:
     """Numbers of LoRA's pairs of matrices: rank · (inputs + outputs) for each adapted matrix of each layer (Hu et al. 2021)."""
     width, inner = model.width, model.feed_forward * max(1, model.experts)
@@ -168,6 +169,8 @@ def serving_memory(model: Architecture, tokens: int, *, bits: float = 16.0) -> d
     return parts | {"total": sum(parts.values())}
 
 
-def training_memory(shape: Shape | Architecture, vocabulary: int, batch: int, context: int, **work: Any) -> dict[str, int]:
+def training_memory(
+    shape: Shape | Architecture, vocabulary: int, batch: int, context: int, **work: Any
+) -> dict[str, int]:
     """`memory` of the shape that a recipe gives, with its vocabulary; the rest as in `Work`."""
     return memory(architecture_of(shape, vocabulary), Work(batch, context, **work))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from treino.messages import N_, Message
 from treino.planning.configuration import MOST, checked, from_configuration, read_configuration
 from treino.planning.facts import Facts
 from treino.planning.parameters import Architecture, active, count
+
+TYPICAL_VOCABULARY = 32_000
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12, "q": 1e15}
 
@@ -63,12 +66,15 @@ def typical(parameters: float) -> Architecture:
     """A shape of Llama's kind with about so many parameters, 128 as wide as it has layers: what is assumed where only the
     size is known, for activations and the like.
     """
+    tied = parameters < 1e9
     layers = max(1, round((parameters / (12 * 128**2)) ** (1 / 3)))
-    width = max(64, round((parameters / (12 * layers)) ** 0.5 / 64) * 64)
-    heads = max(1, width // 128)
-    width = heads * max(1, width // heads)
+    tables = TYPICAL_VOCABULARY * (1 if tied else 2)
+    # 12·L·h² for the layers and the tables' V·h: a square equation for the width
+    width = (math.sqrt(tables**2 + 48 * layers * parameters) - tables) / (24 * layers)
+    heads = max(1, round(width / 128))
+    width = heads * max(8, round(width / heads / 8) * 8)
     inner = max(1, round(8 * width / 3))
-    return Architecture(32_000, width, layers, heads, heads, inner, tied=parameters < 1e9, context=2048)
+    return Architecture(TYPICAL_VOCABULARY, width, layers, heads, heads, inner, tied=tied, context=2048)
 
 
 def from_shape(text: str) -> Model:

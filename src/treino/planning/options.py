@@ -31,9 +31,8 @@ NAMES = {
     "api": N_("API"),
 }
 
-AT_ONCE = 8
-"""Rows that a card answers at a time: each token reads the weights once for all of them."""
-
+AT_ONCE = 32
+"""Rows that a card answers at a time at most, as far as their keys and values fit: each token reads the weights once for all."""
 
 @dataclass(frozen=True)
 class Option:
@@ -45,7 +44,8 @@ class Option:
         difference: points of the task over the reference, a prompted gpt-4, whose own range all options share.
         memory: bytes that its training takes on a card, None for an API.
         limits: the hard limits that it breaks.
-        how: settings with which it fits.
+        how: settings with which it fits, or comes nearest to it.
+        plain: bytes of the states (weights, gradients, optimiser) of full training in mixed precision with AdamW; 0 for others.
     """
 
     method: str
@@ -57,6 +57,7 @@ class Option:
     memory: float | None
     limits: tuple[Message, ...]
     how: str = ""
+    plain: float = 0.0
 
     @property
     def label(self) -> Message:
@@ -122,7 +123,10 @@ class _Maker:
         if worth(there, 100 * there) < wanted:
             limits.append(
                 Message(
-                    N_("it is short of data, not of compute: a model of {size} parameters wants {wanted} tokens, there are {there}"),
+                    N_(
+                        "it is short of data, not of compute: a model of {size} parameters wants {wanted} tokens, "
+                        "there are {there}"
+                    ),
                     {"size": f"{parameters:.2g}", "wanted": f"{wanted:.2g}", "there": f"{there:.2g}"},
                 )
             )
@@ -159,9 +163,7 @@ class _Maker:
         wanted = Wanted(model, self.chip, self.chips, chosen, tokens, None, self.price, 0.0, 1.0, self.mfu)
         return calculate(wanted, search=False), how
 
-    def option(
-        self, method: str, model: Model, plan: Plan, how: str, limits: list[Message], attempts: float
-    ) -> Option:
+    def option(self, method: str, model: Model, plan: Plan, how: str, limits: list[Message], attempts: float) -> Option:
         seconds = plan.seconds or exactly(0.0)
         training = (plan.dollars or exactly(0.0)) * attempts
         answering, cards = self.answering(model)
@@ -188,7 +190,10 @@ class _Maker:
         }
         limits += self.limits(attributes)
         needs = plan.memory["total"]
-        return Option(method, model.name, attributes, training, answering, difference, needs, tuple(limits), how)
+        plain = (
+            16.0 * model.parameters if method == "full" else 0.0
+        )  # 4 for weight and gradient each, 8 for two moments
+        return Option(method, model.name, attributes, training, answering, difference, needs, tuple(limits), how, plain)
 
     def api(self, name: str) -> Option:
         """Prompting a model behind an API, which costs by the token and nothing to train."""
@@ -212,16 +217,18 @@ class _Maker:
 
     def answering(self, model: Model) -> tuple[Interval, int | None]:
         """US dollars of a month, and cards that answer: memory speed · rows at once / bytes of the weights, at half of that."""
-        needs = serving_memory(model.architecture, AT_ONCE * self.row)
-        bits = 16.0
-        if needs["total"] > (1 - RESERVE) * self.chip.memory:
-            bits, needs = 4.5, serving_memory(model.architecture, AT_ONCE * self.row, bits=4.5)
-        if needs["total"] > (1 - RESERVE) * self.chip.memory:
-            return exactly(0.0), None
-        speed = 0.5 * AT_ONCE * self.chip.bandwidth / (model.active * bits / 8)
-        tokens = self.scenario.traffic.answers_per_month * self.scenario.traffic.tokens_out
-        cards = max(1, math.ceil(3 * tokens / (speed * MONTH * HOUR)))  # three times the mean, for the busy hours
-        return self.price * (MONTH * cards), cards
+        traffic = self.scenario.traffic
+        row = max(1, round(traffic.tokens_in + traffic.tokens_out))
+        for bits in (16.0, 4.5):  # 4-bit weights with their scales, where 16 bits leave no room
+            needs = serving_memory(model.architecture, row, bits=bits)
+            left = (1 - RESERVE) * self.chip.memory - needs["weights"] - needs["base"]
+            rows = min(AT_ONCE, int(left // needs["kv_cache"]))
+            if rows > 0:
+                speed = 0.5 * rows * self.chip.bandwidth / (model.active * bits / 8)
+                busy = 3 * traffic.answers_per_month * traffic.tokens_out  # three times the mean, for the busy hours
+                cards = max(1, math.ceil(busy / (speed * MONTH * HOUR)))
+                return self.price * (MONTH * cards), cards
+        return exactly(0.0), None
 
     @property
     def reference(self) -> Interval:

@@ -154,9 +154,7 @@ def count(model: Architecture) -> dict[str, int]:
         if not model.tied:
             parts["head"] = model.vocabulary * (width + 1)
     else:
-        parts["attention"] += layers * (
-            (model.queries + 2 * model.keys) * model.qkv_bias + width * model.output_bias
-        )
+        parts["attention"] += layers * ((model.queries + 2 * model.keys) * model.qkv_bias + width * model.output_bias)
         each = width + (2 if model.gated else 1) * model.feed_forward
         parts["feed_forward"] += layers * each * model.feed_forward_bias
         parts["norms"] = _norms(model)

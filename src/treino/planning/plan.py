@@ -40,6 +40,10 @@ PRECISIONS = {"float32": "float32", "mixed": "bfloat16", "bf16": "pure"}
 """As a plan calls the formats: mixed keeps weights and optimiser in float32 (the recipe's bfloat16), bf16 keeps nothing so."""
 
 
+STATES = ("weights", "constants", "float32", "adapters", "gradients", "optimiser")
+"""Parts of the memory that stay from step to step."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What is to be planned; see `plan`."""
@@ -61,10 +65,12 @@ class Plan:
     """The answer. Amounts that the model's or the chip's row leaves open are None.
 
     Attributes:
-        parameters: by part; memory: bytes of one rank by part; host: what lies in the host's memory.
+        parameters: by part; memory: bytes of one rank by part; states: those of weights, adapters, gradients and optimiser
+            together; host: what lies in the host's memory.
         flops_per_token: by part, of the method; flops: of the whole training.
         fits: whether a rank's memory lies within the card's, less the reserve.
-        mfu: 6·N·D over the chips' peak; tokens_per_second, seconds, kilowatt_hours, dollars, carbon (kg): of all chips together.
+        mfu: 6·N·D over the chips' peak; tokens_per_second, seconds, kilowatt_hours, dollars, carbon (kg): of all
+            chips together.
         serving: memory of the trained model answering one row.
         loss: by fit, for a training from scratch; optimal_tokens: by fit.
         largest: what would fit at most: {batch, context, parameters}.
@@ -79,6 +85,7 @@ class Plan:
     trained: int
     flops_per_token: dict[str, float]
     memory: dict[str, int]
+    states: int
     host: dict[str, int]
     serving: dict[str, int]
     room: float
@@ -174,12 +181,11 @@ def plan(
     return calculate(wanted, days, notes)
 
 
-def calculate(
-    wanted: Wanted, days: float | None = None, notes: Sequence[Message] = (), *, search: bool = True
-) -> Plan:
+def calculate(wanted: Wanted, days: float | None = None, notes: Sequence[Message] = (), *, search: bool = True) -> Plan:
     """The answer to what is wanted; `search`: with the loss, and what would fit at most.
 
-    seconds = 6·N·D · (FLOPs of the method / FLOPs of full training) / (chips · peak · MFU), N the parameters that a token meets.
+    seconds = 6·N·D · (FLOPs of the method / FLOPs of full training) / (chips · peak · MFU), N the parameters that a token
+    meets.
     """
     model, work, chip = wanted.model, wanted.work, wanted.chip
     needs = memory(model.architecture, work)
@@ -208,6 +214,7 @@ def calculate(
         trained=trained_count(model, work),
         flops_per_token=cost,
         memory=needs,
+        states=sum(needs[part] for part in STATES),
         host=host_memory(model.architecture, work) if work.offload or work.stream else {},
         serving=serving_memory(model.architecture, work.context),
         room=room,
@@ -338,7 +345,9 @@ def _check(asked: dict[str, Any]) -> None:
             raise unknown(str(asked[name]), list(known), N_("there is no {name}"), f"--{name}")
     for part in asked["offload"]:
         if part not in ("optimiser", "gradients", "activations"):
-            raise unknown(part, ["optimiser", "gradients", "activations"], N_("{name} cannot be offloaded"), "--offload")
+            raise unknown(
+                part, ["optimiser", "gradients", "activations"], N_("{name} cannot be offloaded"), "--offload"
+            )
     for name, (low, high) in BOUNDS.items():
         value = asked[name]
         if value is not None and not (isinstance(value, int | float) and low <= value <= high):
@@ -360,17 +369,24 @@ def _notes(wanted: Wanted, assumed_tokens: bool, stale: datetime.date | None) ->
     notes = []
     if stale:
         notes.append(
-            Message(N_("the price of {chip} is of {date}, more than a year ago"), {"chip": wanted.chip.name, "date": str(stale)})
+            Message(
+                N_("the price of {chip} is of {date}, more than a year ago"),
+                {"chip": wanted.chip.name, "date": str(stale)},
+            )
         )
     if wanted.price is None:
         notes.append(Message(N_("no price of {chip} was seen: give --price"), {"chip": wanted.chip.name}))
     if wanted.model.assumed:
         notes.append(Message(N_("only the size of this model is known; its shape is assumed to be like Llama's")))
     if assumed_tokens and wanted.tokens:
-        notes.append(Message(N_("no tokens were given: {tokens} are taken, 20 for each parameter"), {"tokens": wanted.tokens}))
+        notes.append(
+            Message(N_("no tokens were given: {tokens} are taken, 20 for each parameter"), {"tokens": wanted.tokens})
+        )
     longest = wanted.model.architecture.context
     if longest and wanted.work.context > longest:
         notes.append(Message(N_("this model was made for rows of at most {longest} tokens"), {"longest": longest}))
     if not wanted.chip.bf16 and wanted.work.precision != "float32":
-        notes.append(Message(N_("{chip} has no bfloat16: fp16 is meant, which needs a scaled loss"), {"chip": wanted.chip.name}))
+        notes.append(
+            Message(N_("{chip} has no bfloat16: fp16 is meant, which needs a scaled loss"), {"chip": wanted.chip.name})
+        )
     return notes

@@ -48,10 +48,11 @@ class Fit:
             return [self]
         chance = random.Random(SEED)
         values = (self.e, self.a, self.b, self.alpha, self.beta)
-        return [
-            Fit(self.name, *(max(1e-6, chance.gauss(v, s)) for v, s in zip(values, self.errors, strict=True)))
-            for _ in range(DRAWS)
-        ]
+
+        def drawn() -> list[float]:
+            return [max(1e-6, chance.gauss(value, error)) for value, error in zip(values, self.errors, strict=True)]
+
+        return [Fit(self.name, e, a, b, alpha, beta) for e, a, b, alpha, beta in (drawn() for _ in range(DRAWS))]
 
 
 HOFFMANN = Fit("Hoffmann et al. 2022", 1.69, 406.4, 410.7, 0.34, 0.28)

@@ -118,7 +118,9 @@ def from_values(values: Mapping[str, Any], where: str | None = None) -> Scenario
             values[name] = tuple(options.pop(name))
     for name in options:
         raise unknown(name, ["models", "apis"], N_("there is no setting {name}"), where)
-    scenario = _table(Scenario, values | parts, "", where, weights=dict.fromkeys(ATTRIBUTES, 0.0) | weights, guesses=guesses)
+    scenario = _table(
+        Scenario, values | parts, "", where, weights=dict.fromkeys(ATTRIBUTES, 0.0) | weights, guesses=guesses
+    )
     if scenario.task not in ("narrow", "broad"):
         raise unknown(str(scenario.task), ["narrow", "broad"], N_("there is no task {name}"), where)
     return scenario
@@ -136,7 +138,9 @@ def _table(kind: Any, values: Mapping[str, Any], table: str, where: str | None, 
     checked = dict(values) | _numbers({n: values[n] for n in numbers if n in values}, numbers, table, where)
     for name, item in known.items():
         if item.type == "bool" and not isinstance(values.get(name, False), bool):
-            raise UsageError(N_("{name} must be true or false, not {value}"), where=where, name=name, value=repr(values[name]))
+            raise UsageError(
+                N_("{name} must be true or false, not {value}"), where=where, name=name, value=repr(values[name])
+            )
     try:
         return kind(**checked, **more)
     except TypeError:
@@ -149,7 +153,9 @@ def _numbers(values: Mapping[str, Any], known: Any, table: str, where: str | Non
         if name not in known:
             raise unknown(name, list(known), N_("there is no setting {name}"), where)
         least = "0" if name not in LEAST_ABOVE_NOTHING else N_("more than 0")
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value <= 1e15
+        number = (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value <= 1e15
+        )
         if not number or value < 0 or (value == 0 and name in LEAST_ABOVE_NOTHING):
             text = N_("{name} must be a number that is not negative, not {value}")
             above = N_("{name} must be a number above 0, not {value}")

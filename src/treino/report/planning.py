@@ -33,8 +33,8 @@ FORMULAS = (
     (
         N_("time"),
         N_(
-            "6 · N · D · (FLOPs of the method / FLOPs of full training) / (chips · peak · MFU), N the {active} parameters that a "
-            "token meets; MFU {mfu} learnt from published runs, its 80 % interval from how far each lies off the others"
+            "6 · N · D · (FLOPs of the method / FLOPs of full training) / (chips · peak · MFU), N the {active} parameters that "
+            "a token meets; MFU {mfu} learnt from published runs, its 80 % interval from how far each lies off the others"
         ),
     ),
     (N_("energy"), N_("chip-hours · board power · .9 (.7 to 1) · 1.1 for cooling")),
@@ -43,8 +43,8 @@ FORMULAS = (
     (
         N_("loss"),
         N_(
-            "E + A / N^α + B / D^β with the constants of Hoffmann et al. 2022 and of Besiroglu et al. 2024, whose standard errors "
-            "give the interval; repeated data count as U + U · 15 · (1 − e^(−R / 15))"
+            "E + A / N^α + B / D^β with the constants of Hoffmann et al. 2022 and of Besiroglu et al. 2024, whose standard "
+            "errors give the interval; repeated data count as U + U · 15 · (1 − e^(−R / 15))"
         ),
     ),
 )
@@ -58,6 +58,7 @@ def plan_lines(plan: Plan, translator: Translator) -> Iterator[str]:
     yield say(N_("{model}, {method}, on {chips}"), model=plan.model, method=plan.method, chips=chips)
     yield from _parts(say(N_("parameters")), plan.parameters, translator)
     yield from _parts(say(N_("memory of each chip")), plan.memory, translator, "bytes")
+    yield "  " + say(N_("{states:bytes} of it are weights, gradients and the optimiser's state"), states=plan.states)
     text = N_("it fits: {room:bytes} may be used") if plan.fits else N_("IT DOES NOT FIT: {room:bytes} may be used")
     yield "  " + say(text, room=plan.room)
     if plan.host:
