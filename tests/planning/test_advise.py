@@ -76,7 +76,9 @@ def test_hard_limits() -> None:
 
 
 def test_the_answer_follows_the_weights_and_the_traffic() -> None:
-    cheap = replace(STARTUP, minimum_quality=0, weights={"cost": 1.0, "quality": 0.0, "days": 0.0, "control": 0.0, "risk": 0.0})
+    cheap = replace(
+        STARTUP, minimum_quality=0, weights={"cost": 1.0, "quality": 0.0, "days": 0.0, "control": 0.0, "risk": 0.0}
+    )
     assert choice(cheap) == "api gpt-4o-mini"
     assert choice(replace(cheap, traffic=replace(STARTUP.traffic, answers_per_month=5e6))) != "api gpt-4o-mini"
     good = replace(cheap, weights=dict.fromkeys(ATTRIBUTES, 0.0) | {"quality": 1.0})
@@ -84,7 +86,9 @@ def test_the_answer_follows_the_weights_and_the_traffic() -> None:
 
 
 def test_serving_is_part_of_the_cost() -> None:
-    one, six = (advise(replace(STARTUP, months=months), gpu="A100-80")[0].option("lora Llama-2-7B") for months in (1, 6))
+    one, six = (
+        advise(replace(STARTUP, months=months), gpu="A100-80")[0].option("lora Llama-2-7B") for months in (1, 6)
+    )
     difference = six.attributes["cost"].middle - one.attributes["cost"].middle
     assert difference == pytest.approx(5 * one.answering.middle)
 

@@ -93,6 +93,14 @@ def test_shards_and_offloads_divide_what_they_name() -> None:
     assert off.memory["total"] == alone["total"] - alone["optimiser"]
 
 
+def test_the_link_to_the_host_bounds_the_speed() -> None:
+    asked: dict[str, Any] = {"method": "qlora", "gpu": "RTX-4090", "recompute": True, "stream": True}
+    short = plan("LLaMA-65B", seq=64, **asked)
+    assert short.tokens_per_second.high == pytest.approx(64 * 25e9 / (2 * short.host["weights"]))
+    long = plan("LLaMA-65B", seq=4096, **asked)
+    assert long.tokens_per_second.high > 2 * short.tokens_per_second.high
+
+
 def test_what_would_fit_at_most_fits_and_a_little_more_does_not() -> None:
     asked: dict[str, Any] = {"method": "lora", "gpu": "A100-80", "seq": 1024}
     rows = int(plan("Llama-2-7B", **asked).largest["batch"])
@@ -153,7 +161,15 @@ def test_a_model_of_which_the_size_alone_is_known_gets_a_shape_of_about_that_siz
 
 
 def test_claims_are_graded_over_the_range_of_their_inputs() -> None:
-    claim = {"name": "x", "parameters": 7, "tokens": [1000, 2000], "chip": "A100", "chips": 100, "hours": 1000, "usd": 2e5}
+    claim = {
+        "name": "x",
+        "parameters": 7,
+        "tokens": [1000, 2000],
+        "chip": "A100",
+        "chips": 100,
+        "hours": 1000,
+        "usd": 2e5,
+    }
     graded = check(claim, FACTS)
     assert graded.mfu == pytest.approx((42e21 / (1e5 * 3600 * 312e12), 84e21 / (1e5 * 3600 * 312e12)))
     assert graded.grades == (POSSIBLE, BEYOND)
@@ -209,7 +225,7 @@ def test_claims_without_sense_are_refused(text: str, said: str, tmp_path: Path) 
         (["--price", "nan"], "price must lie between"),
         (["--mfu", "1.5"], "mfu must lie between"),
         (["--method", "qlorra"], "did you mean qlora"),
-        (["--precision", "fp8"], "there is no fp8"),
+        (["--precision", "fp33"], "did you mean fp32"),
         (["--optimizer", "adam"], "did you mean adamw"),
         (["--shard", "weigths"], "did you mean weights"),
         (["--offload", "optimizer"], "did you mean optimiser"),

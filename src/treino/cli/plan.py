@@ -33,7 +33,7 @@ from treino.cli.text import _, translator
 @click.option("--gpu", default="A100-80", metavar=_("NAME[:COUNT]"), help=_("The chip, and how many."))
 @click.option("--batch", type=whole_number(), default=1, help=_("Rows on a chip at a time."))
 @click.option("--seq", type=whole_number(), help=_("Tokens of a row."))
-@click.option("--precision", metavar=_("NAME"), help=_("float32, mixed or bf16 (the weights, too)."))
+@click.option("--precision", metavar=_("NAME"), help=_("fp32, mixed or bf16 (the weights, too)."))
 @click.option("--recompute", is_flag=True, help=_("Compute activations again in the backward pass."))
 @click.option("--compiled", is_flag=True, help=_("Layers are compiled."))
 @click.option(

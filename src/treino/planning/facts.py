@@ -127,7 +127,7 @@ class Facts:
                     name=row["name"],
                     value=value,
                 )
-        if "date" in row and not isinstance(row["date"], datetime.date):
+        if "date" in row and type(row["date"]) is not datetime.date:
             raise UsageError(N_("the date of {name} is written as 2026-11-22"), where=str(file), name=row["name"])
 
     def find(self, kind: str, name: str) -> dict[str, Any]:

@@ -32,7 +32,8 @@ NAMES = {
 }
 
 AT_ONCE = 32
-"""Rows that a card answers at a time at most, as far as their keys and values fit: each token reads the weights once for all."""
+"""Rows that a card answers at a time at most, as far as their keys and values fit: a token reads the weights once for all."""
+
 
 @dataclass(frozen=True)
 class Option:
@@ -207,13 +208,19 @@ class _Maker:
             "days": _interval(evidence["setup"]),
             "quality": self.quality(difference),
             "control": _interval(evidence["control"]),
-            "risk": _interval(evidence["risk"]),
+            "risk": self.vendor_risk(evidence["risk"]),
         }
         limits = []
         if not self.scenario.data.may_leave:
             limits.append(Message(N_("the texts may not leave, and it reads them")))
         limits += self.limits(attributes)
         return Option("api", name, attributes, exactly(0.0), answering, difference, None, tuple(limits))
+
+    def vendor_risk(self, risk: list[float]) -> Interval:
+        """Of an API, with what texts of people add to it."""
+        if not self.scenario.data.personal:
+            return _interval(risk)
+        return _clipped(_sum(_interval(risk), _interval(self.facts.find("evidence", "personal")["risk"])))
 
     def answering(self, model: Model) -> tuple[Interval, int | None]:
         """US dollars of a month, and cards that answer: memory speed · rows at once / bytes of the weights, at half of that."""

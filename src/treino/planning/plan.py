@@ -30,13 +30,16 @@ POWER = Interval(0.7, 0.9, 1.0)
 COOLING = 1.1
 """Power of the building for each watt of chips (PUE), as in LLaMA's and Llama 2's accounts."""
 
+LINK = 25e9
+"""Bytes per second between a card and its host, of the 31.5e9 that PCIe 4.0 × 16 has on paper."""
+
 TOKENS_PER_PARAMETER = 20.0
 """Tokens of a training from scratch where none are given: Chinchilla's rule of thumb."""
 
 LONGEST = 4096
 """Tokens of a row where none are given, and the model was made for more."""
 
-PRECISIONS = {"float32": "float32", "mixed": "bfloat16", "bf16": "pure"}
+PRECISIONS = {"fp32": "float32", "float32": "float32", "mixed": "bfloat16", "bf16": "pure"}
 """As a plan calls the formats: mixed keeps weights and optimiser in float32 (the recipe's bfloat16), bf16 keeps nothing so."""
 
 
@@ -148,7 +151,7 @@ def plan(
         method: scratch, full, frozen, lora or qlora.
         gpu: name of a chip, with `:count` for several.
         batch, seq: rows on a chip at a time, and their tokens.
-        precision: float32, mixed or bf16 (the weights, too); by default mixed, for adapters on 16-bit weights.
+        precision: fp32, mixed or bf16 (the weights, too); by default mixed, for adapters on 16-bit weights.
         shard: what the chips divide: none, optimiser, gradients (and that), weights (and all).
         offload: of optimiser, gradients and activations, what lies in the host's memory; `stream`: frozen weights, too.
         days: how many chips would do it in so many days.
@@ -159,30 +162,39 @@ def plan(
     Raises:
         UsageError: for names that are not known (with the nearest), and numbers without sense.
     """
-    facts = Facts(configuration)
-    chip, chips = find_chips(gpu, facts)
-    meant = from_shape(shape) if shape else find_model(model or "Llama-2-7B", facts)
-    _check(locals())
+    asked = locals()
+    _check(asked)
+    return calculate(*_wanted(asked))
+
+
+def _wanted(asked: dict[str, Any]) -> tuple[Wanted, float | None, list[Message]]:
+    """What `plan` was asked for, with the facts that it needs, and what must be said beside the answer."""
+    facts = Facts(asked["configuration"])
+    chip, chips = find_chips(asked["gpu"], facts)
+    meant = from_shape(asked["shape"]) if asked["shape"] else find_model(asked["model"] or "Llama-2-7B", facts)
+    price, mfu, unique = asked["price"], asked["mfu"], asked["unique"]
     wanted = Wanted(
         model=meant,
         chip=chip,
         chips=chips,
-        work=_work(meant, locals()),
-        tokens=_tokens(tokens, method, meant),
+        work=_work(meant, asked | {"chips": chips}),
+        tokens=_tokens(asked["tokens"], asked["method"], meant),
         unique=amount(str(unique), Message(N_("the unique tokens"))) if unique is not None else None,
         price=exactly(price) if price is not None else _price(chip, facts),
-        grams=_grams(grid, facts),
-        cooling=cooling,
+        grams=_grams(asked["grid"], facts),
+        cooling=asked["cooling"],
         mfu=exactly(mfu) if mfu is not None else efficiency(chip, facts.runs),
     )
     seen = facts.price(chip.name) if price is None else None
-    stale = seen is not None and seen.stale(today or datetime.date.today())
-    notes = _notes(wanted, tokens is None, seen.date if seen and stale else None)
-    return calculate(wanted, days, notes)
+    stale = seen is not None and seen.stale(asked["today"] or datetime.date.today())
+    notes = _notes(wanted, asked["tokens"] is None, seen.date if seen and stale else None)
+    return wanted, asked["days"], notes
 
 
 def calculate(wanted: Wanted, days: float | None = None, notes: Sequence[Message] = (), *, search: bool = True) -> Plan:
     """The answer to what is wanted; `search`: with the loss, and what would fit at most.
+
+    What travels between a card and its host is hidden behind the computation as far as that goes.
 
     seconds = 6·N·D · (FLOPs of the method / FLOPs of full training) / (chips · peak · MFU), N the parameters that a token
     meets.
@@ -198,7 +210,7 @@ def calculate(wanted: Wanted, days: float | None = None, notes: Sequence[Message
     )
     whole = training_flops_per_token(model.architecture, 0, work.context)["total"]
     per_token = 6 * model.active * cost["total"] / whole
-    speed = wanted.mfu * (wanted.chips * chip.tflops * 1e12 / per_token)
+    speed = _no_faster(wanted.mfu * (wanted.chips * chip.tflops * 1e12 / per_token), wanted)
     tokens = wanted.tokens
     seconds = speed.under(tokens) if tokens else None
     hours = seconds * (wanted.chips / HOUR) if seconds else None
@@ -233,6 +245,15 @@ def calculate(wanted: Wanted, days: float | None = None, notes: Sequence[Message
         chips_for_days=seconds * (wanted.chips / (days * DAY)) if seconds and days else None,
         notes=tuple(notes),
     )
+
+
+def _no_faster(speed: Interval, wanted: Wanted) -> Interval:
+    """Tokens per second, no more than the link to the host lets through: in each pass streamed weights come twice, offloaded
+    gradients, moments and activations go and come.
+    """
+    host = host_memory(wanted.model.architecture, wanted.work)
+    most = wanted.chips * wanted.work.tokens * LINK / (2 * host["total"]) if host["total"] else math.inf
+    return Interval(min(speed.low, most), min(speed.middle, most), min(speed.high, most))
 
 
 def trained_count(model: Model, work: Work) -> int:

@@ -157,5 +157,9 @@ def claim_lines(claims: Sequence[Graded], translator: Translator) -> Iterator[st
 
 
 def course_lines(bars: Sequence[Bar], translator: Translator) -> Iterator[str]:
-    """What the course says, model by model, graded."""
-    yield from claim_lines([bar.graded for bar in bars], translator)
+    """What the course says, model by model, graded; and what happened, where it is known."""
+    for bar, line in zip(bars, claim_lines([bar.graded for bar in bars], translator), strict=True):
+        yield line
+        if bar.happened:
+            text = N_("  what happened: {chips} × {chip}, {days} days ({source})")
+            yield translator.text(text, **{key: bar.happened[key] for key in ("chips", "chip", "days", "source")})
