@@ -1,9 +1,13 @@
-"""The forecast of a training's memory beside what it took, shape by shape, each in a process of its own.
+"""The forecast of a training's memory and time beside what it took, shape by shape, each in a process of its own.
 
     python benchmarks/forecast.py [S M LSTM long tiny]
+    python benchmarks/forecast.py --time TEXTS [S M LSTM long tiny]
 
 Measured is the greatest resident memory of eight steps less what the process held before the model was built, after a smaller
 model of the same kind took steps (as the calibration does in a run). Linux only: the peak is read from /proc.
+
+With `--time` each shape is trained for one minute by `treino run` on a folder of texts; the seconds forecast before the first
+step are compared with those that the training took, looks at validation, samples and checkpoints among them.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +44,23 @@ SHAPES: dict[str, dict[str, int]] = {
     },
 }
 STEPS = 8
+RECIPE = """
+name = "{name}"
+[corpus]
+sources = ["{texts}"]
+[tokens]
+vocabulary = {vocabulary}
+[model]
+architecture = "{architecture}"
+width = {width}
+layers = {layers}
+{heads}
+embedding = {embedding}
+context = {context}
+[pretrain]
+budget = "1 minutes"
+batch = {batch}
+"""
 
 
 def stepper(name: str, precision: str, **changes: int) -> tuple[Any, Any]:
@@ -123,11 +145,43 @@ def measure(name: str, precision: str) -> dict[str, Any]:
     return {"forecast": expected["total"], "measured": (meter.peak_memory() or 0) - before, "parts": expected}
 
 
+def measure_time(name: str, texts: Path) -> dict[str, float]:
+    """Seconds of a training of one minute, forecast and taken, and its number format."""
+    sizes = SHAPES[name]
+    lstm = name == "LSTM"
+    heads = "" if lstm else f"heads = {sizes['heads']}\nfeed_forward = {sizes['feed_forward']}"
+    values = {"embedding": sizes["width"], **sizes, "name": name, "heads": heads, "texts": texts.resolve().as_posix()}
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Path(folder) / "recipe.toml"
+        recipe.write_text(RECIPE.format(**values, architecture="lstm" if lstm else "transformer"), encoding="utf-8")
+        command = [sys.executable, "-m", "treino", "run", str(recipe), "--runs", folder, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(done.stderr)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+    forecast = next(line for line in lines if line["kind"] == "forecast" and line["stage"] == "pretrain")
+    facts = lines[-1]["facts"]["pretrain"]
+    return {"forecast": forecast["seconds"], "measured": facts["train_seconds"], "precision": facts["precision"]}
+
+
+def time_table(names: list[str], texts: Path) -> None:
+    print("| shape | format | forecast, s | measured, s | measured / forecast |\n|---|---|---|---|---|")
+    for name in names:
+        found = measure_time(name, texts)
+        forecast, measured = found["forecast"], found["measured"]
+        row = f"{forecast:.1f} | {measured:.1f} | {measured / forecast:.2f}"
+        print(f"| {name} | {found['precision']} | {row} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shapes", nargs="*", metavar="SHAPE", help="some of " + ", ".join(SHAPES) + "; all by default")
     parser.add_argument("--one", nargs=2, metavar=("SHAPE", "PRECISION"), help="measure in this process")
+    parser.add_argument("--time", type=Path, metavar="TEXTS", help="time instead of memory, on this folder of texts")
     asked = parser.parse_args()
+    if asked.time:
+        time_table(asked.shapes or list(SHAPES), asked.time)
+        return
     if asked.one:
         print(json.dumps(measure(*asked.one)))
         return

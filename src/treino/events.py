@@ -63,6 +63,7 @@ TEXTS: dict[str, str] = {
     "warning.step_skipped": N_("step {step:raw} gave a loss or a gradient that is no number; it was not taken {path}"),
     "warning.loss_leapt": N_("the loss leapt from {before:3} to {loss:3} at step {step:raw} {path}"),
     "finetune.started": "",
+    "finetune.merged": N_("  adapters merged into the weights; the largest change of a logit by it: {difference:2}"),
     "search.trial": "",
     "search.ran_away": N_("  this trial is given up: {reason}"),
     "search.judged": "",

@@ -28,6 +28,8 @@ from treino.training.source import RowSource
 from treino.training.task import Task
 
 STEPS, HALF, ROWS = 50, 25, 12
+WAYS: dict[str, How] = {"together": "ddp", "ddp": "ddp", "fsdp": "fsdp"}
+"""Whole in each process, with memory in common or gradients sent; cut into parts."""
 
 
 def plan(how: How = "ddp", steps: int = STEPS) -> TrainingPlan:
@@ -135,10 +137,11 @@ def main(folder: Path) -> None:
     ranks = join(threads=1)
     torch.set_num_threads(1)
     found: dict[str, object] = {}
-    for how in ("ddp", "fsdp"):
-        found[how] = trained(folder / how, how, ranks)
-        found[f"{how} from one"] = trained(folder / f"{how} from one", how, ranks)
-        found[f"{how} stopped"] = stopped(folder / f"{how} stopped", how, ranks)
+    for way, how in WAYS.items():
+        apart = replace(ranks, local_size=1) if way == "ddp" else ranks  # as if on two machines
+        found[way] = trained(folder / way, how, apart)
+        found[f"{way} from one"] = trained(folder / f"{way} from one", how, apart)
+        found[f"{way} stopped"] = stopped(folder / f"{way} stopped", how, apart)
     leave()
     (folder / f"rank-{ranks.rank}.json").write_text(json.dumps(found), encoding="utf-8")
 

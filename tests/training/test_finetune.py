@@ -11,15 +11,19 @@ import torch.nn.functional as F
 
 from treino import interruption
 from treino.errors import Interrupted, UsageError
+from treino.models.adapter_folder import load_adapter
 from treino.models.build import build_model
 from treino.models.classifier import build_classifier, predict
 from treino.models.classifier_folder import load_classifier
 from treino.models.folder import save_model
+from treino.models.lora import Lora, LoraShape, add_adapter, targets_of
 from treino.recipe import FinetuneSettings, ModelSettings, TokenSettings, finetuning_rate
 from treino.tokens.tokenizer import train_tokenizer
+from treino.training.checkpoint import trained_tensors
 from treino.training.classification import Classification, PieceSource, balanced_weights
 from treino.training.finetune import Examples, Finetuning
 from treino.training.loop import train
+from treino.training.optimiser import Optimiser
 from treino.training.task import Task
 from treino.training.trouble import NotFinite
 
@@ -106,6 +110,53 @@ def test_frozen_parts_keep_their_weights_and_the_others_move(
     assert moved == [False] * kept + [True] * (len(moved) - kept)
 
 
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_adapters_learn_beside_a_frozen_body_and_are_merged(base: Path, tmp_path: Path, method: str) -> None:
+    tuning = tuning_of(base)
+    settings = settings_of(
+        method=method, epochs=12, learning_rate=2e-2, lora_rank=4, lora_plus=2.0, lora_targets=("q", "down")
+    )
+    if "lstm" in base.name:
+        with pytest.raises(UsageError, match=f"{method} is not there for a model of the kind lstm"):
+            tuning.run(settings, tmp_path)
+        return
+    classifier, facts = tuning.run(settings, tmp_path)
+    assert facts["last_loss"] < 0.5 * facts["first_loss"]
+    assert facts["parameters"]["trainable"] == 3 * 24 + 2 * 4 * (24 + 24 + 32 + 24)
+    assert facts["parameters"]["total"] == facts["parameters"]["trainable"] + sum(
+        parameter.numel() for part in tuning.body.parts() for parameter in part
+    )
+    assert 0 < facts["merge_difference"] < 1e-4
+    for (name, mine), old in zip(classifier.body.named_parameters(), tuning.body.parameters(), strict=True):
+        merged = name.endswith(("q_proj.weight", "down_proj.weight"))
+        assert torch.equal(mine, old) != merged, name
+    again, _, _ = load_classifier(tmp_path / "model")
+    np.testing.assert_array_equal(predict(again, tuning.validation), predict(classifier, tuning.validation))
+    apart = build_classifier(tuning.body, LABELS, dropout=0.0)
+    if method == "qlora":
+        shape = LoraShape(4, 32.0)
+        add_adapter(apart.body, targets_of(apart.body, apart.body.matrices(), ("q", "down")), shape, nf4=True)
+    load_adapter(apart.body, tmp_path / "adapter", head=apart.head)
+    beside, merged = (predict(one.eval(), tuning.validation) for one in (apart, classifier))
+    np.testing.assert_allclose(beside, merged, atol=1e-5)
+    names = set(trained_tensors(apart))
+    assert names == {name for name, _ in apart.named_parameters() if "lora_" in name or "head" in name}
+
+
+def test_a_second_matrix_may_take_longer_steps() -> None:
+    model = torch.nn.ModuleDict({"x": torch.nn.ModuleDict()})
+    layer = Lora(torch.nn.Linear(4, 4))
+    layer.add("one", LoraShape(2, 2.0))
+    model["x"]["y"] = layer  # type: ignore[operator,index]
+    optimiser = Optimiser(model, weight_decay=0.0, beta2=0.99, lora_plus=16.0)
+    before = layer.lora_A["one"].detach().clone()
+    layer.lora_B["one"].data.fill_(1.0)
+    layer(torch.randn(3, 4)).sum().backward()
+    optimiser.step(0.001, torch.zeros(()))
+    assert float((layer.lora_A["one"] - before).abs().max()) == pytest.approx(0.001, rel=1e-3)
+    assert float((layer.lora_B["one"] - 1.0).abs().max()) == pytest.approx(0.016, rel=1e-3)
+
+
 def test_more_layers_than_there_are_cannot_be_frozen(base: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="2 layers"):
         tuning_of(base, 8, 0).run(settings_of(freeze=3), tmp_path)
@@ -187,7 +238,7 @@ def test_a_loss_that_runs_away_is_named(base: Path, tmp_path: Path, monkeypatch:
 
 def test_a_learning_rate_left_open_follows_from_method_and_width(base: Path) -> None:
     tuning = tuning_of(base, 8, 0)
-    for method in ("full", "frozen", "scratch"):
+    for method in ("full", "frozen", "scratch", "lora", "qlora"):
         settled = tuning.settled(settings_of(method=method, learning_rate=0.0))
         assert settled.learning_rate == finetuning_rate(method, 24) > 0
     assert tuning.settled(settings_of()).learning_rate == 5e-3

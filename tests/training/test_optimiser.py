@@ -92,6 +92,23 @@ def test_state_goes_out_and_in(kind: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_state_that_was_laid_out_before_serves_as_that_which_grows(kind: str) -> None:
+    networks = model(), model()
+    networks[1].load_state_dict(networks[0].state_dict())
+    optimisers = [Optimiser(m, kind=kind, weight_decay=0.1, beta2=0.95) for m in networks]  # type: ignore[arg-type]
+    optimisers[1].prepare(lambda shapes: [torch.zeros(shape) for shape in shapes])
+    laid_out = optimisers[1].state()
+    for network, optimiser in zip(networks, optimisers, strict=True):
+        for _ in range(2):
+            run_backward(network)
+            optimiser.step(0.01, torch.zeros(()))
+    state = optimisers[0].state()
+    assert laid_out.keys() == state.keys()
+    assert all(torch.equal(laid_out[name], value) for name, value in state.items())
+    assert all(torch.equal(a, b) for a, b in zip(*(network.parameters() for network in networks), strict=True))
+
+
 def test_muon_takes_the_layers_matrices_alone() -> None:
     network = model()
     optimiser = Optimiser(network, kind="muon", weight_decay=0.1, beta2=0.95)

@@ -16,7 +16,8 @@ import ranks_scene as scene
 
 from treino import environment
 from treino.errors import UsageError
-from treino.training.ranks import check_share, share
+from treino.training.ranks import Ranks, check_share, share
+from treino.training.together import can_share, owners
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="torch for Windows comes without the agent's store")
 
@@ -32,7 +33,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, list[di
     torch.set_num_threads(1)
     half = folder / "half"
     assert scene.stopped(half, "ddp", scene.ALONE) == 143
-    for how in ("ddp", "fsdp"):
+    for how in scene.WAYS:
         shutil.copytree(half, folder / f"{how} from one")
     alone = scene.trained(folder / "alone")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -56,7 +57,7 @@ def check(got: dict, alone: dict, tokens: bool = True) -> None:
         torch.testing.assert_close(torch.tensor(got["weights"][name]), torch.tensor(values), rtol=0, atol=WEIGHT)
 
 
-@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+@pytest.mark.parametrize("how", scene.WAYS)
 def test_two_processes_train_as_one_does(found: tuple[Path, dict, list[dict]], how: str) -> None:
     _, alone, ranks = found
     assert alone["losses"][0] - alone["losses"][-1] > 0.3, "nothing was learnt, so nothing was compared"
@@ -66,7 +67,7 @@ def test_two_processes_train_as_one_does(found: tuple[Path, dict, list[dict]], h
     assert ranks[0][how]["samples"]
 
 
-@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+@pytest.mark.parametrize("how", scene.WAYS)
 def test_a_checkpoint_goes_on_with_another_number_of_processes(
     found: tuple[Path, dict, list[dict]], tmp_path: Path, how: str
 ) -> None:
@@ -85,6 +86,19 @@ def test_rows_are_dealt_once_each_in_equally_many_passes(rows: int, batch: int, 
     assert [row for passes in parts for rows_of in passes for row in rows_of] == list(range(rows))
     assert len({len(passes) for passes in parts}) == 1
     assert all(1 <= len(rows_of) <= batch + 1 for passes in parts for rows_of in passes)
+
+
+def test_parameters_are_dealt_out_in_one_line_by_their_sizes() -> None:
+    assert owners([4, 4], 2) == [0, 1]
+    assert owners([10, 1, 1], 2) == [0, 1, 1]
+    assert owners([3, 3, 3, 3, 3, 3], 3) == [0, 0, 1, 1, 2, 2]
+    assert owners([1], 4) == [2]
+    assert owners([1, 100], 2) == [0, 1]
+
+
+def test_memory_in_common_needs_one_machine_of_processors() -> None:
+    assert can_share(Ranks(0, 2, 0, 2)) == (sys.platform == "linux" and not torch.cuda.is_available())
+    assert not can_share(Ranks(0, 4, 0, 2))
 
 
 def test_more_processes_than_rows_are_refused() -> None:

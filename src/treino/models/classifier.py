@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
+from treino.models.nf4 import NF4Linear
 from treino.models.transformer import INITIAL_DEVIATION
 from treino.tokens.labelled import Pieces
 
@@ -82,8 +83,9 @@ class Classifier(nn.Module):
     def parameter_counts(self) -> dict[str, int]:
         """Numbers in the body and the head together, `total`, and those that training changes, `trainable`."""
         used = [parameter for part in self.body.parts() for parameter in part] + list(self.head.parameters())
+        in_four_bits = sum(module.shape.numel() for module in self.body.modules() if isinstance(module, NF4Linear))
         return {
-            "total": sum(parameter.numel() for parameter in used),
+            "total": sum(parameter.numel() for parameter in used) + in_four_bits,
             "trainable": sum(parameter.numel() for parameter in used if parameter.requires_grad),
         }
 

@@ -121,7 +121,7 @@ class GPT2(LanguageModel):
         unrotated = torch.empty(0, device=x.device)
         places = Places(unrotated, unrotated, attention_mask(segments, before, x))
         for layer, block in enumerate(self.transformer.h):
-            x = block(x, places, cache, layer)
+            x = self.through(block, x, places, cache, layer)
         if cache:
             cache.filled += ids.shape[1]
         return self.transformer.ln_f(x)

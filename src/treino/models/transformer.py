@@ -19,6 +19,7 @@ from treino.models.base import LanguageModel
 from treino.models.families import OWN, Family, RopeScaling
 from treino.models.head import head_loss
 from treino.models.kernels import ops, usable
+from treino.models.lora import linear
 
 if TYPE_CHECKING:
     from treino.recipe import ModelSettings
@@ -119,7 +120,7 @@ class Attention(nn.Module):
         return self.output(mixed.transpose(1, 2).reshape(rows, length, -1))
 
     def _fused(self, x: Tensor, places: Places) -> Tensor:
-        qkv = ops.linear(x, self.q_proj, self.k_proj, self.v_proj)
+        qkv = linear(x, self.q_proj, self.k_proj, self.v_proj)
         if self.q_norm is not None and self.k_norm is not None:
             q, k, v = qkv.split([self.heads * self.size, *2 * (self.kv_heads * self.size,)], -1)
             q, k = (
@@ -128,7 +129,7 @@ class Attention(nn.Module):
             qkv = torch.cat((q.flatten(-2).to(v.dtype), k.flatten(-2).to(v.dtype), v), -1)
         heads = ops.Heads(self.heads, self.kv_heads, self.size)
         mixed = ops.RotaryAttention.apply(qkv, places.cosine, places.sine, places.first, heads)
-        return ops.linear(mixed, self.o_proj)
+        return linear(mixed, self.o_proj)
 
 
 class FeedForward(nn.Module):
@@ -143,8 +144,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, *, fused: bool = False) -> Tensor:
         if fused:
-            gate_up = ops.linear(x, self.gate_proj, self.up_proj)
-            return ops.linear(ops.SwiGLU.apply(gate_up), self.down_proj)
+            gate_up = linear(x, self.gate_proj, self.up_proj)
+            return linear(ops.SwiGLU.apply(gate_up), self.down_proj)
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
@@ -222,7 +223,7 @@ class Transformer(LanguageModel):
         places = self._places(positions, segments, cache, x)
         delta = None
         for layer, block in enumerate(self.model.layers):
-            x, delta = block(x, delta, places, cache, layer)
+            x, delta = self.through(block, x, delta, places, cache, layer)
         if cache:
             cache.filled += ids.shape[1]
         return self.model.norm(x, delta, fused=places.fused)[1]

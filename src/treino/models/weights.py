@@ -57,15 +57,15 @@ class Weights:
 
 
 @contextlib.contextmanager
-def open_weights(folder: Path) -> Iterator[Weights]:
-    """Open the safetensors files of a model folder.
+def open_weights(folder: Path, only: str = "") -> Iterator[Weights]:
+    """Open the safetensors files of a model folder, or the one that is named.
 
     Raises:
         DataError: where there are none, or one is missing or damaged, or there is a pickle alone.
     """
     with contextlib.ExitStack() as stack:
         places: dict[str, tuple[Any, str]] = {}
-        for path in _weight_files(folder):
+        for path in [folder / only] if only else _weight_files(folder):
             if not path.is_file():
                 raise DataError(N_("{path} is missing"), path=str(path))
             try:

@@ -190,11 +190,14 @@ def _trial_line(row: Mapping[str, Any]) -> dict[str, Any]:
 def _settle(output: Path, chosen: int) -> None:
     """Put the chosen trial's model and curves in their final places."""
     trial = output / "records" / "trials" / f"trial-{chosen:03d}"
-    if not (output / "model").is_dir():
-        partial = output / ".model.partial"
-        files.remove_folder(partial)
-        shutil.copytree(trial / "model", partial)
-        files.publish_folder(partial, output / "model")
+    kept = [name for name in ("adapter", "model") if (trial / name).is_dir()]
+    for name in kept:
+        if not (output / name).is_dir():
+            partial = output / f".{name}.partial"
+            files.remove_folder(partial)
+            shutil.copytree(trial / name, partial)
+            files.publish_folder(partial, output / name)
     for name in ("history.json", "validation.json"):
         shutil.copyfile(trial / "records" / name, output / "records" / name)
-    files.remove_folder(trial / "model")
+    for name in kept:
+        files.remove_folder(trial / name)

@@ -104,10 +104,25 @@ class FinetuneSettings(Settings):
     """[finetune]: a classification head on the pretrained body."""
 
     base: str = setting("", N_("run or model folder to start from (empty: the model that this recipe pretrains)"))
-    method: Literal["full", "frozen", "scratch"] = setting(
+    method: Literal["full", "frozen", "scratch", "lora", "qlora"] = setting(
         "full",
-        N_('"full" trains body and head, "frozen" the head alone, "scratch" forgets the pretraining'),
+        N_(
+            '"full" trains body and head, "frozen" the head alone, "lora" the head and small adapters, "qlora" the same '
+            'beside weights in 4 bits, "scratch" forgets the pretraining'
+        ),
         beginner=True,
+    )
+    lora_rank: int = setting(16, N_("rank of the adapters' matrices"), ge=1, le=4096)
+    lora_alpha: float = setting(32.0, N_("an adapter is scaled by this over its rank"), gt=0, le=1e6)
+    lora_targets: tuple[str, ...] = setting(
+        ("all",), N_('linear layers that get adapters: "all", or names such as "q" and "v"'), min_length=1
+    )
+    lora_dropout: float = setting(
+        0.0, N_("share of an adapter's inputs switched off at random while training"), ge=0, lt=1
+    )
+    rslora: bool = setting(False, N_("scale by alpha over the root of the rank, for large ranks"))
+    lora_plus: float = setting(
+        1.0, N_("learning rate of an adapter's second matrix over that of its first"), gt=0, le=1000
     )
     freeze: Literal["nothing", "embeddings"] | Annotated[int, Field(ge=0)] = setting(
         "nothing", N_('what stays as pretrained with "full": "embeddings", or the first layers, so many')

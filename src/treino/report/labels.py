@@ -72,6 +72,8 @@ METHODS = {
     "full": N_("full fine-tuning"),
     "frozen": N_("frozen body, head alone"),
     "scratch": N_("from scratch"),
+    "lora": N_("adapters (LoRA)"),
+    "qlora": N_("adapters beside 4-bit weights (QLoRA)"),
 }
 """Ways of fine-tuning."""
 

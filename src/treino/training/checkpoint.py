@@ -18,7 +18,7 @@ from treino.training.optimiser import Optimiser
 from treino.training.parallel import part_of, whole
 from treino.training.ranks import ALONE, Ranks
 
-SCHEMA = 2
+SCHEMA = 3
 _CHANGED = N_("{name} is not what was written")
 STATE = "state.json"
 
@@ -121,7 +121,7 @@ def load_checkpoint(
     if step < 0:
         return None
     read = read or _follow(folder, step)
-    own = model_tensors(model)
+    own = trained_tensors(model)
     model.load_state_dict({name: part_of(value, own[name]) for name, value in read.model.items()}, strict=False)
     optimiser.load_state(read.optimiser)
     return read.progress, {name: part_of(value, own[name]) for name, value in read.best.items()}
@@ -186,6 +186,11 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, each once: a tied table is stored under its first name."""
     named = dict(model.named_parameters()) | dict(model.named_buffers())
     return {name: value.detach() for name, value in named.items()}
+
+
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that training changes, by name: what is frozen is in the base model."""
+    return {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
 
 
 def _check(path: Path) -> dict[str, Any]:

@@ -15,9 +15,13 @@ from torch import Tensor, nn
 from treino import environment, events, files
 from treino.errors import UsageError
 from treino.messages import N_
+from treino.models.adapter_folder import save_adapter
+from treino.models.base import LanguageModel
 from treino.models.classifier import Classifier, build_classifier, features
 from treino.models.classifier_folder import save_classifier
 from treino.models.folder import load_model
+from treino.models.gpt2 import GPT2
+from treino.models.lora import LoraShape, add_adapter, merge, targets_of
 from treino.recipe import FinetuneSettings, finetuning_rate
 from treino.tokens.labelled import BucketedRows, Pieces, encode
 from treino.tokens.tokenizer import Tokenizer
@@ -32,6 +36,12 @@ BETA2 = 0.99
 """A memory of some hundred steps for the size of gradients: fine-tuning has few steps."""
 
 LINES_PER_EPOCH = 2
+
+ADAPTED = ("lora", "qlora")
+"""Methods that train adapters."""
+
+MERGE_BOUND = 1e-4
+"""Largest difference of a logit, over the largest logit, that float32 may make when adapters are merged."""
 
 
 @dataclass(frozen=True)
@@ -118,15 +128,37 @@ class Finetuning:
         records = files.make_private(output / "records")
         progress = train(self._task(classifier, settings), plan, output / "checkpoints", records)
         classifier.eval()
+        facts = self._facts(plan, progress) | {"parameters": counts}
+        if settings.method in ADAPTED:
+            save_adapter(classifier.body, output / "adapter", head=classifier.head)
+            facts["merge_difference"] = self._merge(classifier)
         save_classifier(classifier, self.tokenizer, output / "model", self.about)
         for name in ("history", "validation"):
             files.write_json(records / f"{name}.json", getattr(progress, name))
         files.remove_folder(output / "checkpoints")
-        return classifier, self._facts(plan, progress) | {"parameters": counts}
+        return classifier, facts
+
+    @torch.no_grad()
+    def _merge(self, classifier: Classifier) -> float:
+        """Merge the adapters into the weights; returns the largest difference of a class logit over some training texts.
+
+        Raises:
+            RuntimeError: where it is over the bound, which only a mistake of ours can bring about.
+        """
+        batch = next(iter(self.training.batches(64))).to(self.device)
+        before = classifier(*batch.inputs)
+        merge(classifier.body)
+        difference = float((classifier(*batch.inputs) - before).abs().max())
+        events.emit("finetune.merged", difference=difference)
+        if difference > MERGE_BOUND * max(1.0, float(before.abs().max())):
+            raise RuntimeError(f"merging the adapters changed a logit by {difference}")
+        return difference
 
     def _freeze(self, classifier: Classifier, settings: FinetuneSettings) -> None:
         layers = self.body.settings.layers
-        if settings.method == "frozen":
+        if settings.method in ADAPTED:
+            self._adapt(classifier.body, settings)
+        elif settings.method == "frozen":
             classifier.freeze(layers + 1)
         elif settings.freeze == "embeddings":
             classifier.freeze(1)
@@ -139,6 +171,25 @@ class Finetuning:
             )
         elif settings.freeze != "nothing" and settings.freeze:
             classifier.freeze(1 + int(settings.freeze))
+
+    def _adapt(self, body: LanguageModel, settings: FinetuneSettings) -> None:
+        """Freeze the body, and put adapters beside its layers."""
+        matrices, narrow = body.matrices(), settings.method == "qlora"
+        if not matrices or (narrow and isinstance(body, GPT2)):
+            raise UsageError(
+                N_("the method {method} is not there for a model of the kind {kind}"),
+                fix=N_('take finetune.method = "full" or "frozen"'),
+                method=settings.method,
+                kind=body.family.name if matrices else body.settings.architecture,
+            )
+        shape = LoraShape(
+            rank=settings.lora_rank,
+            alpha=settings.lora_alpha,
+            targets=settings.lora_targets,
+            dropout=settings.lora_dropout,
+            rslora=settings.rslora,
+        )
+        add_adapter(body, targets_of(body, matrices, settings.lora_targets), shape, nf4=narrow)
 
     def _order(self, settings: FinetuneSettings) -> BucketedRows:
         return BucketedRows([len(ids) for ids in self.training.ids], settings.batch, self.seed)
@@ -160,6 +211,7 @@ class Finetuning:
             validate_every=per_epoch,
             checkpoint_seconds=settings.checkpoint_seconds,
             patience=settings.patience if len(self.validation) else 0,
+            lora_plus=settings.lora_plus,
         )
 
     def _task(self, classifier: Classifier, settings: FinetuneSettings) -> Task:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from treino import events, interruption
 from treino.measure import keep_memory
-from treino.training.checkpoint import CheckpointWriter, Progress, load_checkpoint, model_tensors
+from treino.training.checkpoint import CheckpointWriter, Progress, load_checkpoint, trained_tensors
 from treino.training.parallel import evaluate_objective, parallel
 from treino.training.plan import TrainingPlan
 from treino.training.ranks import ALONE, Ranks, is_loss_of_a_rank, lost
@@ -141,7 +141,7 @@ class _Loop:
         if self.progress.best_loss is None or loss < self.progress.best_loss:
             self.progress.best_loss, self.progress.best_step = loss, self.progress.step
             self.progress.looks_without_gain = 0
-            self.best = {name: value.clone() for name, value in model_tensors(self.task.model).items()}
+            self.best = {name: value.clone() for name, value in trained_tensors(self.task.model).items()}
         else:
             self.progress.looks_without_gain += 1
 
@@ -152,7 +152,7 @@ class _Loop:
         if not (wish or self._is_over()):
             return
         self.progress.untold = [float(loss) for loss in self.untold]
-        tensors = {"model": model_tensors(self.task.model), "optimiser": self.stepper.optimiser.state()}
+        tensors = {"model": trained_tensors(self.task.model), "optimiser": self.stepper.optimiser.state()}
         tensors |= {"best": self.best} if self.best else {}
         self.writer.save(tensors, self.progress)
         self.saved_at = time.monotonic()

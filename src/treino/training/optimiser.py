@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -22,19 +23,26 @@ class Optimiser:
             the model names, both with the same rate and decay.
         weight_decay: pull of the matrices towards zero; vectors (norms, biases) do not decay.
         beta2: AdamW's memory for squared gradients.
+        lora_plus: rate of the adapters' B over that of all else (LoRA+: Hayou et al. 2024, 2402.12354).
 
     Frozen parameters have no state.
     """
 
-    def __init__(self, model: nn.Module, *, kind: Kind = "adamw", weight_decay: float, beta2: float) -> None:
+    def __init__(
+        self, model: nn.Module, *, kind: Kind = "adamw", weight_decay: float, beta2: float, lora_plus: float = 1.0
+    ) -> None:
         self.model = model
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         chosen = model.matrices() if kind == "muon" and isinstance(model, LanguageModel) else []
         by_muon = {id(parameter) for parameter in chosen if parameter.requires_grad}
-        rest = [parameter for parameter in trained if id(parameter) not in by_muon]
-        groups = [
+        second = {
+            id(parameter) for name, parameter in model.named_parameters() if ".lora_B." in name and lora_plus != 1
+        }
+        rest = [parameter for parameter in trained if id(parameter) not in by_muon | second]
+        groups: list[dict[str, Any]] = [
             {"params": [parameter for parameter in rest if parameter.ndim >= 2], "weight_decay": weight_decay},
             {"params": [parameter for parameter in rest if parameter.ndim < 2], "weight_decay": 0.0},
+            {"params": [p for p in trained if id(p) in second], "weight_decay": weight_decay, "faster": lora_plus},
         ]
         groups = [group for group in groups if group["params"]]
         self.parts: list[torch.optim.Optimizer] = []
@@ -44,13 +52,27 @@ class Optimiser:
             matrices = [parameter for parameter in trained if id(parameter) in by_muon]
             self.parts.append(Muon(matrices, weight_decay=weight_decay))
 
+    def prepare(self, zeros: Callable[[Sequence[torch.Size]], list[Tensor]]) -> None:
+        """Lay out the state of all parameters before the first step, in tensors that `zeros` makes for the shapes."""
+        wanted: list[tuple[dict[str, Tensor], str, torch.Size]] = []
+        for part in self.parts:
+            names = (
+                {"momentum": True} if isinstance(part, Muon) else {"step": False, "exp_avg": True, "exp_avg_sq": True}
+            )
+            for parameter in (parameter for group in part.param_groups for parameter in group["params"]):
+                part.state[parameter] = {}
+                for name, full in names.items():
+                    wanted.append((part.state[parameter], name, parameter.shape if full else torch.Size()))
+        for (state, name, _), place in zip(wanted, zeros([shape for *_, shape in wanted]), strict=True):
+            state[name] = place
+
     def step(self, rate: float, skip: Tensor) -> None:
         """Update by this learning rate, then forget the gradients. Where `skip` (a scalar) is 1, nothing changes; it is read on
         the device, so that no step waits for it.
         """
         for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("faster", 1.0)
             part.found_inf = skip  # type: ignore[attr-defined]  # torch's name for it, and Muon's
             part.step()
             part.zero_grad(set_to_none=True)
@@ -77,4 +99,8 @@ class Optimiser:
         for key, value in tensors.items():
             name, _, field = key.rpartition("|")
             parameter = parameters[name]
-            owner[id(parameter)][parameter][field] = part_of(value, parameter)
+            state = owner[id(parameter)][parameter]
+            if field in state:
+                state[field].copy_(part_of(value, parameter))
+            else:
+                state[field] = part_of(value, parameter)

@@ -1,4 +1,5 @@
-"""How a model is trained by several processes: whole in each (DDP), or cut into parts (FSDP2).
+"""How a model is trained by several processes: whole in each (DDP; on one machine's processors in memory that all see,
+`together.py`), or cut into parts (FSDP2).
 
 Each process takes its rows of a step and divides its sums by the counts of all rows of all processes; gradients are then
 *added up*, not averaged, so a step is the same as one process would take, up to the order of its additions.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, Literal, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from treino.messages import N_
 from treino.models.base import LanguageModel
 from treino.training.objective import B, Objective
 from treino.training.ranks import ALONE, Ranks
+
+if TYPE_CHECKING:
+    from treino.training.optimiser import Optimiser
 
 Shard = Literal["ddp", "fsdp"]
 
@@ -46,6 +50,23 @@ class Parallel(Generic[B]):
 
     def rest(self) -> None:
         """After a forward pass that no backward pass follows."""
+
+    def add_up(self) -> None:
+        """After the backward passes of a step: add the gradients up over the processes, where that is not done yet."""
+
+    def to_update(self, trained: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+        """The parameters with a gradient that this process updates; it forgets the other gradients."""
+        return [parameter for parameter in trained if parameter.grad is not None]
+
+    def length(self, gradients: list[Tensor]) -> Tensor:
+        """√Σ g² over all gradients of all processes, as a scalar."""
+        return whole(nn.utils.get_total_norm(gradients, foreach=True))
+
+    def updated(self) -> None:
+        """After the update of a step."""
+
+    def keep(self, optimiser: Optimiser) -> None:
+        """Before the first step: where the optimiser keeps its state."""
 
     @property
     def samples(self) -> bool:
@@ -134,8 +155,12 @@ class Sharded(Parallel[B]):
 
 def parallel(model: nn.Module, objective: Objective[B], ranks: Ranks, shard: Shard) -> Parallel[B]:
     """The way in which these processes train a model together."""
+    from treino.training.together import Together, can_share
+
     if ranks.size == 1:
         return Parallel(model, objective)
+    if shard == "ddp" and can_share(ranks):
+        return Together(model, objective, ranks)
     return (Sharded if shard == "fsdp" else Replicated)(model, objective, ranks)
 
 
@@ -152,11 +177,6 @@ def part_of(value: Tensor, like: Tensor) -> Tensor:
 
     assert isinstance(like, DTensor)
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-
-
-def length(gradients: list[Tensor]) -> Tensor:
-    """√Σ g² over all gradients, whole, as a scalar."""
-    return whole(nn.utils.get_total_norm(gradients, foreach=True))
 
 
 def evaluate_objective(

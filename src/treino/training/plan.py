@@ -18,7 +18,7 @@ class TrainingPlan:
 
     `batch` rows are one micro-batch, `accumulation` micro-batches are one step. `patience`: looks at validation without a
     lower loss before training ends with the best weights (0: it goes on to the last step, whose weights count). `shard`: how
-    several processes train one model; one process heeds it not.
+    several processes train one model; one process heeds it not. `lora_plus`: rate of adapters' B over that of all else.
     """
 
     steps: int
@@ -38,3 +38,4 @@ class TrainingPlan:
     optimiser: Kind = "adamw"
     compile: bool = False
     shard: Shard = "ddp"
+    lora_plus: float = 1.0

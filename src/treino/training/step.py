@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from treino.training.compiling import compiled_sums
 from treino.training.objective import B
 from treino.training.optimiser import Optimiser
-from treino.training.parallel import Parallel, length
+from treino.training.parallel import Parallel
 from treino.training.plan import TrainingPlan
 from treino.training.task import Task
 
@@ -21,7 +21,9 @@ class Stepper:
     def __init__(self, task: Task, plan: TrainingPlan, parallel: Parallel | None = None) -> None:
         self.task, self.plan = task, plan
         self.parallel = parallel or Parallel(task.model, task.objective)
-        self.optimiser = Optimiser(task.model, kind=plan.optimiser, weight_decay=plan.weight_decay, beta2=plan.beta2)
+        habits = {"weight_decay": plan.weight_decay, "beta2": plan.beta2, "lora_plus": plan.lora_plus}
+        self.optimiser = Optimiser(task.model, kind=plan.optimiser, **habits)
+        self.parallel.keep(self.optimiser)
         alone = self.parallel.ranks.size == 1
         self.sums = compiled_sums(task.objective) if plan.compile and alone else None
         self.trained = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
@@ -37,11 +39,13 @@ class Stepper:
         batches = self.task.source.step(step)
         passes = (batches, self.plan.precision, self.device, self.parallel, self.sums)
         loss, counts = accumulate_gradients(self.task, *passes)
-        norm = length([parameter.grad for parameter in self.trained if parameter.grad is not None])
+        own = self.parallel.to_update(self.trained)
+        norm = self.parallel.length([parameter.grad for parameter in own if parameter.grad is not None])
         if self.plan.clip:
-            nn.utils.clip_grads_with_norm_(self.trained, self.plan.clip, norm, foreach=True)
+            nn.utils.clip_grads_with_norm_(own, self.plan.clip, norm, foreach=True)
         finite = torch.isfinite(norm) & torch.isfinite(loss)
         self.optimiser.step(self.plan.schedule(step), (~finite).float())
+        self.parallel.updated()
         return torch.where(finite, loss, torch.nan), max(counts.values())
 
 
@@ -75,6 +79,7 @@ def accumulate_gradients(
             loss = torch.stack(terms).sum()
             loss.backward()
         total += loss.detach()
+    parallel.add_up()
     for penalty in task.penalties:
         penalty(task.model).backward()
     return parallel.ranks.add_up(total), counts

@@ -1,8 +1,8 @@
 """One of the processes of a pretraining that another process started, by torchrun: `-m treino.training.worker FOLDER`.
 
 The folder holds the order. The first process writes the events there as they happen, and the facts once the model is saved;
-each writes the error that ended it. All end with exit code 0, so that the launcher kills none that is still saving; a process that was
-killed is what another code means.
+each writes the error that ended it. All end with exit code 0, so that the launcher kills none that is still saving; another
+code means a process that was killed.
 """
 
 from __future__ import annotations

@@ -53,14 +53,15 @@ class _Network(ctypes.Structure):
 
 def packable(model: nn.Module) -> bool:
     """Whether the kernel computes this model here: a plain Transformer in float32 on the CPU, with a head size it knows."""
+    from treino.models.lora import Lora
+    from treino.models.nf4 import NF4Linear
     from treino.models.transformer import Transformer
 
     if type(model) is not Transformer or library() is None:
         return False
-    linear = (module for module in model.modules() if isinstance(module, nn.Linear))
     return (
         model.model.layers[0].self_attn.size in HEAD_SIZES  # type: ignore[union-attr]
-        and all(type(module) is nn.Linear for module in linear)
+        and not any(isinstance(module, Lora | NF4Linear) for module in model.modules())
         and all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
     )
 

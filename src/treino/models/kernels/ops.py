@@ -7,9 +7,10 @@ Tensors are (tokens, …) and contiguous unless something else is said; weights 
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from treino.models.kernels.build import library
+
+if TYPE_CHECKING:
+    from treino.models.nf4 import Quantised
 
 HEAD_SIZES = (32, 64, 96, 128)
 
@@ -250,3 +254,21 @@ def cross_entropy_(logits: Tensor, targets: Tensor, *, gradients: bool) -> Tenso
         *(int(gradients), torch.get_num_threads()),
     )
     return losses
+
+
+def nf4_values(quantised: Quantised, out: Tensor) -> Tensor:
+    """Values of NF4 weights in bfloat16, written to `out`; their number is a multiple of 64."""
+    codes, table = _nf4_tables()
+    _call(
+        "treino_nf4_widen",
+        *(_long(len(quantised.scales)), _at(quantised.nibbles), _at(quantised.scales), _at(quantised.coarse)),
+        *(ctypes.c_float(float(quantised.offset)), _at(codes), _at(table), _at(out), torch.get_num_threads()),
+    )
+    return out
+
+
+@functools.cache
+def _nf4_tables() -> tuple[Tensor, Tensor]:
+    from treino.models.nf4 import CODES, dynamic_codes
+
+    return torch.tensor(CODES), dynamic_codes()

@@ -1,0 +1,174 @@
+"""4-bit NormalFloat weights with doubly quantised scales (QLoRA: Dettmers et al. 2023, 2305.14314).
+
+A matrix is read as one line of numbers. Blocks of 64 are divided by their largest absolute value and rounded to the nearest
+of sixteen codes, quantiles of a normal distribution. The scales, less their mean, are in blocks of 256 rounded to 8 bits of
+a dynamic format (Dettmers et al. 2022, 2110.02861). Together 4.127 bits a weight. Codes, scales and values are those of
+bitsandbytes, bit by bit; a test compares them.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from treino.models.kernels import library, ops
+
+BLOCK, SCALES_BLOCK, GRID = 64, 256, 65535
+CODES = (
+    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635),
+    *(-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725),
+    *(0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+)
+"""NF4's sixteen numbers, from the paper's appendix E."""
+
+SMALLEST = 1e-38
+"""A block of zeros is divided by this."""
+
+
+@functools.cache
+def dynamic_codes() -> Tensor:
+    """The 256 numbers, rising, of the signed dynamic 8-bit format: 0, 1, and for each exponent e of −6 … 0 the middles of
+    2^(e+6) equal parts of [.1, 1], times ±10^e.
+    """
+    numbers = [0.0, 1.0]
+    for exponent in range(-6, 1):
+        edges = torch.linspace(0.1, 1, 2 ** (exponent + 6) + 1)
+        middles = (edges[:-1] + edges[1:]) / 2
+        for sign in (1, -1):
+            numbers += (sign * 10**exponent * middles).tolist()
+    return torch.tensor(sorted(numbers))
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A matrix in NF4.
+
+    Attributes:
+        nibbles: two codes a byte, the earlier one in the upper half, (⌈numbers / 2⌉,) uint8.
+        scales: of each block, as a byte of the dynamic format, (⌈numbers / 64⌉,) uint8.
+        coarse: of each 256 scales, float32.
+        offset: the mean of the scales, a float32 scalar.
+        shape: of the matrix.
+    """
+
+    nibbles: Tensor
+    scales: Tensor
+    coarse: Tensor
+    offset: Tensor
+    shape: torch.Size
+
+    def fine(self) -> Tensor:
+        """The scale of each block in float32: dynamic[byte] · coarse + offset."""
+        return (
+            _blocks_times(dynamic_codes().to(self.scales.device)[self.scales.long()], self.coarse, SCALES_BLOCK)
+            + self.offset
+        )
+
+    def values(self, dtype: torch.dtype) -> Tensor:
+        """code · scale in float32, rounded to `dtype`: the matrix that a product reads."""
+        numbers = self.shape.numel()
+        if dtype == torch.bfloat16 and self.nibbles.device.type == "cpu" and numbers % BLOCK == 0 and library():
+            return self.write(torch.empty(self.shape, dtype=dtype))
+        halves = torch.stack((self.nibbles >> 4, self.nibbles & 15), -1).flatten()[:numbers]
+        codes = torch.tensor(CODES, device=halves.device)[halves.long()]
+        return _blocks_times(codes, self.fine(), BLOCK).to(dtype).view(self.shape)
+
+    def write(self, out: Tensor) -> Tensor:
+        """The values, written to a contiguous matrix in bfloat16."""
+        if self.shape.numel() % BLOCK == 0 and library():
+            return ops.nf4_values(self, out)
+        return out.copy_(self.values(out.dtype))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What there is to store."""
+        return {name: getattr(self, name) for name in ("nibbles", "scales", "coarse", "offset")}
+
+
+def quantise(weight: Tensor) -> Quantised:
+    """The nearest NF4 numbers to a matrix; scales are float32 whatever its format."""
+    numbers = weight.detach().flatten().float()
+    scales = _largest(numbers, BLOCK)
+    codes = _nearest(numbers, scales, torch.tensor(CODES, device=numbers.device), BLOCK)
+    codes = F.pad(codes, (0, len(codes) % 2))
+    offset = scales.mean()
+    scales = scales - offset
+    coarse = _largest(scales, SCALES_BLOCK)
+    narrow = _nearest(scales, coarse, dynamic_codes().to(numbers.device), SCALES_BLOCK, grid=True)
+    return Quantised((codes[::2] << 4) | codes[1::2], narrow, coarse, offset, weight.shape)
+
+
+def _largest(numbers: Tensor, block: int) -> Tensor:
+    """The largest absolute value of each block, the last one perhaps shorter."""
+    return F.pad(numbers, (0, -len(numbers) % block)).view(-1, block).abs().amax(1)
+
+
+def _nearest(numbers: Tensor, scales: Tensor, codes: Tensor, block: int, *, grid: bool = False) -> Tensor:
+    """Index of the code nearest to each number over the scale of its block (the lower of two that are as near).
+
+    `grid`: the number is first rounded to one of 65,536 steps from −1 to 1, as bitsandbytes does on a CPU for 8 bits.
+    """
+    unit = _blocks_times(numbers, 1.0 / scales.clamp(min=SMALLEST), block).clamp(-1, 1)
+    if grid:
+        unit = ((unit + 1) * 0.5 * GRID + 0.5).floor() * (2 / GRID) - 1
+    return torch.bucketize(unit, (codes[:-1] + codes[1:]) / 2, out_int32=True).to(torch.uint8)
+
+
+def _blocks_times(numbers: Tensor, factors: Tensor, block: int) -> Tensor:
+    """Each number times the factor of its block."""
+    padded = F.pad(numbers, (0, -len(numbers) % block)).view(-1, block)
+    return (padded * factors[:, None]).flatten()[: len(numbers)]
+
+
+class NF4Linear(nn.Module):
+    """x Wᵀ + b with a frozen W in NF4, made wide anew wherever it is read, in the backward pass, too."""
+
+    nibbles: Tensor
+    scales: Tensor
+    coarse: Tensor
+    offset: Tensor
+
+    def __init__(self, quantised: Quantised, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.shape = quantised.shape
+        for name, tensor in quantised.tensors().items():
+            self.register_buffer(name, tensor)
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+
+    @property
+    def quantised(self) -> Quantised:
+        return Quantised(self.nibbles, self.scales, self.coarse, self.offset, self.shape)
+
+    @property
+    def in_features(self) -> int:
+        return self.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        return self.shape[0]
+
+    def wide(self, dtype: torch.dtype) -> Tensor:
+        """W (out, in)."""
+        return self.quantised.values(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        y = _Product.apply(x.to(dtype), self)
+        return y if self.bias is None else y + self.bias.to(dtype)
+
+
+class _Product(torch.autograd.Function):
+    """x ↦ x Wᵀ; between the passes W stays narrow."""
+
+    @staticmethod
+    def forward(ctx, x, layer):
+        ctx.layer = layer
+        return x @ layer.wide(x.dtype).t()
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[override]
+        return gradient @ ctx.layer.wide(gradient.dtype), None
