@@ -54,7 +54,7 @@ def test_four_bit_weights(name: str, gigabytes: float) -> None:
     """4.127 bits for the linear layers, 16 for table and head."""
     model = find_model(f"LLaMA-{name}", Facts()).architecture
     assert model is not None
-    parts = memory(model, Work(1, 1, method="qlora"))
+    parts = memory(model, Work(1, 1, method="qlora", accelerator=True))
     assert (parts["weights"] + parts["constants"]) / 1e9 == pytest.approx(gigabytes, rel=0.005)
     linear = sum(matrices(model).values())
     assert 8 * (linear / 2 + parts["constants"]) / linear == pytest.approx(4.127, abs=0.001)

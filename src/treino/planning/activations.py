@@ -34,8 +34,10 @@ def _kept(model: Architecture, work: Work) -> int:
         return activation_bytes(model, work.tokens, work.precision, kernels=work.kernels)
     if not work.recompute:
         return work.tokens * (model.layers * layer_bytes(model, work) + _last_norm(model, work))
-    inputs = model.layers * work.tokens * model.width * (HALF if work.narrow else WORD)
-    return _again(model, work) + inputs
+    each = HALF if work.narrow else WORD
+    if not work.accelerator:  # our layers are given the residual stream and what is to be added to it
+        each += WORD if work.precision == "float32" else HALF
+    return _again(model, work) + model.layers * work.tokens * model.width * each
 
 
 def _again(model: Architecture, work: Work) -> int:
@@ -63,7 +65,7 @@ def layer_bytes(model: Architecture, work: Work) -> int:
     targets = set(TARGETS[work.targets]) if work.adapted else set(TARGETS["all"])
     reads = [len(targets & group) for group in ({"q", "k", "v"}, {"gate", "up"} if model.gated else {"up"})]
     numbers = _norm_bytes(model, work)
-    if work.precision == "bfloat16" and not work.adapted:  # under autocast every matrix keeps a copy of its own
+    if work.precision == "bfloat16" and not work.narrow:  # under autocast every matrix keeps a copy of its own
         numbers += element * width * sum(reads)
     else:
         numbers += element * width * sum(1 for read in reads if read)
@@ -71,7 +73,7 @@ def layer_bytes(model: Architecture, work: Work) -> int:
     numbers += element * (2 * model.queries + 2 * repeated)
     feed_forward = (2 + (not work.compiled) if model.gated else 1) * inner
     numbers += element * (feed_forward + (inner if "down" in targets else 0))
-    if work.adapted and work.precision != "pure":  # adapters in float32 read a copy of their own
+    if work.adapted and work.precision == "bfloat16" and work.narrow:  # adapters in float32 read a copy of their own
         numbers += WORD * sum({"o": model.queries, "down": inner}.get(name, width) for name in targets)
     return numbers
 
@@ -127,14 +129,15 @@ def forward_bytes(model: Architecture, tokens: int, precision: str = "float32") 
 
 
 def backward_bytes(model: Architecture, work: Work) -> int:
-    """Bytes that come and go in a layer's backward pass: three gradients of the feed-forward part's width, and three of h.
-    They take the place of the logits, which are gone by then.
+    """Bytes that come and go in a layer's backward pass, in the place of the logits, which are gone by then: the gradients of
+    the gate, of up and of their product, less the product itself, and two of h. Above a classifier, whose vectors are picked
+    out of all places, one more of each was measured.
     """
     if model.architecture == "lstm" or work.kernels:
         return 0
     element = WORD if work.precision == "float32" else HALF
     inner = model.feed_forward * max(1, model.active) + model.shared
-    return work.tokens * element * 3 * (inner + model.width)
+    return work.tokens * element * (3 if work.classes else 2) * (inner + model.width)
 
 
 def _logits(model: Architecture, work: Work) -> int:

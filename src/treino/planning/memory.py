@@ -59,7 +59,7 @@ def memory(model: Architecture, work: Work) -> dict[str, int]:
     With N parameters, n of them trained, w bytes of a weight (4; pure 2; frozen ones under adapters 2):
 
     - weights w·N; constants: of 4-bit weights; float32: what stays 32-bit beside them (the norms)
-    - adapters: their numbers; copies 2·N: of the weights in bfloat16 under mixed precision, while a layer's turn is to come
+    - adapters: their numbers; copies: of the matrices and the head in bfloat16 under mixed precision, until the way back
     - gradients and optimiser (AdamW: two moments, in the weights' format; 8-bit: 2.03·n) of the n
     - activations, mask, logits: see `treino.planning.activations`
     - table: a tied table's two gradients (as input and as head) while their sum is made
@@ -108,8 +108,9 @@ def _states(model: Architecture, work: Work) -> dict[str, int]:
         parts["weights"], parts["constants"] = layer, 0
     parts = {name: size // shared for name, size in parts.items()}
     parts["adapters"] = number * trained if work.adapted else 0
-    mixed = work.precision == "bfloat16" and not work.adapted and work.method != "frozen"
-    parts["copies"] = HALF * counts["total"] // shared if mixed else 0
+    mixed = work.precision == "bfloat16" and not work.narrow and work.method in ("scratch", "full", "lora")
+    multiplied = sum(matrices(model).values()) + (0 if work.classes else model.vocabulary * model.table)
+    parts["copies"] = HALF * multiplied // shared if mixed else 0
     parts["gradients"] = number * trained // work.divided("gradients")
     kept = EIGHT_BITS * trained if work.optimiser == "adamw8bit" else OPTIMISERS[work.optimiser] * number * trained
     parts["optimiser"] = round(kept / work.divided("optimiser"))
@@ -122,8 +123,9 @@ def _weights(model: Architecture, work: Work, counts: dict[str, int]) -> dict[st
     if work.method == "qlora":
         linear = sum(matrices(model).values())
         norms = counts.get("norms", 0)
+        wide = HALF if work.narrow or work.accelerator else WORD
         return {
-            "weights": round(linear * NF4_BITS / 8) + HALF * (counts["total"] - linear - norms),
+            "weights": round(linear * NF4_BITS / 8) + wide * (counts["total"] - linear - norms),
             "constants": round(linear * NF4_CONSTANT_BITS / 8),
             "float32": WORD * norms + head,
         }

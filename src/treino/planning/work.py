@@ -71,8 +71,10 @@ class Work:
 
     @property
     def narrow(self) -> bool:
-        """Whether the weights that a pass reads, and so its residual path, are in 16 bits."""
-        return self.precision == "pure" or (self.adapted and self.precision == "bfloat16")
+        """Whether the weights that a pass reads, and so its residual path, are in 16 bits: in pure bfloat16, and on a card
+        frozen ones under adapters. Here frozen weights stay in float32, as they were loaded.
+        """
+        return self.precision == "pure" or (self.adapted and self.accelerator and self.precision == "bfloat16")
 
     @property
     def tokens(self) -> int:
