@@ -109,6 +109,28 @@ def test_what_would_fit_at_most_fits_and_a_little_more_does_not() -> None:
     assert not plan("Llama-2-7B", batch=rows + max(1, rows // 100), **asked).fits
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"model": "Llama-2-7B", "method": "full", "gpu": "A100-80"},
+        {"model": "Llama-2-13B", "method": "lora", "gpu": "RTX-4090", "batch": 4},
+        {"model": "LLaMA-65B", "method": "full", "gpu": "RTX-4090"},
+        {"model": "Llama-3-70B", "method": "scratch", "gpu": "H100:64", "tokens": "1T"},
+    ],
+)
+def test_what_does_not_fit_is_told_with_changes_that_would(asked: dict[str, Any]) -> None:
+    refused = plan(**asked)
+    assert not refused.fits and refused.remedies
+    for remedy in refused.remedies:
+        words, changes = remedy.split(), dict(asked)
+        while words:
+            name = words.pop(0).removeprefix("--")
+            value: Any = True if name in ("recompute", "stream") else words.pop(0)
+            changes[name] = int(value) if name == "batch" else [value] if name == "offload" else value
+        assert plan(**changes).fits, remedy
+    assert plan("GPT-3", method="scratch", gpu="T4", tokens="1B").remedies == ()
+
+
 def test_the_stages_forecast_is_the_same_calculation() -> None:
     shape = from_shape("width=512,layers=8,heads=8,feed_forward=1376,vocabulary=16384,tied=true").architecture
     expected = forecast(shape, 16384, batch=8, context=512, steps=1, packed=False)

@@ -77,6 +77,7 @@ class Plan:
         serving: memory of the trained model answering one row.
         loss: by fit, for a training from scratch; optimal_tokens: by fit.
         largest: what would fit at most: {batch, context, parameters}.
+        remedies: where it does not fit, changes of options that would: each alone, or all together.
         notes: what a reader must know: prices that are old, shapes that are assumed.
     """
 
@@ -104,6 +105,7 @@ class Plan:
     loss: dict[str, Interval]
     optimal_tokens: dict[str, float]
     largest: dict[str, float]
+    remedies: tuple[str, ...]
     chips_for_days: Interval | None
     notes: tuple[Message, ...]
 
@@ -242,6 +244,7 @@ def calculate(wanted: Wanted, days: float | None = None, notes: Sequence[Message
         loss={fit.name: fit.interval(model.active, fresh) for fit in FITS} if scratch and fresh else {},
         optimal_tokens={fit.name: fit.optimal_tokens(model.active) for fit in FITS} if scratch else {},
         largest=largest(wanted, room) if search else {},
+        remedies=remedies(wanted, room) if search and needs["total"] > room else (),
         chips_for_days=seconds * (wanted.chips / (days * DAY)) if seconds and days else None,
         notes=tuple(notes),
     )
@@ -276,6 +279,50 @@ def largest(wanted: Wanted, room: float) -> dict[str, float]:
         "parameters": 1e6
         * _most(lambda millions: memory(of_size(millions * 1e6).architecture, work)["total"] <= room, 1 << 23),
     }
+
+
+REMEDIES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--recompute", {"recompute": True}),
+    ("--shard weights", {"shard": "weights"}),
+    ("--optimizer adamw8bit", {"optimiser": "adamw8bit"}),
+    ("--offload optimiser", {"offload": frozenset({"optimiser"})}),
+    ("--precision bf16", {"precision": "pure"}),
+    ("--method lora", {"method": "lora"}),
+    ("--method qlora", {"method": "qlora"}),
+    ("--stream", {"stream": True}),
+)
+"""Changes that save memory, the gentlest first: what is slower before what trains less."""
+
+
+def remedies(wanted: Wanted, room: float) -> tuple[str, ...]:
+    """At most three options, each of which alone makes the training fit; if there is none, the first few that do together,
+    one row at a time; none if nothing helps.
+    """
+    shape, work = wanted.model.architecture, wanted.work
+    known = [(name, change) for name, change in REMEDIES if _can(name, change, wanted)]
+    alone = [name for name, change in known if memory(shape, replace(work, **change))["total"] <= room]
+    if alone:
+        return tuple(alone[:3])
+    together, names = replace(work, batch=1), [] if work.batch == 1 else ["--batch 1"]
+    for name, change in known:
+        if name.startswith("--method") and names and names[-1].startswith("--method"):
+            names.pop()
+        names.append(name)
+        together = replace(together, **change)
+        if memory(shape, together)["total"] <= room:
+            return (" ".join(names),)
+    return ()
+
+
+def _can(name: str, change: dict[str, Any], wanted: Wanted) -> bool:
+    """Whether a change makes sense here, and is not there already."""
+    if name == "--shard weights" and wanted.chips == 1:
+        return False
+    if name.startswith("--method") and wanted.work.method == "scratch":
+        return False
+    if name == "--stream" and wanted.work.method == "scratch":
+        return False
+    return any(getattr(wanted.work, key) != value for key, value in change.items())
 
 
 def _most(fits: Callable[[int], bool], limit: int) -> int:

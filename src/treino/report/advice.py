@@ -87,6 +87,6 @@ def _guesses(advice: Advice, translator: Translator) -> Iterator[str]:
         yield translator.text(N_("For comparison, the course's own guesses:"))
     for guess in advice.scenario.guesses:
         yield "  " + translator.text(
-            N_("{option}: {usd:money}, {days} days, quality {quality}, control {control}, risk {risk}"),
+            N_("{option}: {usd:money}, days {days}, quality {quality}, control {control}, risk {risk}"),
             **{name: guess.get(name, "?") for name in ("option", "usd", "days", "quality", "control", "risk")},
         )

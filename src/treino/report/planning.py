@@ -61,6 +61,9 @@ def plan_lines(plan: Plan, translator: Translator) -> Iterator[str]:
     yield "  " + say(N_("{states:bytes} of it are weights, gradients and the optimiser's state"), states=plan.states)
     text = N_("it fits: {room:bytes} may be used") if plan.fits else N_("IT DOES NOT FIT: {room:bytes} may be used")
     yield "  " + say(text, room=plan.room)
+    if not plan.fits:
+        text = N_("it would fit with: {changes}") if plan.remedies else N_("no option of this command makes it fit")
+        yield "  " + say(text, changes=say(N_(" or ")).join(plan.remedies))
     if plan.host:
         yield from _parts(say(N_("memory of the host, for each chip")), plan.host, translator, "bytes")
     yield from _parts(say(N_("memory to answer one row")), plan.serving, translator, "bytes")
