@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from treino.errors import UsageError
 from treino.messages import N_, Message
 from treino.planning.facts import Chip, Facts
 from treino.planning.flops import METHODS, training_flops_per_token
+from treino.planning.inverse import largest, remedies
 from treino.planning.memory import host_memory, memory, serving_memory
-from treino.planning.model import Model, amount, find_model, from_shape, of_size, unknown
+from treino.planning.model import Model, amount, find_model, from_shape, unknown
 from treino.planning.parameters import count
 from treino.planning.scaling import FITS, worth
 from treino.planning.throughput import Interval, efficiency, exactly
@@ -243,8 +244,8 @@ def calculate(wanted: Wanted, days: float | None = None, notes: Sequence[Message
         carbon=energy * (wanted.grams / 1000) if energy else None,
         loss={fit.name: fit.interval(model.active, fresh) for fit in FITS} if scratch and fresh else {},
         optimal_tokens={fit.name: fit.optimal_tokens(model.active) for fit in FITS} if scratch else {},
-        largest=largest(wanted, room) if search else {},
-        remedies=remedies(wanted, room) if search and needs["total"] > room else (),
+        largest=largest(model.architecture, work, room) if search else {},
+        remedies=remedies(model.architecture, work, room) if search and needs["total"] > room else (),
         chips_for_days=seconds * (wanted.chips / (days * DAY)) if seconds and days else None,
         notes=tuple(notes),
     )
@@ -264,76 +265,6 @@ def trained_count(model: Model, work: Work) -> int:
     from treino.planning.memory import trained_parameters
 
     return trained_parameters(model.architecture, work)
-
-
-def largest(wanted: Wanted, room: float) -> dict[str, float]:
-    """The most rows, the longest row and the largest model (of Llama's proportions) that fit, each alone; 0: none does."""
-    shape, work = wanted.model.architecture, wanted.work
-
-    def fits(changed: Work) -> bool:
-        return memory(shape, changed)["total"] <= room
-
-    return {
-        "batch": _most(lambda rows: fits(replace(work, batch=rows)), 1 << 20),
-        "context": _most(lambda tokens: fits(replace(work, context=tokens)), 1 << 24),
-        "parameters": 1e6
-        * _most(lambda millions: memory(of_size(millions * 1e6).architecture, work)["total"] <= room, 1 << 23),
-    }
-
-
-REMEDIES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--recompute", {"recompute": True}),
-    ("--shard weights", {"shard": "weights"}),
-    ("--optimizer adamw8bit", {"optimiser": "adamw8bit"}),
-    ("--offload optimiser", {"offload": frozenset({"optimiser"})}),
-    ("--precision bf16", {"precision": "pure"}),
-    ("--method lora", {"method": "lora"}),
-    ("--method qlora", {"method": "qlora"}),
-    ("--stream", {"stream": True}),
-)
-"""Changes that save memory, the gentlest first: what is slower before what trains less."""
-
-
-def remedies(wanted: Wanted, room: float) -> tuple[str, ...]:
-    """At most three options, each of which alone makes the training fit; if there is none, the first few that do together,
-    one row at a time; none if nothing helps.
-    """
-    shape, work = wanted.model.architecture, wanted.work
-    known = [(name, change) for name, change in REMEDIES if _can(name, change, wanted)]
-    alone = [name for name, change in known if memory(shape, replace(work, **change))["total"] <= room]
-    if alone:
-        return tuple(alone[:3])
-    together, names = replace(work, batch=1), [] if work.batch == 1 else ["--batch 1"]
-    for name, change in known:
-        if name.startswith("--method") and names and names[-1].startswith("--method"):
-            names.pop()
-        names.append(name)
-        together = replace(together, **change)
-        if memory(shape, together)["total"] <= room:
-            return (" ".join(names),)
-    return ()
-
-
-def _can(name: str, change: dict[str, Any], wanted: Wanted) -> bool:
-    """Whether a change makes sense here, and is not there already."""
-    if name == "--shard weights" and wanted.chips == 1:
-        return False
-    if name.startswith("--method") and wanted.work.method == "scratch":
-        return False
-    if name == "--stream" and wanted.work.method == "scratch":
-        return False
-    return any(getattr(wanted.work, key) != value for key, value in change.items())
-
-
-def _most(fits: Callable[[int], bool], limit: int) -> int:
-    """The largest whole number up to `limit` that fits, 0 if 1 does not; what fits must fit for all smaller numbers."""
-    low, high = 0, 1
-    while high <= limit and fits(high):
-        low, high = high, 2 * high
-    while high - low > max(1, low // 256):
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return min(low, limit)
 
 
 def find_chips(gpu: str, facts: Facts) -> tuple[Chip, int]:
