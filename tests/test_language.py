@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "treino"
 
 SAME_IN_BOTH = {
-    "model.{name} = {value:raw} ({need:bytes})",
+    "model.{name} = {value:raw} ({need:bytes})", "{method} {base}", "{count} × {chip}", "API", "FLOPs", "LoRA", "QLoRA",
     "BASE", "F1", "GPU", "Macro-F1", "Python", "Transformer", "classes", "d", "embedding", "feed-forward", "macro-F1",
     "threads", "tokens", "torch", "treino", "{condition}: {margin:3}",
 }  # fmt: skip
@@ -250,6 +250,7 @@ def test_a_message_inside_an_event_is_plain_json_and_is_rendered(portuguese: Tra
         ("{n:seconds}", 59.7, "1 min 00 s", "1 min 00 s"),
         ("{n:seconds}", 185, "3 min 05 s", "3 min 05 s"),
         ("{n:seconds}", 7800, "2 h 10 min", "2 h 10 min"),
+        ("{n:seconds}", 2_350_080, "27.2 days", "27,2 dias"),
         ("{n:money}", 12.5, "$12.50", "US$ 12,50"),
         ("{n:money}", 10_000, "$10,000", "US$ 10.000"),
         ("{n:date}", datetime.datetime(2026, 3, 9, 14, 5).timestamp(), "2026-03-09 14:05", "09/03/2026 14:05"),

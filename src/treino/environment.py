@@ -60,6 +60,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "treino"
 
 
+def configuration_folder() -> Path:
+    """Where a user keeps facts and preferences: `TREINO_CONFIG`, else the system's place for a user's settings."""
+    asked = os.environ.get("TREINO_CONFIG")
+    if asked:
+        return Path(asked)
+    if sys.platform == "win32":
+        return Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "treino"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "treino"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "treino"
+
+
 def fault_point() -> str | None:
     """Name of the point at which this process must die (`TREINO_FAULT`): for the proofs of restartability only."""
     return os.environ.get("TREINO_FAULT")

@@ -11,7 +11,7 @@ from typing import Any
 
 from treino.environment import LOCALE_FOLDER
 from treino.errors import TreinoError
-from treino.messages import Message
+from treino.messages import N_, Message
 
 
 class Formatter(string.Formatter):
@@ -94,7 +94,7 @@ class Translator:
         return f"{self.number(count, 1)} TB"
 
     def seconds(self, seconds: float) -> str:
-        """A length of time: `0.42 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+        """A length of time: `0.42 s`, `12 s`, `3 min 05 s`, `2 h 10 min`, and from four days on `27.2 days`."""
         if seconds < 10:
             return f"{self.number(seconds, 2 if seconds < 1 else 1)} s"
         whole = round(seconds)
@@ -102,6 +102,9 @@ class Translator:
             return f"{whole} s"
         if whole < 3600:
             return f"{whole // 60} min {whole % 60:02d} s"
+        if whole >= 4 * 86400:
+            days = self.number(seconds / 86400, 1 if seconds < 1e7 else 0)
+            return self.text(N_("{days} days"), days=days)
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
     def date(self, timestamp: float) -> str:

@@ -18,6 +18,8 @@ from treino.errors import TreinoError
 COMMANDS = {
     "run": "run",
     "new": "new",
+    "plan": "plan",
+    "advise": "advise",
     "explain": "explain",
     "generate": "generate",
     "predict": "predict",

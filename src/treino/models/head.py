@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from treino.models.kernels import ops, usable
-from treino.planning.memory import LOGIT_BYTES
+from treino.planning.activations import LOGIT_BYTES
 
 CACHED_BYTES = 8 << 20
 """Logits that our kernels make at a time before they pass over them: what stays in the processor's cache."""
@@ -48,8 +48,9 @@ class _HeadLoss(Function):
             loss += losses
             if gradients is None:
                 continue
-            product = gradients.t() @ x[part]
-            dweight = product if rows >= len(x) else (product.float() if dweight is None else dweight.add_(product))
+            if ctx.needs_input_grad[1]:
+                product = gradients.t() @ x[part]
+                dweight = product if rows >= len(x) else (product.float() if dweight is None else dweight.add_(product))
             if bias is not None:
                 # A product, because torch's sum of bfloat16 numbers makes a float32 copy of all of them first.
                 sums = (gradients.new_ones(1, len(gradients)) @ gradients)[0].float()
@@ -63,7 +64,8 @@ class _HeadLoss(Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         dx, dweight, dbias = ctx.saved_tensors
         dbias = None if dbias is None else dbias * gradient
-        return dx * gradient.to(dx.dtype), dweight.float().mul_(gradient), dbias, None
+        dweight = None if dweight is None else dweight.float().mul_(gradient)
+        return dx * gradient.to(dx.dtype), dweight, dbias, None
 
 
 def _plain_chunk(

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from treino.planning.flops import training_flops_per_token
-from treino.planning.memory import BASE_BYTES, training_memory
+from treino.planning.memory import training_memory
 from treino.planning.parameters import Shape, parameters
+from treino.planning.work import BASE_BYTES
 
 SPREAD = 0.2
 """How far the speed of a whole run may lie from that of a few measured steps (other programs, heat, clock)."""

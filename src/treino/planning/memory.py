@@ -1,124 +1,178 @@
-"""How much memory training takes, by part, in bytes: a calculation for the CPU, within about a fifth of the truth."""
+"""How much memory a training takes, by part and rank, in bytes: on this CPU, and on accelerators."""
 
 from __future__ import annotations
 
-from treino.planning.parameters import Shape, kv_width, parameters
+from dataclasses import replace
+from typing import Any
 
-BASE_BYTES = 350_000_000
-"""The interpreter with torch loaded and its kernels warm, before any model: measured on Linux with the CPU build."""
+from treino.planning.activations import HALF, WORD, passing_bytes
+from treino.planning.parameters import Architecture, Shape, architecture_of, count, matrices
+from treino.planning.work import CONTEXT_BYTES, OPTIMISERS, TARGETS, Work
 
 HEAP_SHARE, KERNEL_HEAP_SHARE = 0.33, 0.22
 """What an allocator keeps back, as a share of what a step takes and frees: in plain torch, and with our own kernels. Fitted
 to the five shapes of `benchmarks/forecast.py`, with glibc."""
 
+DEVICE_HEAP_SHARE = 0.05
+"""The same on an accelerator. Fitted to the six published rows of `tests/planning/test_published_memory.py` together."""
+
 WORKSPACE_BYTES = 10_000_000
 """Buffers of threads and of the libraries of matrix products, measured on the smallest shape."""
 
-WORD = 4  # bytes of a float32
+EIGHT_BITS = 2 * (1 + WORD / 256)
+"""Bytes for each weight of the two moments in blocks of 256 with a scale (Dettmers et al. 2022)."""
 
-LOGIT_BYTES = 96 << 20
-"""Most memory for the logits that the head's loss holds at a time (`models/head.py`)."""
+NF4_BITS = 4.0
+NF4_CONSTANT_BITS = 8 / 64 + 32 / (64 * 256)
+"""A scale of 8 bits for 64 weights, and one of 32 for 256 of those: double quantisation (Dettmers et al. 2023)."""
 
 
-def training_memory(
-    shape: Shape,
-    vocabulary: int,
-    batch: int,
-    context: int,
-    *,
-    precision: str = "float32",
-    packed: bool = True,
-    base: int = BASE_BYTES,
-    kernels: bool = False,
-    accumulation: int = 1,
-    checkpoints: bool = False,
-) -> dict[str, int]:
-    """Bytes by part at the worst moment of a training step of `batch` rows of `context` tokens; `total` is their sum.
-
-    With N parameters, T = batch · context tokens, V vocabulary:
-
-    - weights 4·N (float32; computing in bfloat16 keeps a copy of 2·N beside them)
-    - gradients 4·N
-    - optimiser 8·N (AdamW's two moments)
-    - activations: see `activation_bytes`
-    - mask: see `mask_bytes`; our own kernels need none
-    - logits: see `head_bytes`
-    - shared (negative): gradients come while activations go, so that the smaller of the two (activations, mask and logits
-      together) takes no room of its own; nothing is shared where gradients stay from one pass to the next
-    - data 32·T: ids, targets, positions and segments as 64-bit integers
-    - heap: a share of activations, mask and logits (`HEAP_SHARE`), and `WORKSPACE_BYTES`
-    - checkpoint 12·N, where one is written beside the training: a copy of weights and optimiser
-    - base: the process before the model; by default `BASE_BYTES`
-
-    `kernels`: whether a Transformer's layers and the loss run in our own kernels (bfloat16 on a CPU that has them).
-    """
-    count = parameters(shape, vocabulary)["total"]
-    tokens = batch * context
-    half = precision == "bfloat16"
-    parts = {
-        "weights": count * (WORD + (2 if half else 0)),
-        "gradients": count * WORD,
-        "optimiser": 2 * count * WORD,
-        "activations": activation_bytes(shape, tokens, precision, kernels=kernels),
-        "mask": mask_bytes(shape, batch, context, precision) if packed and not kernels else 0,
-        "logits": head_bytes(shape, vocabulary, tokens, precision, kernels=kernels),
-        "data": 4 * 8 * tokens,
-        "checkpoint": 3 * count * WORD if checkpoints else 0,
-        "base": base,
+def adapter_parameters(model: Architecture, rank: int, targets: str = "all") -> int:
+    """Numbers of LoRA's pairs of matrices: rank · (inputs + outputs) for each adapted matrix of each layer (Hu et al. 2021)."""
+    width, inner = model.width, model.feed_forward * max(1, model.experts)
+    sizes = {
+        "q": width + model.queries,
+        "k": width + model.keys,
+        "v": width + model.keys,
+        "o": model.queries + width,
+        "gate": (width + inner) * model.gated,
+        "up": width + inner,
+        "down": inner + width,
     }
+    return model.layers * rank * sum(sizes[name] for name in TARGETS[targets])
+
+
+def trained_parameters(model: Architecture, work: Work) -> int:
+    """How many parameters the method changes."""
+    counts = count(model)
+    head = model.width * work.classes if work.classes else counts["head"] or counts["embedding"]
+    if work.adapted:
+        return adapter_parameters(model, work.rank, work.targets) + (head if work.classes else 0)
+    if work.method == "frozen":
+        return head
+    return counts["total"] + (head - counts["head"] if work.classes else 0)
+
+
+def memory(model: Architecture, work: Work) -> dict[str, int]:
+    """Bytes by part at the worst moment of a step, on one rank; `total` is their sum.
+
+    With N parameters, n of them trained, w bytes of a weight (4; pure 2; frozen ones under adapters 2):
+
+    - weights w·N; constants: of 4-bit weights; float32: what stays 32-bit beside them (the norms)
+    - adapters: their numbers; copies: of the matrices and the head in bfloat16 under mixed precision, until the way back
+    - gradients and optimiser (AdamW: two moments, in the weights' format; 8-bit: 2.03·n) of the n
+    - activations, mask, logits: see `treino.planning.activations`
+    - table: a tied table's two gradients (as input and as head) while their sum is made
+    - shared (negative): gradients and table come while copies and activations go, so that the smaller of the two takes no
+      room of its own; gradients that stay from one pass to the next share nothing
+    - buffers: gradients on their way between ranks, or two gathered layers
+    - data 32·T: ids, targets, positions and segments as 64-bit integers
+    - heap: what the allocator keeps back
+    - checkpoint 12·N, where one is written beside the training: a copy of weights and optimiser
+    - base: the process before the model; on an accelerator the driver's context
+    """
+    parts = _states(model, work)
+    parts |= passing_bytes(model, work)
+    parts["data"] = 4 * 8 * work.tokens
+    parts["checkpoint"] = 3 * count(model)["total"] * WORD if work.checkpoints else 0
+    parts["table"] = _table(model, work)
+    parts["buffers"] = _buffers(model, work, parts["gradients"])
+    if "activations" in work.offload:
+        parts["activations"] = 2 * parts["activations"] // max(2, model.layers)
     passing = parts["activations"] + parts["mask"] + parts["logits"]
-    parts["shared"] = -min(parts["gradients"], passing) if accumulation == 1 else 0
-    own = kernels and shape.architecture == "transformer"  # torch's LSTM lies between our kernels
-    parts["heap"] = round((KERNEL_HEAP_SHARE if own else HEAP_SHARE) * passing) + WORKSPACE_BYTES
+    coming = parts["table"] + (parts["gradients"] if work.accumulation == 1 else 0)
+    freed = min(coming, passing + parts["copies"])
+    parts["shared"] = -freed
+    share = DEVICE_HEAP_SHARE if work.accelerator else KERNEL_HEAP_SHARE if _own(model, work) else HEAP_SHARE
+    parts["heap"] = round(share * passing) + WORKSPACE_BYTES
+    for part in ("optimiser", "gradients"):
+        if part in work.offload:
+            parts["shared"] += min(freed, parts[part]) if part == "gradients" else 0
+            parts[part] = 0
+    parts["base"] = work.base
     return parts | {"total": sum(parts.values())}
 
 
-def head_bytes(shape: Shape, vocabulary: int, tokens: int, precision: str = "float32", *, kernels: bool = False) -> int:
-    """Bytes of the head's loss, which forms its gradients chunk by chunk of at most `LOGIT_BYTES` of logits.
-
-    A number of a chunk: the logits, their logarithms of probabilities and what lies between in float32, 8 bytes (under
-    bfloat16 10); our kernel turns the logits themselves into gradients, 2. Beside it the gradients of the head's input
-    and of its matrix, in the format computed in.
-    """
-    element = 2 if precision == "bfloat16" else WORD
-    rows = min(tokens, max(1, LOGIT_BYTES // (vocabulary * element)))
-    per_number = 2 if kernels else 10 if precision == "bfloat16" else 8
-    matrix = shape.width * vocabulary * (element if rows == tokens else element + WORD)  # many chunks: their sum, too
-    return rows * vocabulary * per_number + element * shape.width * tokens + matrix
+def _own(model: Architecture, work: Work) -> bool:
+    return work.kernels and model.architecture == "transformer"  # torch's LSTM lies between our kernels
 
 
-def activation_bytes(shape: Shape, tokens: int, precision: str = "float32", *, kernels: bool = False) -> int:
-    """Bytes that the layers keep for the backward pass, without recomputation.
-
-    Transformer, numbers per token and layer (h width, f feed-forward): the residual stream before each norm and its
-    normalised values 4h, the norms' outputs 2h, queries and attention's output 2h, keys and values repeated for every
-    head 2h, and 4f in the feed-forward part (gate, its SiLU, up, product): 10h + 4f. SDPA keeps no scores. Under
-    bfloat16 autocast the first 4h stay float32, and each of the five matrices that read a norm's output keeps its own
-    copy: 4h wide, 9h + 4f half as wide.
-
-    Our kernels keep, in bytes per token and layer (k keys' width): the residual stream and its normalised values twice, 12h;
-    queries, keys, values and attention's output 4h + 4k, and 4 for each head; 6f in the feed-forward part.
-
-    LSTM, bytes per token and layer: its input, and its output with what torch's fused kernel on a CPU keeps (gates,
-    cell states, work space), measured: 64h in float32, 45h in bfloat16.
-    """
-    width, layers, half = shape.width, shape.layers, precision == "bfloat16"
-    if shape.architecture == "lstm":
-        inputs = shape.embedding + (layers - 1) * width
-        return tokens * (inputs * (2 if half else WORD) + layers * width * (45 if half else 64))
-    if kernels:
-        return tokens * layers * (16 * width + 4 * kv_width(shape) + 4 * shape.heads + 6 * shape.feed_forward)
-    if half:
-        return tokens * layers * (WORD * 4 * width + 2 * (9 * width + 4 * shape.feed_forward))
-    return tokens * layers * WORD * (10 * width + 4 * shape.feed_forward)
+def _states(model: Architecture, work: Work) -> dict[str, int]:
+    """Weights, what is kept of them in other formats, gradients and the optimiser's state."""
+    counts, trained = count(model), trained_parameters(model, work)
+    number = HALF if work.precision == "pure" else WORD
+    shared = work.divided("weights")
+    parts = _weights(model, work, counts)
+    if work.stream:
+        layer = -(-2 * (parts["weights"] + parts["constants"]) // max(2, model.layers))
+        parts["weights"], parts["constants"] = layer, 0
+    parts = {name: size // shared for name, size in parts.items()}
+    parts["adapters"] = number * trained if work.adapted else 0
+    mixed = work.precision == "bfloat16" and not work.narrow and work.method in ("scratch", "full", "lora")
+    multiplied = sum(matrices(model).values()) + (0 if work.classes else model.vocabulary * model.table)
+    parts["copies"] = HALF * multiplied // shared if mixed else 0
+    parts["gradients"] = number * trained // work.divided("gradients")
+    kept = EIGHT_BITS * trained if work.optimiser == "adamw8bit" else OPTIMISERS[work.optimiser] * number * trained
+    parts["optimiser"] = round(kept / work.divided("optimiser"))
+    return parts
 
 
-def mask_bytes(shape: Shape, batch: int, context: int, precision: str = "float32") -> int:
-    """Bytes of the mask that keeps packed documents apart; none for an LSTM, whose rows hold one document.
+def _weights(model: Architecture, work: Work, counts: dict[str, int]) -> dict[str, int]:
+    """The model itself, by format; a classifier's head beside it."""
+    head = model.width * work.classes * WORD if work.classes else 0
+    if work.method == "qlora":
+        linear = sum(matrices(model).values())
+        norms = counts.get("norms", 0)
+        wide = HALF if work.narrow or work.accelerator else WORD
+        return {
+            "weights": round(linear * NF4_BITS / 8) + wide * (counts["total"] - linear - norms),
+            "constants": round(linear * NF4_CONSTANT_BITS / 8),
+            "float32": WORD * norms + head,
+        }
+    return {"weights": counts["total"] * (HALF if work.narrow else WORD) + head, "constants": 0, "float32": 0}
 
-    batch · s² truth values, and as many numbers (0 or −∞) in the format computed in, made once and shared by all layers.
-    """
-    if shape.architecture == "lstm":
+
+def _table(model: Architecture, work: Work) -> int:
+    """Two gradients of the token table, where it serves as the head, too, and is trained."""
+    if not model.tied or work.classes or work.method not in ("scratch", "full"):
         return 0
-    element = 2 if precision == "bfloat16" else WORD
-    return batch * context**2 * (1 + element)
+    return 2 * model.vocabulary * model.table * (HALF if work.narrow else WORD)
+
+
+def _buffers(model: Architecture, work: Work, gradients: int) -> int:
+    """What ranks exchange: gradients in buckets beside the gradients, or two layers that are gathered at a time."""
+    layers = 0
+    if work.stream or (work.ranks > 1 and work.shard == "weights"):
+        layers = 2 * sum(matrices(model).values()) // model.layers * (WORD if work.precision == "float32" else HALF)
+    if work.stream:
+        return 0 if work.ranks == 1 else layers
+    return layers if layers else gradients if work.ranks > 1 and work.shard == "none" else 0
+
+
+def host_memory(model: Architecture, work: Work) -> dict[str, int]:
+    """Bytes by part in the memory of the host for one rank: what was offloaded, and the weights that are streamed."""
+    whole = memory(model, replace(work, offload=frozenset(), stream=False))
+    parts = {part: whole[part] for part in ("optimiser", "gradients", "activations") if part in work.offload}
+    if work.stream:
+        parts["weights"] = whole["weights"] + whole["constants"]
+    return parts | {"total": sum(parts.values())}
+
+
+def serving_memory(model: Architecture, tokens: int, *, bits: float = 16.0) -> dict[str, int]:
+    """Bytes by part of a model that answers, with `tokens` of context in all rows together.
+
+    kv_cache: 2 · layers · kv heads · head size · tokens numbers of 16 bits. `bits`: of a weight.
+    """
+    parts = {
+        "weights": round(count(model)["total"] * bits / 8),
+        "kv_cache": 2 * model.layers * model.keys * tokens * HALF,
+        "base": CONTEXT_BYTES,
+    }
+    return parts | {"total": sum(parts.values())}
+
+
+def training_memory(
+    shape: Shape | Architecture, vocabulary: int, batch: int, context: int, **work: Any
+) -> dict[str, int]:
+    """`memory` of the shape that a recipe gives, with its vocabulary; the rest as in `Work`."""
+    return memory(architecture_of(shape, vocabulary), Work(batch, context, **work))

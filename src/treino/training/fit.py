@@ -10,7 +10,7 @@ from treino.errors import DoesNotFit
 from treino.measure import available_memory, resident_memory
 from treino.messages import N_, Message
 from treino.planning.fit import Wish, smallest_changes
-from treino.planning.memory import BASE_BYTES
+from treino.planning.work import BASE_BYTES
 from treino.recipe import ModelSettings, PretrainSettings, feed_forward_width
 
 

@@ -20,7 +20,7 @@ from treino.models.folder import save_model
 from treino.models.generation import generate
 from treino.models.kernels import library
 from treino.planning.forecast import Forecast, forecast
-from treino.planning.memory import BASE_BYTES
+from treino.planning.work import BASE_BYTES
 from treino.recipe import ModelSettings, PretrainSettings, parse_budget
 from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWindows, make_batch
 from treino.tokens.shards import open_shard

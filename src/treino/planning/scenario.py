@@ -1,0 +1,163 @@
+"""What a user wants and has, as a TOML file: budget, deadline, hardware, data, task, quality, privacy and traffic."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from treino.errors import UsageError, reason_of
+from treino.messages import N_
+from treino.planning.model import unknown
+
+READY_FOLDER = Path(__file__).parent / "ready"
+READY = ("startup",)
+ATTRIBUTES = ("cost", "days", "quality", "control", "risk")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The texts: how many, how long, whether with answers or labels, whether of people, and whether they may go to a vendor."""
+
+    rows: float
+    tokens_per_row: float = 400
+    labelled: bool = True
+    personal: bool = False
+    may_leave: bool = True
+
+    @property
+    def tokens(self) -> float:
+        return self.rows * self.tokens_per_row
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a month asks for."""
+
+    answers_per_month: float = 10_000
+    tokens_in: float = 1000
+    tokens_out: float = 300
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """All of it.
+
+    Attributes:
+        budget: US dollars for training and `months` of answering.
+        days: until it must be there.
+        gpu: cards to be answered for, each alone; `owned`: an hour costs nothing.
+        task: "narrow" (one kind of answer) or "broad"; classes: answers are that many classes, 0: texts.
+        minimum_quality: points of 100.
+        epochs, attempts: passes over the data of a training, and trainings until one is good.
+        weights: of the attributes, in any unit.
+        models, apis: what is considered.
+        guesses: of somebody else, shown beside the calculated.
+    """
+
+    name: str
+    budget: float
+    days: float
+    data: Data
+    gpu: tuple[str, ...] = ("A100-80",)
+    owned: bool = False
+    task: str = "narrow"
+    classes: int = 0
+    minimum_quality: float = 0
+    months: float = 3
+    epochs: float = 3
+    attempts: float = 4
+    traffic: Traffic = Traffic()
+    weights: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(ATTRIBUTES, 20.0))
+    models: tuple[str, ...] = ("Llama-2-7B", "Llama-2-13B")
+    apis: tuple[str, ...] = ("gpt-4", "gpt-4o-mini")
+    guesses: tuple[Mapping[str, Any], ...] = ()
+
+
+LEAST_ABOVE_NOTHING = {"budget", "days", "rows", "tokens_per_row", "months", "epochs", "attempts"}
+"""Numbers that cannot be 0; all others must not be negative."""
+
+
+def read_scenario(source: str | Path) -> Scenario:
+    """From a TOML file, or by the name of a ready one.
+
+    Raises:
+        UsageError: with what is wrong and what was probably meant.
+    """
+    path = READY_FOLDER / f"{source}.toml" if str(source) in READY and not Path(source).exists() else Path(source)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            N_("cannot read {path}: {reason}"),
+            fix=N_("give a scenario as TOML, or one of: {ready}"),
+            path=str(path),
+            reason=reason_of(error),
+            ready=", ".join(READY),
+        ) from None
+    return from_values(values, str(path))
+
+
+def from_values(values: Mapping[str, Any], where: str | None = None) -> Scenario:
+    """From a dictionary of the file's form."""
+    values = dict(values)
+    options = values.pop("options", {})
+    guesses = tuple(values.pop("guess", ()))
+    weights = _numbers(values.pop("weights", dict.fromkeys(ATTRIBUTES, 20.0)), ATTRIBUTES, "weights", where)
+    if not sum(weights.values()):
+        raise UsageError(N_("the weights are all 0"), where=where)
+    tables = {"data": Data, "traffic": Traffic}
+    parts = {name: _table(kind, values.pop(name, {}), name, where) for name, kind in tables.items()}
+    gpu = values.pop("gpu", "A100-80")
+    values["gpu"] = (gpu,) if isinstance(gpu, str) else tuple(gpu)
+    for name in ("models", "apis"):
+        if name in options:
+            values[name] = tuple(options.pop(name))
+    for name in options:
+        raise unknown(name, ["models", "apis"], N_("there is no setting {name}"), where)
+    scenario = _table(
+        Scenario, values | parts, "", where, weights=dict.fromkeys(ATTRIBUTES, 0.0) | weights, guesses=guesses
+    )
+    if scenario.task not in ("narrow", "broad"):
+        raise unknown(str(scenario.task), ["narrow", "broad"], N_("there is no task {name}"), where)
+    return scenario
+
+
+def _table(kind: Any, values: Mapping[str, Any], table: str, where: str | None, **more: Any) -> Any:
+    """A dataclass from a table, its names and numbers checked."""
+    known = {item.name: item for item in fields(kind)}
+    if not isinstance(values, Mapping):
+        raise UsageError(N_("[{table}] must be a table"), where=where, table=table)
+    for name in values:
+        if name not in known or name in ("weights", "guesses"):
+            raise unknown(name, list(known), N_("there is no setting {name}"), where)
+    numbers = [name for name, item in known.items() if item.type in ("float", "int")]
+    checked = dict(values) | _numbers({n: values[n] for n in numbers if n in values}, numbers, table, where)
+    for name, item in known.items():
+        if item.type == "bool" and not isinstance(values.get(name, False), bool):
+            raise UsageError(
+                N_("{name} must be true or false, not {value}"), where=where, name=name, value=repr(values[name])
+            )
+    try:
+        return kind(**checked, **more)
+    except TypeError:
+        missing = [name for name in ("name", "budget", "days", "rows") if name in known and name not in checked]
+        raise UsageError(N_("it does not say {key}"), where=where, key=", ".join(missing)) from None
+
+
+def _numbers(values: Mapping[str, Any], known: Any, table: str, where: str | None) -> dict[str, float]:
+    for name, value in values.items():
+        if name not in known:
+            raise unknown(name, list(known), N_("there is no setting {name}"), where)
+        least = "0" if name not in LEAST_ABOVE_NOTHING else N_("more than 0")
+        number = (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value <= 1e15
+        )
+        if not number or value < 0 or (value == 0 and name in LEAST_ABOVE_NOTHING):
+            text = N_("{name} must be a number that is not negative, not {value}")
+            above = N_("{name} must be a number above 0, not {value}")
+            raise UsageError(above if least != "0" else text, where=where, name=name, value=repr(value))
+    return dict(values)

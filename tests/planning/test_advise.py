@@ -1,0 +1,152 @@
+"""Advice: the start-up's facts come out, hard limits hold, and the answer follows what the user weighs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from treino.cli.main import run_command
+from treino.errors import UsageError
+from treino.language import Translator
+from treino.planning.advise import Advice, advise
+from treino.planning.scenario import ATTRIBUTES, Scenario, from_values, read_scenario
+
+STARTUP = read_scenario("startup")
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, Advice]:
+    return {answer.gpu: answer for answer in advise(STARTUP)}
+
+
+def limits(answer: Advice, key: str) -> str:
+    return " ".join(limit.english() for limit in answer.option(key).limits)
+
+
+def test_the_start_up_s_facts_come_out(answers: dict[str, Advice]) -> None:
+    small, large = answers["A100-40"], answers["A100-80"]
+    full = large.option("full Llama-2-7B")
+    assert full.plain / 1e9 == pytest.approx(108, rel=0.01)  # and fits neither card
+    assert full.how == "16-bit weights, 8-bit Adam, recomputation" and not full.limits
+    assert "of a card may be used" in limits(small, "full Llama-2-7B")
+    assert not large.option("lora Llama-2-13B").limits
+    for answer in (small, large):
+        scratch = next(option for option in answer.options if option.method == "scratch")
+        assert "short of data, not of compute" in limits(answer, scratch.key)
+    bills = [large.option(f"api {name}").answering.middle for name in ("gpt-4", "gpt-4o-mini")]
+    assert 100 < bills[0] / bills[1] < 1000
+
+
+def test_the_answer_is_a_choice_with_three_reasons(answers: dict[str, Advice]) -> None:
+    for answer in answers.values():
+        assert answer.choice and not answer.option(answer.choice).limits and answer.choice not in answer.dominated
+        assert len(answer.reasons) == 3
+        assert sum(answer.chance.values()) == pytest.approx(1)
+        assert answer.regret[answer.choice] == min(answer.regret.values()) >= 0
+        assert answer.utility[answer.choice] == max(answer.utility.values())
+        assert answer.experiment and answer.experiment[2] > answer.experiment[1] >= 0
+        for option in answer.options:
+            for name in ATTRIBUTES:
+                interval = option.attributes[name]
+                assert interval.low <= interval.middle <= interval.high
+                if name in ("quality", "control", "risk"):
+                    assert 0 <= interval.low < interval.high <= 100  # a range, never a bare number
+
+
+def choice(scenario: Scenario) -> str | None:
+    return advise(scenario, gpu="A100-80")[0].choice
+
+
+def test_hard_limits() -> None:
+    private = replace(STARTUP, data=replace(STARTUP.data, may_leave=False))
+    answer = advise(private, gpu="A100-80")[0]
+    assert all(option.limits for option in answer.options if option.method == "api")
+    assert answer.choice and not answer.choice.startswith("api")
+    assert choice(replace(STARTUP, budget=1.0)) is None
+    hurried = advise(replace(STARTUP, days=1), gpu="A100-80")[0]
+    assert "not ready" in limits(hurried, "lora Llama-2-13B")
+    unlabelled = advise(replace(STARTUP, data=replace(STARTUP.data, labelled=False)), gpu="A100-80")[0]
+    assert "no answers to learn from" in limits(unlabelled, "lora Llama-2-7B")
+    tiny = advise(STARTUP, gpu="T4")[0]
+    assert "of a card may be used" in limits(tiny, "lora Llama-2-13B")
+
+
+def test_the_answer_follows_the_weights_and_the_traffic() -> None:
+    cheap = replace(
+        STARTUP, minimum_quality=0, weights={"cost": 1.0, "quality": 0.0, "days": 0.0, "control": 0.0, "risk": 0.0}
+    )
+    assert choice(cheap) == "api gpt-4o-mini"
+    assert choice(replace(cheap, traffic=replace(STARTUP.traffic, answers_per_month=5e6))) != "api gpt-4o-mini"
+    good = replace(cheap, weights=dict.fromkeys(ATTRIBUTES, 0.0) | {"quality": 1.0})
+    assert choice(good) not in (None, "api gpt-4o-mini")
+
+
+def test_serving_is_part_of_the_cost() -> None:
+    one, six = (
+        advise(replace(STARTUP, months=months), gpu="A100-80")[0].option("lora Llama-2-7B") for months in (1, 6)
+    )
+    difference = six.attributes["cost"].middle - one.attributes["cost"].middle
+    assert difference == pytest.approx(5 * one.answering.middle)
+
+
+def test_an_answer_is_the_same_every_time(answers: dict[str, Advice]) -> None:
+    again = advise(STARTUP, gpu="A100-80")[0]
+    assert json.dumps(again.plain(), default=str) == json.dumps(answers["A100-80"].plain(), default=str)
+
+
+BASE: dict[str, Any] = {"name": "x", "budget": 1000, "days": 10, "data": {"rows": 1000}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"budget": -1}, "budget must be a number above 0"),
+        ({"budget": float("nan")}, "budget must be"),
+        ({"budget": float("inf")}, "budget must be"),
+        ({"days": "ten"}, "days must be"),
+        ({"bugdet": 1}, "did you mean budget"),
+        ({"task": "narow"}, "did you mean narrow"),
+        ({"data": {"rows": 0}}, "rows must be a number above 0"),
+        ({"data": {"rows": 10, "personal": "yes"}}, "personal must be true or false"),
+        ({"data": {}}, "does not say rows"),
+        ({"data": 3}, "must be a table"),
+        ({"weights": {"cots": 1}}, "did you mean cost"),
+        ({"weights": {"cost": 0}}, "weights are all 0"),
+        ({"options": {"model": []}}, "did you mean models"),
+        ({"options": {"models": ["Llama-9-7B"]}}, "there is no model Llama-9-7B"),
+        ({"options": {"apis": ["gpt-5o"]}}, "did you mean gpt-4o"),
+        ({"gpu": "A99"}, "there is no chip A99"),
+    ],
+)
+def test_a_scenario_without_sense_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said) as refused:
+        advise(from_values(BASE | changes))
+    assert refused.value.exit_code == 2
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run_command(["advise", "startup", "--gpu", "A100-80"]) == 0
+    told = capsys.readouterr().out
+    assert "Choice: " in told and "Reason 3: " in told and "course's own guesses" in told
+    assert run_command(["advise", "startup", "--json"]) == 0
+    assert {answer["gpu"] for answer in json.loads(capsys.readouterr().out)["advice"]} == {"A100-40", "A100-80"}
+    assert run_command(["advise", str(tmp_path / "nada.toml")]) == 2
+    assert "cannot read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("language", ["en", "pt_BR"])
+def test_the_figure_in_both_languages(language: str, answers: dict[str, Advice], tmp_path: Path) -> None:
+    from test_plan import assert_grey
+
+    from treino.report.advice import advice_lines
+    from treino.report.planning_figures import advice_figure
+
+    translator = Translator(language)
+    paths = advice_figure(answers["A100-80"], tmp_path, translator)
+    assert_grey(paths[0])
+    assert ("orçamento" if language == "pt_BR" else "budget") in paths[1].read_text(encoding="utf-8")
+    assert any("A100-80" in line for line in advice_lines(answers["A100-80"], translator))
