@@ -11,7 +11,7 @@ import torch
 
 from treino.errors import DoesNotFit
 from treino.measure import available_memory
-from treino.planning.fit import Wish, smallest_changes
+from treino.planning.fit import Arrangement, Wish, arrange, smallest_changes
 from treino.recipe import ModelSettings, PretrainSettings
 from treino.training import fit
 
@@ -28,19 +28,40 @@ def wish(**changes: Any) -> Wish:
     return replace(whole, **changes)
 
 
+LEAST = {"batch": 1, "accumulation": 8, "recompute": 1}
+
+
 def test_each_change_fits_and_a_little_less_of_it_would_not() -> None:
     asked = wish()
-    room = int(0.8 * asked.bytes())
+    room = int(0.8 * asked.bytes(**LEAST))
+    assert arrange(asked, room) is None
     changes = smallest_changes(asked, room)
-    assert [change.text.split()[0] for change in changes] == ["pretrain.batch", "model.{name}", "model.{name}"]
-    batch = changes[0].values
-    assert batch["batch"] * batch["passes"] >= 8
-    assert asked.bytes(batch=batch["batch"], accumulation=batch["passes"]) == batch["need"] <= room
-    assert asked.bytes(batch=batch["batch"] + 1, accumulation=batch["passes"]) > room
-    for change in changes[1:]:
+    assert [change.text.split()[0] for change in changes] == ["model.{name}"] * len(changes) and changes
+    for change in changes:
         name, value = change.values["name"], change.values["value"]
-        assert asked.bytes(**{name: value}) == change.values["need"] <= room
-        assert asked.bytes(**{name: value + max(1, value // 8)}) > room, name
+        assert asked.bytes(**LEAST | {name: value}) == change.values["need"] <= room
+        assert asked.bytes(**LEAST | {name: value + max(1, value // 8)}) > room, name
+
+
+def test_a_step_is_arranged_as_quickly_as_fits() -> None:
+    asked = wish(batch=16)
+    whole = asked.bytes()
+    halved = asked.bytes(batch=8, accumulation=2)
+    again = asked.bytes(batch=16, recompute=1)
+    assert asked.bytes(batch=4, accumulation=4) < halved < whole
+    assert arrange(asked, whole) == Arrangement(16)
+    assert arrange(asked, whole - 1) == Arrangement(8)
+    assert arrange(asked, halved - 1) == Arrangement(4), "4 rows are 2048 tokens; fewer would be slow"
+    assert arrange(asked, asked.bytes(batch=4, accumulation=4) - 1).recompute  # type: ignore[union-attr]
+    assert again < whole
+    only = replace(asked, recompute=(True,))
+    assert arrange(only, whole) == Arrangement(16, True)
+    least = asked.bytes(batch=1, accumulation=16, recompute=1)
+    assert arrange(asked, least) == Arrangement(1, True)
+    assert arrange(asked, least - 1) is None
+    never = replace(asked, recompute=(False,))
+    assert arrange(never, least) is None
+    assert smallest_changes(never, least)[0].text.startswith("pretrain.recompute")
 
 
 def test_where_the_weights_alone_are_too_much_only_a_smaller_model_is_offered() -> None:
@@ -51,22 +72,22 @@ def test_where_the_weights_alone_are_too_much_only_a_smaller_model_is_offered() 
 
 
 def test_the_refusal_names_need_room_and_fixes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def check() -> None:
+    def check() -> Arrangement:
         settings = PretrainSettings(batch=8, precision="float32")
-        fit.check_fit(SHAPE, 16384, settings, 8, packed=True, kernels=False, device=torch.device("cpu"))
+        return fit.fitted(SHAPE, 16384, settings, 8, packed=True, kernels=False, device=torch.device("cpu"))
 
-    monkeypatch.setattr(fit, "available_memory", lambda: 2_000_000_000)
-    with pytest.raises(
-        DoesNotFit, match=r"needs about [23].* GB .*pretrain.batch = \d .*or model.context = \d+"
-    ) as refused:
+    monkeypatch.setattr(fit, "available_memory", lambda: 300_000_000)
+    with pytest.raises(DoesNotFit, match=r"needs about \d+.MB .*300.MB are free.*model.width = \d+") as refused:
         check()
     assert refused.value.exit_code == 4
     monkeypatch.setattr(fit, "available_memory", lambda: 3_000_000)
     with pytest.raises(DoesNotFit, match=r"smaller model\.size"):
         check()
+    monkeypatch.setattr(fit, "available_memory", lambda: 1_500_000_000)
+    assert check() != Arrangement(8)
     for room in (None, 10**11):
         monkeypatch.setattr(fit, "available_memory", lambda room=room: room)
-        check()
+        assert check() == Arrangement(8)
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="reads /proc")

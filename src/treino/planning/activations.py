@@ -30,7 +30,8 @@ def passing_bytes(model: Architecture, work: Work) -> dict[str, int]:
 
 def _kept(model: Architecture, work: Work) -> int:
     """The layers' part: whole, or with recomputation each layer's input and one layer's whole."""
-    if model.architecture == "lstm" or work.kernels:
+    lstm = model.architecture == "lstm"  # it has nothing to compute again
+    if lstm or (work.kernels and not work.recompute):
         return activation_bytes(model, work.tokens, work.precision, kernels=work.kernels)
     if not work.recompute:
         return work.tokens * (model.layers * layer_bytes(model, work) + _last_norm(model, work))
@@ -42,7 +43,11 @@ def _kept(model: Architecture, work: Work) -> int:
 
 def _again(model: Architecture, work: Work) -> int:
     """The layer that is computed again: it comes when the logits are gone, and takes their place."""
-    return work.tokens * layer_bytes(model, work) if work.recompute else 0
+    if not work.recompute or model.architecture == "lstm":
+        return 0
+    if work.kernels:
+        return activation_bytes(model, work.tokens, work.precision, kernels=True) // model.layers
+    return work.tokens * layer_bytes(model, work)
 
 
 def _last_norm(model: Architecture, work: Work) -> int:

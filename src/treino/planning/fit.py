@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from treino.messages import N_, Message
@@ -14,7 +14,8 @@ from treino.planning.parameters import Shape
 class Wish:
     """What is to be trained: the shape and the work of a step.
 
-    `reshaped(width, layers)` gives the same shape with another width or number of layers.
+    `reshaped(width, layers)` gives the same shape with another width or number of layers. `recompute`: whether layers may
+    be computed again in the backward pass, or not.
     """
 
     shape: Shape
@@ -27,9 +28,10 @@ class Wish:
     kernels: bool
     base: int
     reshaped: Callable[[int, int], Shape]
+    recompute: Sequence[bool] = (False, True)
 
     def bytes(self, **changes: int) -> int:
-        """Memory at the worst moment, with some of width, layers, batch, context and accumulation changed."""
+        """Memory at the worst moment, with some of width, layers, batch, context, accumulation and recompute changed."""
         shape = self.shape
         if "width" in changes or "layers" in changes:
             shape = self.reshaped(changes.get("width", shape.width), changes.get("layers", shape.layers))
@@ -40,7 +42,48 @@ class Wish:
             base=self.base,
             kernels=self.kernels,
             accumulation=changes.get("accumulation", self.accumulation),
+            recompute=bool(changes.get("recompute", False)),
         )["total"]
+
+    def least(self) -> int:
+        """The same with a row at a time, and layers computed again where they may be."""
+        again = int(True in self.recompute)
+        return self.bytes(batch=1, accumulation=self.batch * self.accumulation, recompute=again)
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How the rows of a step go through the model: so many in a pass, and whether layers are computed again on the way back."""
+
+    rows: int
+    recompute: bool = False
+
+
+EFFICIENT_TOKENS = 2048
+"""Tokens of a pass from which on smaller passes take hardly longer than one large one; layers computed again take a third."""
+
+
+def arrange(wish: Wish, room: int) -> Arrangement | None:
+    """The quickest arrangement that fits into `room` bytes; None: none does.
+
+    All give the same training up to the order of additions. Tried in this order: all rows of a pass; fewer, while a pass
+    keeps `EFFICIENT_TOKENS`; layers computed again, likewise; at last passes of few tokens.
+    """
+    efficient = [rows for rows in _halves(wish.batch) if rows == wish.batch or rows * wish.context >= EFFICIENT_TOKENS]
+    small = [rows for rows in _halves(wish.batch) if rows not in efficient]
+    for rows, again in [(rows, again) for sizes in (efficient, small) for again in wish.recompute for rows in sizes]:
+        passes = -(-wish.batch * wish.accumulation // rows)
+        if wish.bytes(batch=rows, accumulation=passes, recompute=int(again)) <= room:
+            return Arrangement(rows, again)
+    return None
+
+
+def _halves(rows: int) -> list[int]:
+    """A number, its half rounded up, and so on to 1."""
+    found = [rows]
+    while found[-1] > 1:
+        found.append(-(-found[-1] // 2))
+    return found
 
 
 def smallest_changes(wish: Wish, room: int, most: int = 3) -> list[Message]:
@@ -49,19 +92,15 @@ def smallest_changes(wish: Wish, room: int, most: int = 3) -> list[Message]:
 
 
 def _changes(wish: Wish, room: int) -> Iterator[Message]:
-    """Fewer rows in more passes (the same training), then what makes another model: context, layers, width."""
-    for batch in _smaller(wish.batch):
-        passes = -(-wish.batch * wish.accumulation // batch)
-        need = wish.bytes(batch=batch, accumulation=passes)
-        if need <= room:
-            text = N_("pretrain.batch = {batch:raw} with pretrain.accumulation = {passes:raw} ({need:bytes})")
-            yield Message(text, {"batch": batch, "passes": passes, "need": need - wish.base})
-            break
+    """What makes another model: context, layers, width; each with one row in a pass, and layers computed again."""
+    least = {"batch": 1, "accumulation": wish.batch * wish.accumulation, "recompute": 1}
+    if True not in wish.recompute and (need := wish.bytes(**least)) <= room:
+        yield Message(N_('pretrain.recompute = "auto" ({need:bytes})'), {"need": need - wish.base})
     for name in ("context", "layers", "width"):
         now = wish.context if name == "context" else getattr(wish.shape, name)
         step = 2 * wish.shape.heads if name == "width" else 1  # a width that its heads can share
         for value in _smaller(now, step):
-            need = wish.bytes(**{name: value})
+            need = wish.bytes(**least | {name: value})
             if need <= room:
                 yield Message(
                     N_("model.{name} = {value:raw} ({need:bytes})"),

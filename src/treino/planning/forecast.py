@@ -43,6 +43,8 @@ def forecast(
     tokens_per_second: float | None = None,
     accumulation: int = 1,
     rows_at_once: int | None = None,
+    passes: int | None = None,
+    recompute: bool = False,
     extra_seconds: float = 0.0,
     spread: float = SPREAD,
     precision: str = "float32",
@@ -58,7 +60,9 @@ def forecast(
     Args:
         tokens_per_second: measured on a few steps of this model on this machine; None leaves the time open.
         base: bytes that the process holds before it builds the model, where they are known.
-        rows_at_once: rows of a pass of one process, where several share the `batch`.
+        rows_at_once, passes: rows of a pass of one process, and its passes in a step, where they are not `batch` and
+            `accumulation`.
+        recompute: whether layers are computed again in the backward pass.
         kernels: whether the layers run in our own kernels (`treino.planning.memory`).
         checkpoints: whether states are saved beside the training.
         extra_seconds: for what stands outside the steps (validation, samples, saving).
@@ -78,7 +82,8 @@ def forecast(
             packed=packed,
             base=base,
             kernels=kernels,
-            accumulation=accumulation,
+            accumulation=passes or accumulation,
+            recompute=recompute,
             checkpoints=checkpoints,
         ),
         steps=steps,

@@ -72,6 +72,9 @@ class PretrainSettings(Settings):
     compile: Literal["auto", "yes", "no"] = setting(
         "auto", N_("compile the training step; auto does so where the run is long enough for it to pay")
     )
+    recompute: Literal["auto", "yes", "no"] = setting(
+        "auto", N_("compute layers again in the backward pass, to save memory; auto: where it would not fit otherwise")
+    )
     shard: Literal["auto", "ddp", "fsdp"] = setting(
         "auto",
         N_('several processes: each with the whole model ("ddp") or a part of it ("fsdp"); auto: ddp where it fits'),

@@ -1,4 +1,4 @@
-"""Refuse, before anything is built, a training that the memory of this machine cannot hold."""
+"""How a training fits into the memory of this machine, or that it does not, before anything is built."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from treino.errors import DoesNotFit
 from treino.measure import available_memory, resident_memory
 from treino.messages import N_, Message
-from treino.planning.fit import Wish, smallest_changes
+from treino.planning.fit import Arrangement, Wish, arrange, smallest_changes
 from treino.planning.work import BASE_BYTES
 from treino.recipe import ModelSettings, PretrainSettings, feed_forward_width
 
 
-def check_fit(
+def fitted(
     shape: ModelSettings,
     vocabulary: int,
     settings: PretrainSettings,
@@ -23,8 +23,8 @@ def check_fit(
     packed: bool,
     kernels: bool,
     device: torch.device,
-) -> None:
-    """Compare what is expected in the leaner of the number formats with what is free.
+) -> Arrangement:
+    """The quickest arrangement of a step that fits into what is free, by what is expected in the leaner of the formats.
 
     Raises:
         DoesNotFit: with at most three changes of settings, each of which would fit.
@@ -48,13 +48,16 @@ def check_fit(
         kernels=kernels and half,
         base=base,
         reshaped=reshaped,
+        recompute={"auto": (False, True), "yes": (True,), "no": (False,)}[settings.recompute],
     )
-    need = wish.bytes() - base
-    if room is None or need <= room:
-        return
+    if room is None:
+        return Arrangement(batch, settings.recompute == "yes")
+    if found := arrange(wish, room + base):
+        return found
+    need = wish.least() - base
     changes = smallest_changes(wish, room + base)
     raise DoesNotFit(
-        N_("this training needs about {need:bytes} of memory, and {room:bytes} are free"),
+        N_("this training needs about {need:bytes} of memory with one row at a time, and {room:bytes} are free"),
         fix=N_("this would fit: {changes}") if changes else N_("take a smaller model.size"),
         need=need,
         room=room,

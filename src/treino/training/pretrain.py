@@ -19,6 +19,7 @@ from treino.models.build import build_model
 from treino.models.folder import save_model
 from treino.models.generation import generate
 from treino.models.kernels import library
+from treino.planning.fit import Arrangement
 from treino.planning.forecast import Forecast, forecast
 from treino.planning.work import BASE_BYTES
 from treino.recipe import ModelSettings, PretrainSettings, parse_budget
@@ -28,7 +29,7 @@ from treino.tokens.tokenizer import Tokenizer
 from treino.training.calibrate import Speed, faster, measure_speed
 from treino.training.checkpoint import model_tensors
 from treino.training.compiling import pays
-from treino.training.fit import check_fit
+from treino.training.fit import fitted
 from treino.training.loop import train
 from treino.training.objective import NextToken
 from treino.training.parallel import Shard, whole
@@ -70,8 +71,9 @@ class Pretraining:
         self.batch = min(settings.batch, max(1, rows // settings.accumulation))
         self.steps_per_epoch = rows / (self.batch * settings.accumulation)
         self.device = ranks.device
+        arrangement = Arrangement(self.batch, settings.recompute == "yes")
         if ranks.size == 1:  # of several, each may hold a part of the model alone
-            check_fit(
+            arrangement = fitted(
                 *(shape, self.tokenizer.size, settings, self.batch),
                 packed=self.rows.masks_documents,
                 kernels=self._kernels("bfloat16"),
@@ -80,13 +82,21 @@ class Pretraining:
         torch.manual_seed(seed)
         self.model = build_model(shape, self.tokenizer.size)
         self.model.to(self.device)
+        self.source = RowSource(self.rows, self.batch, settings.accumulation, ranks)
+        self._arrange(arrangement)
         self.task = Task(
             model=self.model,
             objective=NextToken(),
-            source=RowSource(self.rows, self.batch, settings.accumulation, ranks),
+            source=self.source,
             validation=self._validation(tokens),
             sample=self._sample if settings.sample_prompt else None,
         )
+
+    def _arrange(self, arrangement: Arrangement) -> None:
+        """Have steps go through the model so."""
+        self.arrangement = arrangement
+        self.source.at_once = arrangement.rows
+        self.model.recompute = arrangement.recompute
 
     def _rows(self, tokens: Path, part: str) -> Rows:
         shard = open_shard(tokens, part)
@@ -136,6 +146,8 @@ class Pretraining:
         return {
             "pretrain.compile": (compiling, self._why(compiling), {}),
             "pretrain.precision": (best.precision, why, figures),
+            "pretrain.rows_at_once": (self.arrangement.rows, self._why_rows(), {}),
+            "pretrain.recompute": (self.arrangement.recompute, self._why_recompute(), {}),
             "pretrain.steps": (steps, self.settings.budget, {}),
             "pretrain.tokens_per_second": (round(best.tokens_per_second * self.ranks.size, 1), why, {}),
         }
@@ -146,6 +158,14 @@ class Pretraining:
             return self.settings.compile == "yes"
         one_shape = isinstance(self.rows, PackedRows)
         return pays(seconds, self.device, kernels=self._kernels(precision), one_shape=one_shape)
+
+    def _why_rows(self) -> str:
+        return "as asked for" if self.arrangement.rows == self.batch else "more would not fit into memory"
+
+    def _why_recompute(self) -> str:
+        if self.settings.recompute != "auto":
+            return "asked for"
+        return "it would not fit into memory otherwise" if self.arrangement.recompute else "it fits without"
 
     def _why(self, compiling: bool) -> str:
         if self.settings.compile != "auto":
@@ -168,6 +188,7 @@ class Pretraining:
         precision = cast(Precision, decisions["pretrain.precision"])
         plan = self._plan(int(decisions["pretrain.steps"]), precision)
         plan = replace(plan, compile=bool(decisions["pretrain.compile"]))
+        self._arrange(Arrangement(int(decisions["pretrain.rows_at_once"]), bool(decisions["pretrain.recompute"])))
         records = files.make_private(output / "records")
         expected = self._forecast(plan, decisions)
         plan = replace(plan, shard=self._shard(expected))
@@ -245,7 +266,7 @@ class Pretraining:
     def _forecast(self, plan: TrainingPlan, decisions: dict[str, Any]) -> Forecast:
         """What the training needs; memory is that of one process, with its share of the rows and the whole model."""
         release_memory()
-        rows = share(plan.batch * plan.accumulation, plan.batch, self.ranks.rank, self.ranks.size)
+        rows = share(plan.batch * plan.accumulation, self.arrangement.rows, self.ranks.rank, self.ranks.size)
         return forecast(
             self.shape,
             self.tokenizer.size,
@@ -254,6 +275,8 @@ class Pretraining:
             context=self.settings.window or self.shape.context,
             steps=plan.steps,
             accumulation=plan.accumulation,
+            passes=len(rows),
+            recompute=self.arrangement.recompute,
             tokens_per_second=float(decisions["pretrain.tokens_per_second"]),
             precision=plan.precision,
             packed=self.rows.masks_documents,

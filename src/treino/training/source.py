@@ -25,17 +25,21 @@ class RowSource:
         accumulation: a, micro-batches of a step.
         ranks: with several processes, each has its share of the same b·a rows.
 
+    Attributes:
+        at_once: rows of a pass through the model: b, unless it is set to fewer because more do not fit into memory.
+
     Raises:
         UsageError: for more processes than rows.
     """
 
     def __init__(self, rows: Rows, batch: int, accumulation: int = 1, ranks: Ranks = ALONE) -> None:
         check_share(batch * accumulation, ranks.size)
+        self.at_once = batch
         self.rows, self.batch, self.accumulation, self.ranks = rows, batch, accumulation, ranks
 
     def step(self, step: int) -> list[Batch]:
         count = self.batch * self.accumulation
         return [
             make_batch(self.rows, [self.rows.locate(step * count + row) for row in part])
-            for part in share(count, self.batch, self.ranks.rank, self.ranks.size)
+            for part in share(count, self.at_once, self.ranks.rank, self.ranks.size)
         ]

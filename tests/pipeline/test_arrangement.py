@@ -1,0 +1,35 @@
+"""A step that goes through the model in parts, and layers that are computed again, train as the whole step does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_finetuning import recipe
+
+import treino
+from treino.planning.fit import Arrangement
+from treino.training import pretrain
+
+
+def test_little_memory_changes_how_steps_are_taken_and_not_what_is_learnt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = recipe(
+        model={"architecture": "transformer", "width": 16, "layers": 2, "heads": 2}, pretrain={"accumulation": 2}
+    )
+    content["model"].pop("embedding")
+    del content["labels"], content["finetune"]
+    roomy = treino.run(content, runs=tmp_path / "roomy")
+    monkeypatch.setattr(pretrain, "fitted", lambda *_, **__: Arrangement(1, True))
+    lean = treino.run(content, runs=tmp_path / "lean")
+    assert lean.digests["tokenise"] == roomy.digests["tokenise"]
+    for name in ("first_loss", "last_loss", "last_validation_loss"):
+        assert lean.facts["pretrain"][name] == pytest.approx(roomy.facts["pretrain"][name], abs=1e-5)
+    for run, rows, again in ((roomy, "4", "false"), (lean, "1", "true")):
+        lock = (run.folder / "recipe.lock.toml").read_text(encoding="utf-8")
+        assert f"value = {rows}" in lock.partition("rows_at_once")[2][:160], lock
+        assert f"value = {again}" in lock.partition("recompute")[2][:160], lock
+    monkeypatch.undo()
+    again = treino.run(content, runs=tmp_path / "lean")
+    assert again.digests == lean.digests, "what was decided stays"
