@@ -120,6 +120,13 @@ BASE: dict[str, Any] = {"name": "x", "budget": 1000, "days": 10, "data": {"rows"
         ({"options": {"models": ["Llama-9-7B"]}}, "there is no model Llama-9-7B"),
         ({"options": {"apis": ["gpt-5o"]}}, "did you mean gpt-4o"),
         ({"gpu": "A99"}, "there is no chip A99"),
+        ({"gpu": 3}, "gpu must be a name or a list"),
+        ({"gpu": []}, "gpu must be a name or a list"),
+        ({"budget": 10**400}, "budget must be"),
+        ({"options": 1}, "must be a table"),
+        ({"weights": 1}, "must be a table"),
+        ({"guess": [1]}, "must be a table"),
+        ({"name": 3}, "name must be text"),
     ],
 )
 def test_a_scenario_without_sense_is_refused(changes: dict[str, Any], said: str) -> None:
@@ -135,7 +142,10 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert run_command(["advise", "startup", "--json"]) == 0
     assert {answer["gpu"] for answer in json.loads(capsys.readouterr().out)["advice"]} == {"A100-40", "A100-80"}
     assert run_command(["advise", str(tmp_path / "nada.toml")]) == 2
-    assert "cannot read" in capsys.readouterr().err
+    assert "there is no scenario" in capsys.readouterr().err
+    (tmp_path / "kaputt.toml").write_text("a = [", encoding="utf-8")
+    assert run_command(["advise", str(tmp_path / "kaputt.toml")]) == 2
+    assert "this is not TOML" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("language", ["en", "pt_BR"])
