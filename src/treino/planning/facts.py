@@ -44,13 +44,14 @@ class Chip:
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars for an hour of a chip, with the ends of what was seen, and when."""
+    """US dollars for an hour of a chip, with the ends of what was seen, and when; `assumed`: none of its own was seen."""
 
     low: float
     typical: float
     high: float
     date: datetime.date
     source: str = ""
+    assumed: bool = False
 
     def stale(self, today: datetime.date) -> bool:
         """Whether it was seen more than a year ago."""
@@ -170,7 +171,10 @@ class Facts:
     def price(self, chip: str) -> Price | None:
         """What an hour of a chip costs, or None where no price was seen."""
         row = self._names("chip_hour").get(_plain(chip))
-        return Price(row["low"], row["typical"], row["high"], row["date"], row.get("source", "")) if row else None
+        if row is None:
+            return None
+        source, assumed = row.get("source", ""), bool(row.get("assumed"))
+        return Price(row["low"], row["typical"], row["high"], row["date"], source, assumed)
 
     def api(self, name: str) -> ApiPrice:
         row = self.find("api", name)

@@ -48,7 +48,7 @@ class Scenario:
     Attributes:
         budget: US dollars for training and `months` of answering.
         days: until it must be there.
-        gpu: cards to be answered for, each alone; `owned`: an hour costs nothing.
+        gpu: cards to be answered for, each alone; `owned`: an hour costs nothing; price: US dollars of an hour, 0: as seen.
         task: "narrow" (one kind of answer) or "broad"; classes: answers are that many classes, 0: texts.
         minimum_quality: points of 100.
         epochs, attempts: passes over the data of a training, and trainings until one is good.
@@ -63,6 +63,7 @@ class Scenario:
     data: Data
     gpu: tuple[str, ...] = ("A100-80",)
     owned: bool = False
+    price: float = 0
     task: str = "narrow"
     classes: int = 0
     minimum_quality: float = 0
