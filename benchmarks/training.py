@@ -5,9 +5,10 @@
     python benchmarks/training.py M --against hf-compile         only this peer
     python benchmarks/training.py S --peer-python PATH --record  peers of another environment; into RESULTS.md
 
-Parts: `S` and `M` (Transformers), `lstm`, `peak` (share of the fastest matrix product), `loss` (`loss-S` and `loss-M`: fifty
-steps in bfloat16 against float32, here and in the Trainer). The peers are the extra `bench`. A bar is met when the
-lower end of the interval reaches it. All train on equal rows, with AdamW and gradients limited to length 1.
+Parts: `S` and `M` (Transformers), `lstm`, `lora` and `qlora` (adapters of rank 16 on every linear layer of M), `peak` (share of
+the fastest matrix product), `loss` (`loss-S` and `loss-M`: fifty steps in bfloat16 against float32, here and in the Trainer).
+The peers are the extra `bench`. A bar is met when the lower end of the interval reaches it. All train on equal rows, with
+AdamW and gradients limited to length 1.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ LOSS_STEPS = 50
 SPEED_ROWS = 1024
 LARGEST_MEAN_DIFFERENCE = 0.005
 SPEED_COLUMNS = ("shape", "beside", "Treino", "ratio [90 %]", "rates", "bar (aim)", "met", "pairs", "when, with")
-LOSS_COLUMNS = ("shape", "bfloat16 − float32", "mean", "largest", "first → last loss", "bar", "met", "when, with")
+LOSS_COLUMNS = ("shape", "rate", "who", "mean", "largest", "first → last loss", "bar", "met", "when, with")
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,28 @@ class Contender:
 
 
 TRANSFORMERS = ("transformers", "accelerate")
+PEFT = (*TRANSFORMERS, "peft")
 CONTENDERS = {
     "float32": Contender("Treino, float32", "own", {"precision": "float32"}),
     "bfloat16": Contender("Treino, bfloat16", "own", {"precision": "bfloat16"}),
+    "moved": Contender("Treino, float32 moved", "own", {"precision": "float32", "moved": 1e-6}),
     "hf": Contender("HF Trainer, defaults (float32)", "huggingface", {}, TRANSFORMERS),
     "hf-bf16": Contender("HF Trainer, bf16", "huggingface", {"bf16": True}, TRANSFORMERS),
     "hf-compile": Contender(
         "HF Trainer, bf16, torch_compile", "huggingface", {"bf16": True, "torch_compile": True}, TRANSFORMERS
+    ),
+    "lora": Contender("Treino, LoRA", "own", {"precision": "bfloat16", "adapters": "lora"}),
+    "qlora": Contender("Treino, QLoRA", "own", {"precision": "bfloat16", "adapters": "qlora"}),
+    "peft": Contender("PEFT, bf16", "huggingface", {"bf16": True, "adapters": "float32"}, PEFT),
+    "peft-narrow": Contender("PEFT, bf16 weights", "huggingface", {"bf16": True, "adapters": "bfloat16"}, PEFT),
+    "peft-compile": Contender(
+        "PEFT, bf16 weights, torch_compile",
+        "huggingface",
+        {"bf16": True, "torch_compile": True, "adapters": "bfloat16"},
+        PEFT,
+    ),
+    "peft-nf4": Contender(
+        "PEFT, bitsandbytes NF4, bf16", "huggingface", {"bf16": True, "adapters": "nf4"}, (*PEFT, "bitsandbytes")
     ),
     "litgpt": Contender("LitGPT, bf16, compiled", "lightning_gpt", {}, ("litgpt",)),
     "plain": Contender("plain torch, float32", "plain_lstm"),
@@ -91,6 +107,12 @@ COMPARISONS = (
     Comparison("M", "M", "bfloat16", "hf-compile", 1.25, 1.5),
     Comparison("lstm", "lstm", "float32", "plain"),
     Comparison("lstm", "lstm", "bfloat16", "plain", 2.3, 4.0),
+    Comparison("lora", "M", "lora", "peft", 1.7, 2.2),
+    Comparison("lora", "M", "lora", "peft-narrow"),
+    Comparison("lora", "M", "lora", "peft-compile", 1.3, 1.7),
+    Comparison("lora", "M", "lora", "bfloat16"),
+    Comparison("qlora", "M", "qlora", "peft-nf4", 1.65, 2.2),
+    Comparison("qlora", "M", "qlora", "lora", 0.95, 1.0),
     Comparison("peak", "S", "bfloat16", "products"),
     Comparison("peak", "M", "bfloat16", "products", 0.70, 0.85),
 )
@@ -113,11 +135,12 @@ class Stand:
     def can(self, name: str) -> bool:
         return all(package in self.found for package in CONTENDERS[name].needs)
 
-    def start(self, name: str, shape: str, data: Path) -> pairs.Worker:
+    def start(self, name: str, shape: str, data: Path, schedule: dict[str, Any] | None = None) -> pairs.Worker:
         """The contender's process; those of packages run in the peers' interpreter."""
         contender = CONTENDERS[name]
         python = self.peers if contender.needs else sys.executable
-        return pairs.Worker(python, contender.module, shape, str(data), json.dumps(contender.options))
+        options = contender.options | (schedule or {})
+        return pairs.Worker(python, contender.module, shape, str(data), json.dumps(options))
 
     def conditions(self, name: str, worker: pairs.Worker) -> str:
         """Date, threads, machine and versions, for a row of the records."""
@@ -138,10 +161,13 @@ def random_rows(shape: Shape, folder: Path) -> Path:
     return _write(shape, tokens.ravel(), np.arange(SPEED_ROWS + 1) * shape.context, folder)
 
 
-def world_rows(shape: Shape, folder: Path) -> Path:
-    """The embedded town's documents, packed as in training, for as many steps as the losses are compared over."""
+def text_rows(shape: Shape, folder: Path, source: Path | None) -> Path:
+    """The texts of a folder, or else the embedded town's, packed as in training, for as many steps as losses are compared."""
     needed = (LOSS_STEPS + 5) * shape.tokens
-    texts = [item.text for item in documents(WorldSettings(documents=needed // 30), SEED)]
+    if source:
+        texts = [path.read_text(encoding="utf-8") for path in sorted(source.rglob("*.txt"))]
+    else:
+        texts = [item.text for item in documents(WorldSettings(documents=needed // 30), SEED)]
     tokenizer = train_tokenizer(iter(texts), TokenSettings(vocabulary=shape.vocabulary))
     pieces = [[*ids, tokenizer.end_of_text] for ids in tokenizer.encode_batch(texts)]
     assert tokenizer.end_of_text == 0, "the rows' source reads it as 0"
@@ -214,30 +240,50 @@ def flops_per_token(shape: Shape) -> float:
 
 
 def agree(stand: Stand, part: str) -> Iterator[dict[str, Any]]:
-    """Losses of the first steps in bfloat16 against those in float32: Treino's, and the Trainer's from the same weights."""
+    """Losses of the first steps in bfloat16 against those in float32: Treino's, and the Trainer's from the same weights; and
+    float32's own with its first weights moved by a millionth. At the start of 2,000 steps by the default recipe (rate from the
+    width, 100 steps of warm-up), and gently.
+    """
     name = LOSS_PARTS[part]
-    data = world_rows(SHAPES[name], stand.folder / part)
-    theirs = differences(stand, name, data, "hf", "hf-bf16") if stand.can("hf") else None
-    ours = differences(stand, name, data, "float32", "bfloat16")
-    for title, found, own_bar in (("HF Trainer, bf16", theirs, False), ("Treino, bfloat16", ours, True)):
-        if found is None:
-            continue
-        met, bar = None, "–"
-        if own_bar and theirs:
-            met = found["mean"] <= LARGEST_MEAN_DIFFERENCE and found["largest"] <= theirs["largest"]
-            bar = f"mean ≤ {LARGEST_MEAN_DIFFERENCE:g}, largest ≤ the Trainer's"
-        row = [name, title, f"{found['mean']:.5f}", f"{found['largest']:.5f}"]
-        row += [f"{found['first']:.3f} → {found['last']:.3f}", bar, verdict(met), found["conditions"]]
-        yield {"part": part, "title": title, **found, "met": met, "row": row}
+    data = text_rows(SHAPES[name], stand.folder / part, stand.options.texts)
+    default = round(4e-3 * (128 / SHAPES[name].width) ** 0.5, 6)
+    for title, schedule in (
+        ("default recipe", {"rate": default, "warm_up": 100}),
+        ("gentle", {"rate": 3e-4, "warm_up": 10}),
+    ):
+        runs = {"HF Trainer, bf16": ("hf", "hf-bf16")} if stand.can("hf") else {}
+        runs |= {"Treino, bfloat16": ("float32", "bfloat16"), "Treino, float32 moved": ("float32", "moved")}
+        known: dict[str, list[float]] = {}
+        largest = None
+        for who, (exact, narrow) in runs.items():
+            found = differences(stand, name, data, exact, narrow, schedule, known)
+            met, bar = None, "–"
+            if who == "Treino, bfloat16" and largest is not None:
+                met = found["mean"] <= LARGEST_MEAN_DIFFERENCE and found["largest"] <= largest
+                bar = f"mean ≤ {LARGEST_MEAN_DIFFERENCE:g}, largest ≤ the Trainer's"
+            largest = largest or found["largest"]
+            row = [name, title, who, f"{found['mean']:.5f}", f"{found['largest']:.5f}"]
+            row += [f"{found['first']:.3f} → {found['last']:.3f}", bar, verdict(met), found["conditions"]]
+            yield {"part": part, "schedule": title, "title": who, **found, "met": met, "row": row}
 
 
-def differences(stand: Stand, shape: str, data: Path, exact: str, narrow: str) -> dict[str, Any]:
+def differences(
+    stand: Stand,
+    shape: str,
+    data: Path,
+    exact: str,
+    narrow: str,
+    schedule: dict[str, Any],
+    known: dict[str, list[float]],
+) -> dict[str, Any]:
     """Mean and largest |loss in bfloat16 − loss in float32| over the steps; both start from equal weights."""
-    losses = []
+    conditions = ""
     for name in (exact, narrow):
-        with stand.start(name, shape, data) as worker:
-            losses.append(worker.take(LOSS_STEPS)["losses"])
-            conditions = stand.conditions(name, worker)
+        if name not in known:
+            with stand.start(name, shape, data, schedule) as worker:
+                known[name] = worker.take(LOSS_STEPS)["losses"]
+                conditions = stand.conditions(name, worker)
+    losses = known[exact], known[narrow]
     apart = [abs(one - other) for one, other in zip(*losses, strict=True)]
     return {
         "mean": statistics.fmean(apart),
@@ -265,6 +311,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=7, help="pairs of turns of each comparison (7)")
     names = sorted({one.theirs for one in COMPARISONS})
     parser.add_argument("--against", nargs="+", choices=names, metavar="PEER", help=f"only these of {', '.join(names)}")
+    parser.add_argument("--texts", type=Path, help="folder of texts for the losses; the embedded town by default")
     parser.add_argument("--peer-python", help="interpreter that has the peers; this one by default")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--record", action="store_true", help="put the rows into RESULTS.md")
@@ -289,7 +336,7 @@ def main() -> int:
                 found.append(entry)
                 print(" | ".join(entry["row"]), flush=True)
                 if options.record:
-                    results.record(*table, [entry["row"]], keys=2 if part in LOSS_PARTS else 3)
+                    results.record(*table, [entry["row"]], keys=3)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return int(stand.failed or any(entry["met"] is False for entry in found))

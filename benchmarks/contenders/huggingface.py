@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WARM_UP, WEIGHT_DECAY, Shape
+from contenders.shapes import BETAS, CLIP, LEARNING_RATE, RANK, WARM_UP, WEIGHT_DECAY, Shape
 from contenders.turns import Turns
 
 
@@ -75,17 +75,48 @@ def model(shape: Shape, data: Path) -> LlamaForCausalLM:
     return llama
 
 
-def run(turns: Turns, shape: Shape, data: Path, **arguments: Any) -> None:
-    """Steps of the Trainer with its defaults, and with what `arguments` (bf16, torch_compile) switch on."""
+def adapted(base: LlamaForCausalLM, weights: str) -> torch.nn.Module:
+    """The model with PEFT's adapters; frozen weights in "float32", "bfloat16", or "nf4" by bitsandbytes."""
+    import peft
+
+    if weights == "nf4":
+        with tempfile.TemporaryDirectory() as folder:
+            base.save_pretrained(folder)
+            four_bits = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=torch.bfloat16,
+            )
+            base = LlamaForCausalLM.from_pretrained(folder, quantization_config=four_bits, device_map="cpu")
+        base = peft.prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
+    elif weights == "bfloat16":
+        base = base.bfloat16()
+    settings = peft.LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+    return peft.get_peft_model(base, settings)
+
+
+def run(
+    turns: Turns,
+    shape: Shape,
+    data: Path,
+    adapters: str = "",
+    rate: float = LEARNING_RATE,
+    warm_up: int = WARM_UP,
+    **arguments: Any,
+) -> None:
+    """Steps of the Trainer with its defaults, and with what `arguments` (bf16, torch_compile) switch on; with `adapters`,
+    the format of the frozen weights, those of PEFT.
+    """
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=shape.rows,
             max_steps=10**6,
             use_cpu=True,  # the default without a GPU, but bf16 asks for it by name
-            learning_rate=LEARNING_RATE,
+            learning_rate=rate,
             lr_scheduler_type="constant_with_warmup",
-            warmup_steps=WARM_UP,
+            warmup_steps=warm_up,
             weight_decay=WEIGHT_DECAY,
             adam_beta1=BETAS[0],
             adam_beta2=BETAS[1],
@@ -98,6 +129,7 @@ def run(turns: Turns, shape: Shape, data: Path, **arguments: Any) -> None:
             **arguments,
         )
         callback = TakeTurns(turns)
-        trainer = Observed(model=model(shape, data), args=settings, train_dataset=Examples(data), callbacks=[callback])
+        learner = adapted(model(shape, data), adapters) if adapters else model(shape, data)
+        trainer = Observed(model=learner, args=settings, train_dataset=Examples(data), callbacks=[callback])
         callback.trainer = trainer
         trainer.train()

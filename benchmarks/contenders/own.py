@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WARM_UP, WEIGHT_DECAY, Shape
+from contenders.shapes import BETAS, CLIP, LEARNING_RATE, RANK, WARM_UP, WEIGHT_DECAY, Shape
 from contenders.turns import Turns
 from treino import environment
 from treino.measure import keep_memory
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
+from treino.models.lora import LoraShape, add_adapter, narrow_bases, targets_of
 from treino.recipe import ModelSettings
 from treino.tokens.packing import DocumentRows, PackedRows
 from treino.tokens.shards import Shard
@@ -53,13 +55,13 @@ def source(shape: Shape, data: Path) -> RowSource:
     return RowSource((PackedRows if shape.heads else DocumentRows)(shard, shape.context, SEED), shape.rows)
 
 
-def plan(shape: Shape, precision: Precision) -> TrainingPlan:
+def plan(shape: Shape, precision: Precision, rate: float = LEARNING_RATE, warm_up: int = WARM_UP) -> TrainingPlan:
     """A plan of constant rate after the warm-up; looks, samples and checkpoints belong to the loop: not measured here."""
     return TrainingPlan(
         steps=10**6,
         batch=shape.rows,
         accumulation=1,
-        schedule=Schedule(LEARNING_RATE, 10**6, warmup=WARM_UP / 10**6, kind="constant"),
+        schedule=Schedule(rate, 10**6, warmup=warm_up / 10**6, kind="constant"),
         weight_decay=WEIGHT_DECAY,
         beta2=BETAS[1],
         clip=CLIP,
@@ -71,10 +73,29 @@ def plan(shape: Shape, precision: Precision) -> TrainingPlan:
     )
 
 
-def run(turns: Turns, shape: Shape, data: Path, precision: Precision) -> None:
-    """Steps of Treino; under bfloat16 with its own kernels where the machine can have them."""
+def run(
+    turns: Turns,
+    shape: Shape,
+    data: Path,
+    precision: Precision,
+    adapters: str = "",
+    moved: float = 0.0,
+    **schedule: Any,
+) -> None:
+    """Steps of Treino; under bfloat16 with its own kernels where the machine can have them. `adapters`: "lora" or "qlora"
+    of rank 16 on every linear layer, all else frozen. `moved`: how far, relatively, the first weights are moved at random.
+    """
     torch.set_num_threads(environment.processors())
-    step = Stepper(Task(model(shape).train(), NextToken(), source(shape, data)), plan(shape, precision))
+    learner = model(shape).train()
+    draw = torch.Generator().manual_seed(SEED)
+    with torch.no_grad():
+        for parameter in learner.parameters() if moved else ():
+            parameter.mul_(1 + moved * torch.randn(parameter.shape, generator=draw))
+    if adapters:
+        layers = targets_of(learner, learner.matrices(), ("all",))
+        add_adapter(learner, layers, LoraShape(RANK, 2.0 * RANK), nf4=adapters == "qlora")
+        narrow_bases(learner)
+    step = Stepper(Task(learner, NextToken(), source(shape, data)), plan(shape, precision, **schedule))
     keep_memory()
     turns.ready()
     number = 0

@@ -13,6 +13,10 @@ import treino
 from treino import events
 from treino.cli.main import run_command
 from treino.errors import DataError, UsageError
+from treino.evaluation.forgetting import with_original_head
+from treino.evaluation.loss import token_losses
+from treino.models.classifier_folder import load_classifier
+from treino.models.folder import load_model
 from treino.pipeline.api import Run
 from treino.pipeline.gate import judge_gate
 from treino.pipeline.judge import USES
@@ -20,6 +24,7 @@ from treino.pipeline.search import propose, space
 from treino.pipeline.stages import pipeline_of
 from treino.recipe import FinetuneSettings, parse_condition
 from treino.recipe.load import load_recipe
+from treino.tokens.shards import open_shard
 
 THINGS = ("filme", "jogo", "livro", "almoço", "passeio", "dia", "show", "curso")
 SENTENCES = [f"o {thing} foi {how}" for thing in THINGS for how in ("bom", "ruim")]
@@ -102,6 +107,59 @@ def test_the_report_and_the_phases_show_the_classifier(passed: Run, runs: Path, 
     assert rows[-1]["finetuning_accuracy"] == passed.facts["judge"]["test"]["accuracy"]
     assert run_command(["show", "tiny", "--phases", "--runs", str(runs)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(rows) + 1
+
+
+def test_cures_keep_what_the_base_model_knew(passed: Run, runs: Path) -> None:
+    """Each strong enough to bind: what the old task loses is a part of what it loses without; nothing but the second half
+    is done again."""
+    still = {"learning_rate": 3e-2, "epochs": 6, "patience": 0}
+    plain = treino.run(recipe(finetune=still, name="uncured"), runs=runs).facts["judge"]["forgetting"]
+    lost = plain["after"] - plain["before"]
+    assert lost > 0.05
+    for cure in ({"l2_sp": 10.0}, {"ewc": 1e5}, {"distillation": 5.0}):
+        run = treino.run(recipe(finetune=still | cure, name="cured"), runs=runs)
+        found = run.facts["judge"]["forgetting"]
+        assert run.digests["pretrain"] == passed.digests["pretrain"]
+        assert found["before"] == plain["before"]
+        assert found["after"] - found["before"] < 0.6 * lost, cure
+
+
+def test_rehearsal_goes_on_with_the_text_that_was_learnt(passed: Run, runs: Path) -> None:
+    """On the very sentences of the pretraining, for rehearsing sixteen sentences makes others no likelier."""
+
+    def loss(run: Run) -> float:
+        base, tokenizer = load_model(run.artefacts["pretrain"].folder / "model")
+        tuned, _, _ = load_classifier(run.artefacts["finetune"].folder / "model")
+        shard = open_shard(run.artefacts["tokenise"].folder, "training")
+        documents = [np.asarray(shard.document(index), np.int64) for index in range(len(shard))]
+        spoken = with_original_head(tuned.body, base)
+        return float(np.concatenate(token_losses(spoken, documents, tokenizer.end_of_text)).mean())
+
+    still = {"learning_rate": 3e-2, "epochs": 6, "patience": 0}
+    plain, rehearsed = (
+        loss(treino.run(recipe(finetune=still | cure, name="either"), runs=runs)) for cure in ({}, {"rehearsal": 0.5})
+    )
+    assert rehearsed < plain - 0.5
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        ({"method": "frozen", "rehearsal": 0.2}, r"finetune.rehearsal .* frozen leaves it nothing"),
+        ({"method": "scratch", "ewc": 1.0}, r"finetune.ewc .* scratch"),
+    ],
+)
+def test_a_cure_that_nothing_needs_is_refused(passed: Run, runs: Path, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        treino.run(recipe(finetune=settings, name="useless"), runs=runs)
+
+
+def test_old_text_that_is_not_there_is_asked_for(passed: Run, runs: Path) -> None:
+    content = recipe(finetune={"base": str(runs / "tiny"), "ewc": 1.0}, name="elsewhere")
+    with pytest.raises(UsageError, match="needs the text that the base model was trained on"):
+        treino.run(
+            {key: value for key, value in content.items() if key in ("name", "labels", "finetune", "clean")}, runs=runs
+        )
 
 
 def test_uses_of_the_test_rows_are_counted_over_runs(passed: Run, runs: Path) -> None:

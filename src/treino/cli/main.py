@@ -24,6 +24,7 @@ COMMANDS = {
     "generate": "generate",
     "predict": "predict",
     "finetune": "finetune",
+    "compare": "compare",
     "evaluate": "evaluate",
     "show": "show",
     "prune": "prune",

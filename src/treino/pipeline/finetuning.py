@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from treino.models.classifier import Classifier
     from treino.training.finetune import Examples, Finetuning
 
-LABELLED, BASELINES, CLASSIFIER, MODEL = "labelled", "baselines", "classifier", "model"
+LABELLED, BASELINES, CLASSIFIER, MODEL, TOKENS = "labelled", "baselines", "classifier", "model", "tokens"
 """Kinds of artefact."""
 
 BASELINES_FILE, TRIALS_FILE = "baselines.json", "records/trials.json"
@@ -83,6 +83,7 @@ def finetune(work: Work) -> dict[str, Any]:
         long_texts=recipe.finetune.long_texts,
         seed=recipe.seed,
         cleaning=recipe.clean.model_dump(mode="json"),
+        old_text=work.inputs.get(TOKENS),
     )
     # Before hours of training, not after them: a test text too long for the model, and no rule for it.
     test.encode(tuning.tokenizer, tuning.body.longest_row, recipe.finetune.long_texts)

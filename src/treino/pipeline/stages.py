@@ -226,13 +226,13 @@ SPLITTING: Pipeline = (Stage("split", 1, (), (LABELLED,), _split_settings, _spli
 
 
 def _finetuning(before: tuple[str, ...]) -> Pipeline:
-    """The second half; `before`: the kinds that the judge finds besides its own (no tokens, no forgetting to measure)."""
+    """The second half; `before`: the kinds that it finds besides its own (no tokens: no old text, no forgetting to measure)."""
     return (
         Stage("compare", 1, (LABELLED,), (BASELINES,), _compare_settings, _compare),
         Stage(
             "finetune",
             2,
-            (MODEL, LABELLED, BASELINES),
+            (MODEL, *before, LABELLED, BASELINES),
             (CLASSIFIER,),
             _finetune_settings,
             _finetune,

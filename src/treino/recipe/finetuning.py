@@ -127,6 +127,19 @@ class FinetuneSettings(Settings):
     freeze: Literal["nothing", "embeddings"] | Annotated[int, Field(ge=0)] = setting(
         "nothing", N_('what stays as pretrained with "full": "embeddings", or the first layers, so many')
     )
+    l2_sp: float = setting(0.0, N_("cure for forgetting: pull towards the base model's weights"), ge=0, le=1e9)
+    ewc: float = setting(
+        0.0, N_("cure for forgetting: the same, each weight by what the old task needs of it"), ge=0, le=1e9
+    )
+    ewc_rows: int = setting(64, N_("rows of old text from which that is measured"), ge=1, le=1_000_000)
+    ewc_labels: Literal["sampled", "empirical"] = setting(
+        "sampled",
+        N_('the tokens that it is measured with: "sampled" from the model, or those of the text ("empirical")'),
+    )
+    rehearsal: float = setting(0.0, N_("cure for forgetting: share of old text among the rows of a step"), ge=0, lt=1)
+    distillation: float = setting(
+        0.0, N_("cure for forgetting: weight of the base model's answers to the new texts"), ge=0, le=1e6
+    )
     epochs: int = setting(20, N_("most passes over the training rows"), beginner=True, ge=1, le=10_000)
     batch: int = setting(DERIVED, N_("rows that are learnt from together"), ge=0, le=65536)
     learning_rate: float = setting(0.0, N_("length of a step (0: from the method and the width)"), ge=0, le=10)

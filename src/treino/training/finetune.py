@@ -24,10 +24,14 @@ from treino.models.gpt2 import GPT2
 from treino.models.lora import LoraShape, add_adapter, merge, targets_of
 from treino.recipe import FinetuneSettings, finetuning_rate
 from treino.tokens.labelled import BucketedRows, Pieces, encode
+from treino.tokens.packing import DocumentRows, PackedRows, Rows
+from treino.tokens.shards import open_shard
 from treino.tokens.tokenizer import Tokenizer
 from treino.training.checkpoint import Progress
 from treino.training.classification import Classification, FeatureSource, PieceSource, balanced_weights
+from treino.training.cures import Anchored, Rehearsed, WithOldTask, language_fisher
 from treino.training.loop import train
+from treino.training.objective import Penalty
 from treino.training.plan import TrainingPlan
 from treino.training.schedule import Schedule
 from treino.training.task import Task
@@ -36,6 +40,9 @@ BETA2 = 0.99
 """A memory of some hundred steps for the size of gradients: fine-tuning has few steps."""
 
 LINES_PER_EPOCH = 2
+
+LONGEST_OLD_ROW = 1024
+"""Tokens of a row of old text at most, where a model can read more."""
 
 ADAPTED = ("lora", "qlora")
 """Methods that train adapters."""
@@ -64,6 +71,7 @@ class Finetuning:
         training, validation: what is learnt from, and what early stopping looks at (may be empty).
         long_texts: "cut", "split", "drop", or "" (refused where a text is too long).
         cleaning: the settings by which the texts were cleaned, kept with the classifier.
+        old_text: folder of the tokens that the base model was trained on, for cures that need them.
     """
 
     def __init__(
@@ -76,10 +84,11 @@ class Finetuning:
         long_texts: str,
         seed: int,
         cleaning: Mapping[str, Any] | None = None,
+        old_text: Path | None = None,
     ) -> None:
         torch.set_num_threads(environment.processors())
         self.body, self.tokenizer = load_model(base)
-        self.labels, self.seed, self.long_texts = labels, seed, long_texts
+        self.labels, self.seed, self.long_texts, self.old_text = labels, seed, long_texts, old_text
         self.about = {"long_texts": long_texts or "cut", "clean": dict(cleaning or {})}
         self.training = training.encode(self.tokenizer, self.body.longest_row, long_texts)
         self.validation = validation.encode(self.tokenizer, self.body.longest_row, long_texts)
@@ -122,6 +131,7 @@ class Finetuning:
         fresh = settings.method == "scratch"
         classifier = build_classifier(self.body, self.labels, dropout=settings.dropout, fresh=fresh).to(self.device)
         self._freeze(classifier, settings)
+        self._check_cures(settings)
         counts = classifier.parameter_counts()
         plan = self._plan(settings)
         events.emit("finetune.started", method=settings.method, steps=plan.steps, **counts)
@@ -191,6 +201,27 @@ class Finetuning:
         )
         add_adapter(body, targets_of(body, matrices, settings.lora_targets), shape, nf4=narrow)
 
+    def _check_cures(self, settings: FinetuneSettings) -> None:
+        """Refuse what the method, the model or the run has no use or no text for."""
+        held = [name for name in ("l2_sp", "ewc") if getattr(settings, name)]
+        spoken = [name for name in ("rehearsal", "distillation") if getattr(settings, name)]
+        if (held and settings.method != "full") or (spoken and settings.method in ("frozen", "scratch")):
+            raise UsageError(
+                N_("finetune.{name} cures forgetting, and {method} leaves it nothing to do"),
+                fix=N_("leave it out, or take another finetune.method"),
+                name=(held or spoken)[0],
+                method=settings.method,
+            )
+        wanting = [name for name in ("ewc", "rehearsal") if getattr(settings, name)]
+        if wanting and self.old_text is None:
+            raise UsageError(
+                N_("finetune.{name} needs the text that the base model was trained on"),
+                fix=N_(
+                    "pretrain in the same recipe (without finetune.base), or take finetune.l2_sp or finetune.distillation"
+                ),
+                name=wanting[0],
+            )
+
     def _order(self, settings: FinetuneSettings) -> BucketedRows:
         return BucketedRows([len(ids) for ids in self.training.ids], settings.batch, self.seed)
 
@@ -238,7 +269,33 @@ class Finetuning:
             model.train()
             return {"accuracy": right / len(self.validation)}
 
-        return Task(model, Classification(weights), source, validation=validation, measure=measure)
+        objective: Any = Classification(weights)
+        if settings.rehearsal or settings.distillation:
+            share = settings.rehearsal / (1 - settings.rehearsal)
+            objective = WithOldTask(objective, self.body, rehearsal=share, distillation=settings.distillation)
+            if share:
+                source = Rehearsed(source, self._old_rows, max(1, round(share * settings.batch)))  # type: ignore[arg-type]
+        penalties = self._penalties(classifier.body, settings)
+        return Task(model, objective, source, penalties=penalties, validation=validation, measure=measure)
+
+    def _penalties(self, body: LanguageModel, settings: FinetuneSettings) -> list[Penalty]:
+        """What holds the body near the base model."""
+        penalties: list[Penalty] = []
+        if settings.l2_sp:
+            penalties.append(Anchored(body, settings.l2_sp))
+        if settings.ewc:
+            rows = self._old_rows
+            importance = language_fisher(body, rows, settings.ewc_rows, settings.ewc_labels, self.seed)
+            penalties.append(Anchored(body, settings.ewc, importance))
+        return penalties
+
+    @cached_property
+    def _old_rows(self) -> Rows:
+        """Rows of the text that the base model was trained on."""
+        assert self.old_text is not None, "refused before"
+        shard, context = open_shard(self.old_text, "training"), min(self.body.longest_row, LONGEST_OLD_ROW)
+        kind = DocumentRows if self.body.settings.architecture == "lstm" else PackedRows
+        return kind(shard, context, self.seed)
 
     @cached_property
     def _cached(self) -> dict[str, Tensor]:
