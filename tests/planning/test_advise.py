@@ -71,7 +71,9 @@ def test_hard_limits() -> None:
     assert "not ready" in limits(hurried, "lora Llama-2-13B")
     unlabelled = advise(replace(STARTUP, data=replace(STARTUP.data, labelled=False)), gpu="A100-80")[0]
     assert "no answers to learn from" in limits(unlabelled, "lora Llama-2-7B")
-    tiny = advise(STARTUP, gpu="T4")[0]
+    with pytest.raises(UsageError, match="no price of an hour of T4"):
+        advise(STARTUP, gpu="T4")
+    tiny = advise(replace(STARTUP, price=0.35), gpu="T4")[0]
     assert "of a card may be used" in limits(tiny, "lora Llama-2-13B")
 
 
@@ -83,6 +85,12 @@ def test_the_answer_follows_the_weights_and_the_traffic() -> None:
     assert choice(replace(cheap, traffic=replace(STARTUP.traffic, answers_per_month=5e6))) != "api gpt-4o-mini"
     good = replace(cheap, weights=dict.fromkeys(ATTRIBUTES, 0.0) | {"quality": 1.0})
     assert choice(good) not in (None, "api gpt-4o-mini")
+
+
+def test_an_old_price_is_flagged(answers: dict[str, Advice]) -> None:
+    told = [note.english() for note in answers["A100-40"].notes]
+    assert any("gpt-4 is of 2023-11-06, more than a year ago" in note for note in told)
+    assert any("A100-40" in note and "sister" in note for note in told)
 
 
 def test_serving_is_part_of_the_cost() -> None:
@@ -120,6 +128,13 @@ BASE: dict[str, Any] = {"name": "x", "budget": 1000, "days": 10, "data": {"rows"
         ({"options": {"models": ["Llama-9-7B"]}}, "there is no model Llama-9-7B"),
         ({"options": {"apis": ["gpt-5o"]}}, "did you mean gpt-4o"),
         ({"gpu": "A99"}, "there is no chip A99"),
+        ({"gpu": 3}, "gpu must be a name or a list"),
+        ({"gpu": []}, "gpu must be a name or a list"),
+        ({"budget": 10**400}, "budget must be"),
+        ({"options": 1}, "must be a table"),
+        ({"weights": 1}, "must be a table"),
+        ({"guess": [1]}, "must be a table"),
+        ({"name": 3}, "name must be text"),
     ],
 )
 def test_a_scenario_without_sense_is_refused(changes: dict[str, Any], said: str) -> None:
@@ -135,7 +150,10 @@ def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     assert run_command(["advise", "startup", "--json"]) == 0
     assert {answer["gpu"] for answer in json.loads(capsys.readouterr().out)["advice"]} == {"A100-40", "A100-80"}
     assert run_command(["advise", str(tmp_path / "nada.toml")]) == 2
-    assert "cannot read" in capsys.readouterr().err
+    assert "there is no scenario" in capsys.readouterr().err
+    (tmp_path / "kaputt.toml").write_text("a = [", encoding="utf-8")
+    assert run_command(["advise", str(tmp_path / "kaputt.toml")]) == 2
+    assert "this is not TOML" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("language", ["en", "pt_BR"])

@@ -55,7 +55,10 @@ CONFIGURATIONS: list[tuple[str, dict[str, Any]]] = [
     ("gemma2", SMALL),
     ("gemma3_text", SMALL | {"num_hidden_layers": 6}),
     ("mixtral", SMALL | {"num_local_experts": 4}),
-    ("qwen3_moe", SMALL | {"moe_intermediate_size": 48, "num_experts": 6, "mlp_only_layers": [1]}),
+    (
+        "qwen3_moe",
+        SMALL | {"moe_intermediate_size": 48, "num_experts": 6, "num_experts_per_tok": 2, "mlp_only_layers": [1]},
+    ),
     ("gptj", {**GPT, "rotary_dim": 8}),
     ("phi", SMALL | {"num_key_value_heads": 4}),
     ("opt", {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 150, "vocab_size": 99}),

@@ -173,6 +173,34 @@ def test_an_old_price_is_flagged_and_a_user_s_own_replaces_it(tmp_path: Path) ->
     assert plan("GPT-2", tokens="1B", gpu="meu", configuration=tmp_path).dollars is None
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("hardware", "[[chip]]\ntflops = 1", "with a name"),
+        ("hardware", '[[chip]]\nname = "x"\ntflops = 1', "does not say memory_gb"),
+        ("hardware", '[[chip]]\nname = "x"\ntflops = 0\nmemory_gb = 1\nbandwidth_tb = 1\nwatts = 1', "above 0"),
+        ("hardware", '[[chip]]\nname = "x"\ntflops = "a"\nmemory_gb = 1\nbandwidth_tb = 1\nwatts = 1', "above 0"),
+        ("prices", '[[api]]\nname = "x"\ninput = nan\noutput = 1\ndate = 2026-01-01', "not negative"),
+        ("prices", '[[api]]\nname = "x"\ninput = 1\noutput = 1\ndate = "soon"', "written as"),
+        ("prices", '[[chip_hour]]\nname = "x"\nlow = 2\ntypical = 1\nhigh = 3\ndate = 2026-01-01', "must rise"),
+        ("runs", "[[run", "this is not TOML"),
+    ],
+)
+def test_a_user_s_own_facts_are_checked(file: str, text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / f"{file}.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=said):
+        Facts(tmp_path)
+
+
+def test_a_price_of_nothing_costs_nothing(tmp_path: Path) -> None:
+    text = '[[chip_hour]]\nname = "A100-80"\nlow = 0\ntypical = 1\nhigh = 2\nsource = "x"\ndate = 2026-11-20\n'
+    (tmp_path / "prices.toml").write_text(text, encoding="utf-8")
+    answer = plan("GPT-2", tokens="1B", configuration=tmp_path)
+    assert answer.dollars and answer.dollars.low == 0 < answer.dollars.middle
+    free = plan("GPT-2", tokens="1B", price=0.0)
+    assert free.dollars and free.dollars.high == 0
+
+
 @pytest.mark.parametrize("size", [1e7, 1e9, 7e9, 1e12])
 def test_a_model_of_which_the_size_alone_is_known_gets_a_shape_of_about_that_size(size: float) -> None:
     assert count(typical(size))["total"] == pytest.approx(size, rel=0.12)
@@ -217,7 +245,8 @@ def test_three_of_the_course_s_bars_are_more_than_anybody_has_reached() -> None:
         ("[[claim]]\nhours = [3, 2]", "hours must be"),
         ("[[claim]]\nhuors = 2", "did you mean hours"),
         ('[[claim]]\nchip = "A101"', "did you mean A100"),
-        ("[[claim", "cannot read"),
+        ("[[claim", "this is not TOML"),
+        (f"[[claim]]\nusd = {10**400}", "usd must be"),
     ],
 )
 def test_claims_without_sense_are_refused(text: str, said: str, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +14,7 @@ from typing import Any
 from treino.messages import N_, Message
 from treino.planning.facts import Facts
 from treino.planning.options import Cards, Option, cards_of, options_of
+from treino.planning.plan import price_notes
 from treino.planning.scenario import ATTRIBUTES, Scenario, read_scenario
 from treino.planning.throughput import Interval
 
@@ -58,6 +59,7 @@ class Advice:
         changes: what would change the answer, with the option that would win; weights: (weight of quality, weight of cost,
             key) for the chart.
         experiment: the cheapest useful one, its cost and what it is worth in US dollars; None if none is.
+        notes: prices that are old or assumed.
     """
 
     gpu: str
@@ -72,6 +74,7 @@ class Advice:
     changes: tuple[tuple[str, str | None], ...]
     weights: tuple[tuple[float, float, str], ...]
     experiment: tuple[Message, float, float] | None
+    notes: tuple[Message, ...]
 
     def option(self, key: str) -> Option:
         """The option of a key."""
@@ -89,9 +92,10 @@ class Advice:
             "cost": self.experiment[1],
             "worth": self.experiment[2],
         }
-        return asdict(replace(self, options=(), reasons=(), experiment=None)) | {
+        return asdict(replace(self, options=(), reasons=(), experiment=None, notes=())) | {
             "options": options,
             "reasons": [reason.english() for reason in self.reasons],
+            "notes": [note.english() for note in self.notes],
             "experiment": experiment,
         }
 
@@ -112,7 +116,7 @@ def advise(source: str | Path | Scenario, *, gpu: str | None = None, configurati
 
 
 def _advise(scenario: Scenario, gpu: str, facts: Facts) -> Advice:
-    cards = cards_of(gpu, facts)
+    cards = cards_of(gpu, scenario, facts)
     options = options_of(scenario, cards, facts)
     able = [option for option in options if not option.limits]
     dominated = _dominated(able)
@@ -132,7 +136,16 @@ def _advise(scenario: Scenario, gpu: str, facts: Facts) -> Advice:
         changes=tuple(_changes(draws, cards, facts)),
         weights=tuple(_chart(draws)),
         experiment=_experiment(draws, scenario, facts, cards),
+        notes=tuple(_notes(scenario, cards, facts)),
     )
+
+
+def _notes(scenario: Scenario, cards: Cards, facts: Facts) -> Iterator[Message]:
+    """What must be said of the prices."""
+    if not (scenario.owned or scenario.price):
+        yield from price_notes(cards.chip.name, facts.price(cards.chip.name))
+    for name in scenario.apis:
+        yield from price_notes(name, facts.api(name))
 
 
 def _dominated(options: Sequence[Option]) -> dict[str, str]:
@@ -305,7 +318,7 @@ def _chart(draws: _Draws) -> list[tuple[float, float, str]]:
 
 def _experiment(draws: _Draws, scenario: Scenario, facts: Facts, cards: Cards) -> tuple[Message, float, float] | None:
     """The trial that is worth most over its cost."""
-    hour = 0.0 if scenario.owned or cards.price is None else cards.price.middle * cards.count
+    hour = cards.price.middle * cards.count
     best: tuple[Message, float, float] | None = None
     for index, option in enumerate(draws.options):
         if option.method == "api":

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from treino.errors import UsageError, reason_of
+from treino.errors import UsageError
 from treino.messages import N_
 from treino.planning.facts import Facts
 from treino.planning.model import unknown
+from treino.planning.tables import is_number, read_table
 
 BEST = 0.642
 """The best efficiency published of steady steps: A100-80 in llm-foundry's 216 rows. Whole runs stay below it."""
@@ -53,11 +52,7 @@ def check_file(path: Path, facts: Facts) -> list[Graded]:
     Raises:
         UsageError: for a file that cannot be read, an unknown field or chip, and numbers without sense.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(N_("cannot read {path}: {reason}"), path=str(path), reason=reason_of(error)) from None
-    claims = tables.get("claim")
+    claims = read_table(path).get("claim")
     if not isinstance(claims, list) or not claims or not all(isinstance(claim, dict) for claim in claims):
         raise UsageError(N_("there is no claim in it: each is a table [[claim]]"), where=str(path))
     return [check(claim, facts, str(path)) for claim in claims]
@@ -96,12 +91,12 @@ def _flops(ends: Mapping[str, tuple[float, float]]) -> tuple[float, ...] | None:
 def _range(claim: Mapping[str, Any], name: str, where: str | None) -> tuple[float, float]:
     value = claim[name]
     values = value if isinstance(value, list) else [value]
-    good = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) and v > 0 for v in values)
-    if not good or not 1 <= len(values) <= 2 or values[0] > values[-1]:
+    good = 1 <= len(values) <= 2 and all(is_number(end, above=True) for end in values)
+    if not good or values[0] > values[-1]:
         raise UsageError(
             N_("{name} must be a number above 0, or a range [least, most], not {value}"),
             where=where,
             name=name,
-            value=repr(value),
+            value=repr(value)[:40],
         )
     return float(values[0]), float(values[-1])

@@ -10,7 +10,7 @@ from typing import Any
 
 from treino.errors import UsageError, reason_of
 from treino.messages import N_
-from treino.planning.parameters import Architecture
+from treino.planning.parameters import Architecture, count
 
 MOST = 1e16
 """A model with more parameters than this is a slip of the pen."""
@@ -70,7 +70,7 @@ def read_configuration(path: Path) -> Architecture:
     """
     file = path / "config.json" if path.is_dir() else path
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(N_("cannot read {path}: {reason}"), path=str(file), reason=reason_of(error)) from None
     if not isinstance(config, dict):
@@ -117,9 +117,9 @@ def _numbers(config: Mapping[str, Any], where: str | None) -> dict[str, int]:
         if name is None:
             continue
         value = config[name]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10**10:
             raise UsageError(
-                N_("{name} must be a whole number above 0, not {value}"), where=where, name=name, value=repr(value)
+                N_("{name} must be a whole number above 0, not {value}"), where=where, name=name, value=repr(value)[:40]
             )
         found[field] = value
     for field in ("width", "layers", "heads", "vocabulary"):
@@ -200,8 +200,14 @@ def checked(model: Architecture, where: str | None = None) -> Architecture:
     Raises:
         UsageError: with the pair of numbers that does not.
     """
-    from treino.planning.parameters import count
-
+    odd = {
+        "query_key_norm": model.query_key_norm not in ("", "head", "width"),
+        "architecture": model.architecture not in ("transformer", "lstm"),
+        "dense_layers": not 0 <= model.dense_layers <= model.layers,
+        "active": model.active > model.experts,
+    }
+    for name in (name for name, wrong in odd.items() if wrong):
+        raise UsageError(N_("{name} cannot be {value}"), where=where, name=name, value=repr(getattr(model, name)))
     if model.heads % model.kv_heads:
         raise UsageError(
             N_("{kv_heads:raw} heads for keys and values cannot be shared by {heads:raw} attention heads"),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import math
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +13,7 @@ from typing import Any
 
 from treino.errors import UsageError
 from treino.messages import N_
+from treino.planning.tables import is_number, read_table
 
 FOLDER = Path(__file__).parent / "data"
 FILES = ("hardware", "prices", "models", "runs", "course", "evidence")
@@ -45,13 +44,14 @@ class Chip:
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars for an hour of a chip, with the ends of what was seen, and when."""
+    """US dollars for an hour of a chip, with the ends of what was seen, and when; `assumed`: none of its own was seen."""
 
     low: float
     typical: float
     high: float
     date: datetime.date
     source: str = ""
+    assumed: bool = False
 
     def stale(self, today: datetime.date) -> bool:
         """Whether it was seen more than a year ago."""
@@ -100,11 +100,7 @@ class Facts:
                     self._read(file)
 
     def _read(self, file: Path) -> None:
-        try:
-            tables = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(N_("cannot read {path}: {reason}"), path=str(file), reason=str(error)) from None
-        for kind, rows in tables.items():
+        for kind, rows in read_table(file).items():
             for row in rows if isinstance(rows, list) else [None]:
                 if not isinstance(row, dict) or not isinstance(row.get("name"), str):
                     raise UsageError(
@@ -119,14 +115,21 @@ class Facts:
                 raise UsageError(N_("{name} does not say {key}"), where=str(file), name=row["name"], key=field)
         for key, value in row.items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if number and not (math.isfinite(value) and value >= 0):
+            positive = kind in ("chip", "run") or key in ("parameters", "active")
+            if (number or (key in NEEDED.get(kind, ()) and key not in NOT_NUMBERS)) and not is_number(
+                value, above=positive
+            ):
                 raise UsageError(
-                    N_("{key} of {name} must be a number that is not negative, not {value:raw}"),
+                    N_("{key} of {name} must be a number above 0, not {value}")
+                    if positive
+                    else N_("{key} of {name} must be a number that is not negative, not {value}"),
                     where=str(file),
                     key=key,
                     name=row["name"],
-                    value=value,
+                    value=repr(value)[:40],
                 )
+        if kind == "chip_hour" and not row["low"] <= row["typical"] <= row["high"]:
+            raise UsageError(N_("of {name}, low, typical and high must rise"), where=str(file), name=row["name"])
         if "date" in row and type(row["date"]) is not datetime.date:
             raise UsageError(N_("the date of {name} is written as 2026-11-22"), where=str(file), name=row["name"])
 
@@ -168,7 +171,10 @@ class Facts:
     def price(self, chip: str) -> Price | None:
         """What an hour of a chip costs, or None where no price was seen."""
         row = self._names("chip_hour").get(_plain(chip))
-        return Price(row["low"], row["typical"], row["high"], row["date"], row.get("source", "")) if row else None
+        if row is None:
+            return None
+        source, assumed = row.get("source", ""), bool(row.get("assumed"))
+        return Price(row["low"], row["typical"], row["high"], row["date"], source, assumed)
 
     def api(self, name: str) -> ApiPrice:
         row = self.find("api", name)
@@ -198,6 +204,9 @@ NEEDED = {
     "run": ("parameters", "tokens", "chip"),
 }
 """What a row must say, by kind."""
+
+NOT_NUMBERS = ("date", "chip")
+"""What of it is no number."""
 
 NOBODY = {
     "chip": N_("there is no chip {name}"),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from treino.errors import UsageError
 from treino.messages import N_, Message
 from treino.planning.facts import Chip, Facts
 from treino.planning.memory import memory, serving_memory
@@ -77,20 +78,33 @@ def options_of(scenario: Scenario, cards: Cards, facts: Facts) -> list[Option]:
 @dataclass(frozen=True)
 class Cards:
     """What is there to train and to answer on: chips of a kind, the share of their peak that they reach, and what an hour of
-    one costs (None: nobody knows).
+    one costs.
     """
 
     chip: Chip
     count: int
     mfu: Interval
-    price: Interval | None
+    price: Interval
 
 
-def cards_of(gpu: str, facts: Facts) -> Cards:
-    """The cards that a name such as `A100-80` or `H100:8` means."""
+def cards_of(gpu: str, scenario: Scenario, facts: Facts) -> Cards:
+    """The cards that a name such as `A100-80` or `H100:8` means.
+
+    Raises:
+        UsageError: for cards of which nobody knows what an hour costs.
+    """
     chip, count = find_chips(gpu, facts)
     seen = facts.price(chip.name)
-    price = Interval(seen.low, seen.typical, seen.high) if seen else None
+    if scenario.owned or scenario.price:
+        price = exactly(0.0 if scenario.owned else scenario.price)
+    elif seen:
+        price = Interval(seen.low, seen.typical, seen.high)
+    else:
+        raise UsageError(
+            N_("no price of an hour of {chip} was seen"),
+            fix=N_("set price, or owned = true, in the scenario"),
+            chip=chip.name,
+        )
     return Cards(chip, count, efficiency(chip, facts.runs), price)
 
 
@@ -100,7 +114,7 @@ class _Maker:
     def __init__(self, scenario: Scenario, facts: Facts, cards: Cards) -> None:
         self.scenario, self.facts = scenario, facts
         self.chip, self.chips, self.mfu = cards.chip, cards.count, cards.mfu
-        self.price = exactly(0.0) if scenario.owned or cards.price is None else cards.price
+        self.price = cards.price
         self.row = max(64, math.ceil(scenario.data.tokens_per_row / 64) * 64)
 
     def all(self) -> Iterator[Option]:

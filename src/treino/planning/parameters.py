@@ -36,10 +36,9 @@ class Architecture:
         embedding: width of the token table, where it differs from the model's (LSTM, OPT-350M); 0: the same.
         context: the longest row that it was made for, 0 if it is not said.
         gated: the feed-forward part has a third matrix (SwiGLU, GeGLU).
-        norm_bias: its norms shift as well as scale (LayerNorm); `norms` of them in a layer, each of `norm_size` numbers.
-        query_key_norm: numbers of the norms of queries and keys in a layer.
+        norm_bias, norm_scale: its norms shift and scale (LayerNorm; RMSNorm only scales); `norms` of them in a layer.
+        query_key_norm: queries and keys have norms, of a head's size or of their whole width.
         positions: rows of a learned table of positions.
-        head_layers: further matrices of width² before the head, or beside the token table.
         experts, active: feed-forward parts of a layer, and how many of them a token goes through; 0: one, dense.
         dense_layers: layers whose feed-forward part is one, `dense_width` wide, in a model of experts.
         shared: inner width of the expert that every token goes through; `shared_gate`: it has a gate of its own.
@@ -105,11 +104,6 @@ def architecture_of(shape: Shape | Architecture, vocabulary: int = 0) -> Archite
     )
 
 
-def kv_width(shape: Shape) -> int:
-    """Width of the keys (and of the values) of one token: kv heads × head size."""
-    return shape.width // shape.heads * shape.kv_heads
-
-
 def matrices(model: Architecture, *, active: bool = False) -> dict[str, int]:
     """Numbers in the matrices between the token table and the head, by part; `active`: those that one token meets.
 
@@ -143,16 +137,15 @@ def count(model: Architecture) -> dict[str, int]:
     A head tied to the embedding counts no matrix: 0, and V for a bias.
     """
     width, layers = model.width, model.layers
-    head = 0 if model.tied else model.vocabulary * model.table
+    lstm = model.architecture == "lstm"
+    head = 0 if model.tied else model.vocabulary * (width if lstm else model.table)
     parts = {"embedding": model.vocabulary * model.table}
     if model.positions:
         parts["positions"] = model.positions * width
     parts |= matrices(model)
-    if model.architecture == "lstm":
+    if lstm:
         parts["recurrent"] += 8 * width * layers
         parts["head"] = head + model.vocabulary
-        if not model.tied:
-            parts["head"] = model.vocabulary * (width + 1)
     else:
         parts["attention"] += layers * ((model.queries + 2 * model.keys) * model.qkv_bias + width * model.output_bias)
         each = width + (2 if model.gated else 1) * model.feed_forward

@@ -11,7 +11,7 @@ from typing import Any
 
 from treino.errors import UsageError
 from treino.messages import N_, Message
-from treino.planning.facts import Chip, Facts
+from treino.planning.facts import ApiPrice, Chip, Facts, Price
 from treino.planning.flops import METHODS, training_flops_per_token
 from treino.planning.inverse import largest, remedies
 from treino.planning.memory import host_memory, memory, serving_memory
@@ -188,10 +188,23 @@ def _wanted(asked: dict[str, Any]) -> tuple[Wanted, float | None, list[Message]]
         cooling=asked["cooling"],
         mfu=exactly(mfu) if mfu is not None else efficiency(chip, facts.runs),
     )
-    seen = facts.price(chip.name) if price is None else None
-    stale = seen is not None and seen.stale(asked["today"] or datetime.date.today())
-    notes = _notes(wanted, asked["tokens"] is None, seen.date if seen and stale else None)
+    notes = _notes(wanted, asked["tokens"] is None)
+    if price is None:
+        notes += price_notes(chip.name, facts.price(chip.name), asked["today"])
     return wanted, asked["days"], notes
+
+
+def price_notes(name: str, price: Price | ApiPrice | None, today: datetime.date | None = None) -> list[Message]:
+    """What must be said of a price: that there is none, that it is somebody else's, or that it is old."""
+    if price is None:
+        return [Message(N_("no price of {chip} was seen: give --price"), {"chip": name})]
+    notes = []
+    if isinstance(price, Price) and price.assumed:
+        notes.append(Message(N_("no price of {chip} was seen: that of its larger sister is taken"), {"chip": name}))
+    if price.stale(today or datetime.date.today()):
+        values = {"chip": name, "date": str(price.date)}
+        notes.append(Message(N_("the price of {chip} is of {date}, more than a year ago"), values))
+    return notes
 
 
 def calculate(wanted: Wanted, days: float | None = None, notes: Sequence[Message] = (), *, search: bool = True) -> Plan:
@@ -364,17 +377,9 @@ def _check(asked: dict[str, Any]) -> None:
         )
 
 
-def _notes(wanted: Wanted, assumed_tokens: bool, stale: datetime.date | None) -> list[Message]:
+def _notes(wanted: Wanted, assumed_tokens: bool) -> list[Message]:
+    """What a reader must know beside the figures."""
     notes = []
-    if stale:
-        notes.append(
-            Message(
-                N_("the price of {chip} is of {date}, more than a year ago"),
-                {"chip": wanted.chip.name, "date": str(stale)},
-            )
-        )
-    if wanted.price is None:
-        notes.append(Message(N_("no price of {chip} was seen: give --price"), {"chip": wanted.chip.name}))
     if wanted.model.assumed:
         notes.append(Message(N_("only the size of this model is known; its shape is assumed to be like Llama's")))
     if assumed_tokens and wanted.tokens:

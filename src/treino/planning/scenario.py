@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from treino.errors import UsageError, reason_of
+from treino.errors import UsageError
 from treino.messages import N_
 from treino.planning.model import unknown
+from treino.planning.tables import is_number, read_table
 
 READY_FOLDER = Path(__file__).parent / "ready"
 READY = ("startup",)
@@ -49,7 +48,7 @@ class Scenario:
     Attributes:
         budget: US dollars for training and `months` of answering.
         days: until it must be there.
-        gpu: cards to be answered for, each alone; `owned`: an hour costs nothing.
+        gpu: cards to be answered for, each alone; `owned`: an hour costs nothing; price: US dollars of an hour, 0: as seen.
         task: "narrow" (one kind of answer) or "broad"; classes: answers are that many classes, 0: texts.
         minimum_quality: points of 100.
         epochs, attempts: passes over the data of a training, and trainings until one is good.
@@ -64,6 +63,7 @@ class Scenario:
     data: Data
     gpu: tuple[str, ...] = ("A100-80",)
     owned: bool = False
+    price: float = 0
     task: str = "narrow"
     classes: int = 0
     minimum_quality: float = 0
@@ -77,7 +77,7 @@ class Scenario:
     guesses: tuple[Mapping[str, Any], ...] = ()
 
 
-LEAST_ABOVE_NOTHING = {"budget", "days", "rows", "tokens_per_row", "months", "epochs", "attempts"}
+ABOVE_NOTHING = {"budget", "days", "rows", "tokens_per_row", "months", "epochs", "attempts"}
 """Numbers that cannot be 0; all others must not be negative."""
 
 
@@ -87,43 +87,62 @@ def read_scenario(source: str | Path) -> Scenario:
     Raises:
         UsageError: with what is wrong and what was probably meant.
     """
-    path = READY_FOLDER / f"{source}.toml" if str(source) in READY and not Path(source).exists() else Path(source)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    ready = str(source) in READY and not Path(source).exists()
+    path = READY_FOLDER / f"{source}.toml" if ready else Path(source)
+    if not path.exists():
         raise UsageError(
-            N_("cannot read {path}: {reason}"),
+            N_("there is no scenario {path}"),
             fix=N_("give a scenario as TOML, or one of: {ready}"),
             path=str(path),
-            reason=reason_of(error),
             ready=", ".join(READY),
-        ) from None
-    return from_values(values, str(path))
+        )
+    return from_values(read_table(path), str(path))
 
 
 def from_values(values: Mapping[str, Any], where: str | None = None) -> Scenario:
     """From a dictionary of the file's form."""
     values = dict(values)
-    options = values.pop("options", {})
-    guesses = tuple(values.pop("guess", ()))
-    weights = _numbers(values.pop("weights", dict.fromkeys(ATTRIBUTES, 20.0)), ATTRIBUTES, "weights", where)
+    options, guesses = values.pop("options", {}), values.pop("guess", [])
+    weights = values.pop("weights", dict.fromkeys(ATTRIBUTES, 20.0))
+    for table, value in (("options", options), ("weights", weights)):
+        if not isinstance(value, Mapping):
+            raise UsageError(N_("[{table}] must be a table"), where=where, table=table)
+    weights = _numbers(weights, ATTRIBUTES, where)
     if not sum(weights.values()):
         raise UsageError(N_("the weights are all 0"), where=where)
     tables = {"data": Data, "traffic": Traffic}
     parts = {name: _table(kind, values.pop(name, {}), name, where) for name, kind in tables.items()}
-    gpu = values.pop("gpu", "A100-80")
-    values["gpu"] = (gpu,) if isinstance(gpu, str) else tuple(gpu)
-    for name in ("models", "apis"):
-        if name in options:
-            values[name] = tuple(options.pop(name))
     for name in options:
-        raise unknown(name, ["models", "apis"], N_("there is no setting {name}"), where)
+        if name not in ("models", "apis"):
+            raise unknown(name, ["models", "apis"], N_("there is no setting {name}"), where)
+    lists = {"gpu": values.get("gpu", "A100-80")} | options
+    values |= {name: _names(name, value, where) for name, value in lists.items()}
+    if not isinstance(guesses, list) or not all(isinstance(guess, Mapping) for guess in guesses):
+        raise UsageError(N_("[{table}] must be a table"), where=where, table="[guess]")
     scenario = _table(
-        Scenario, values | parts, "", where, weights=dict.fromkeys(ATTRIBUTES, 0.0) | weights, guesses=guesses
+        Scenario, values | parts, "", where, weights=dict.fromkeys(ATTRIBUTES, 0.0) | weights, guesses=tuple(guesses)
     )
+    if not isinstance(scenario.name, str):
+        raise UsageError(
+            N_("{name} must be text in quotes, not {value}"), where=where, name="name", value=repr(scenario.name)
+        )
     if scenario.task not in ("narrow", "broad"):
         raise unknown(str(scenario.task), ["narrow", "broad"], N_("there is no task {name}"), where)
     return scenario
+
+
+def _names(name: str, value: Any, where: str | None) -> tuple[str, ...]:
+    """One name, or a list of names."""
+    names = (value,) if isinstance(value, str) else value
+    if (
+        not isinstance(names, list | tuple)
+        or not all(isinstance(each, str) for each in names)
+        or (not names and name == "gpu")
+    ):
+        raise UsageError(
+            N_("{name} must be a name or a list of names, not {value}"), where=where, name=name, value=repr(value)
+        )
+    return tuple(names)
 
 
 def _table(kind: Any, values: Mapping[str, Any], table: str, where: str | None, **more: Any) -> Any:
@@ -135,7 +154,7 @@ def _table(kind: Any, values: Mapping[str, Any], table: str, where: str | None, 
         if name not in known or name in ("weights", "guesses"):
             raise unknown(name, list(known), N_("there is no setting {name}"), where)
     numbers = [name for name, item in known.items() if item.type in ("float", "int")]
-    checked = dict(values) | _numbers({n: values[n] for n in numbers if n in values}, numbers, table, where)
+    checked = dict(values) | _numbers({n: values[n] for n in numbers if n in values}, numbers, where)
     for name, item in known.items():
         if item.type == "bool" and not isinstance(values.get(name, False), bool):
             raise UsageError(
@@ -148,16 +167,14 @@ def _table(kind: Any, values: Mapping[str, Any], table: str, where: str | None, 
         raise UsageError(N_("it does not say {key}"), where=where, key=", ".join(missing)) from None
 
 
-def _numbers(values: Mapping[str, Any], known: Any, table: str, where: str | None) -> dict[str, float]:
+def _numbers(values: Mapping[str, Any], known: Sequence[str], where: str | None) -> dict[str, float]:
+    """Numbers by name, checked."""
     for name, value in values.items():
         if name not in known:
             raise unknown(name, list(known), N_("there is no setting {name}"), where)
-        least = "0" if name not in LEAST_ABOVE_NOTHING else N_("more than 0")
-        number = (
-            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value <= 1e15
-        )
-        if not number or value < 0 or (value == 0 and name in LEAST_ABOVE_NOTHING):
+        above = name in ABOVE_NOTHING
+        if not is_number(value, above=above) or value > 1e15:
             text = N_("{name} must be a number that is not negative, not {value}")
-            above = N_("{name} must be a number above 0, not {value}")
-            raise UsageError(above if least != "0" else text, where=where, name=name, value=repr(value))
+            text = N_("{name} must be a number above 0, not {value}") if above else text
+            raise UsageError(text, where=where, name=name, value=repr(value)[:40])
     return dict(values)

@@ -47,6 +47,8 @@ class Interval:
             return Interval(0.0, 0.0, 0.0)
 
         def spread(a: float, b: float) -> float:
+            if not a or not b:
+                return math.inf
             return math.hypot(math.log(a / self.middle), math.log(b / other.middle))
 
         low = middle * math.exp(-spread(self.low, other.low))

@@ -35,6 +35,8 @@ def advice_lines(advice: Advice, translator: Translator) -> Iterator[str]:
     for option in advice.options:
         yield from _option(option, advice, translator)
     yield from _guesses(advice, translator)
+    for note in advice.notes:
+        yield "! " + translator.message(note)
     if advice.choice is None:
         yield say(N_("No option is left: give more budget, more time or other hardware."))
         return
