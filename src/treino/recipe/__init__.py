@@ -12,6 +12,7 @@ from treino.recipe.finetuning import (
     parse_condition,
 )
 from treino.recipe.model import ModelSettings, TokenSettings
+from treino.recipe.order import OrderSettings
 from treino.recipe.recipe import Recipe
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings, parse_budget
 
@@ -25,6 +26,7 @@ __all__ = [
     "GateSettings",
     "LabelSettings",
     "ModelSettings",
+    "OrderSettings",
     "PretrainSettings",
     "Recipe",
     "ReportSettings",

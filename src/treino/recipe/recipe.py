@@ -9,6 +9,7 @@ from treino.recipe.base import Settings, setting
 from treino.recipe.corpus import CleanSettings, CorpusSettings, DeduplicateSettings, WorldSettings
 from treino.recipe.finetuning import FinetuneSettings, GateSettings, LabelSettings, SearchSettings
 from treino.recipe.model import ModelSettings, TokenSettings
+from treino.recipe.order import OrderSettings
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings
 
 SCHEMA = 1
@@ -29,6 +30,7 @@ class Recipe(Settings):
     world: WorldSettings = Field(default_factory=WorldSettings)
     clean: CleanSettings = Field(default_factory=CleanSettings)
     deduplicate: DeduplicateSettings = Field(default_factory=DeduplicateSettings)
+    order: OrderSettings = Field(default_factory=OrderSettings)
     tokens: TokenSettings = Field(default_factory=TokenSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
