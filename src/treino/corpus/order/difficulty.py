@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _SENTENCE_END = re.compile(r"[.!?…]+(?=\s|$|[\"'”’»)])|\n\s*\n")
-_SILENT_U = re.compile(r"(?<=q)u(?=[aeiouáàâãéêíóôõ])|(?<=g)u(?=[eiéêí])")
+_GLIDE = re.compile(r"(?<=[qg])u(?=[aeiouáàâãéêíóôõ])")
 _ACCENTED = re.compile("[áâéêíóôúàãõ]")
 _NUCLEI = re.compile(
-    "ã[eo]|õe|ãi"  # nasal diphthongs
+    "ã[eo]|õe|ãi|^ao(?=s?$)"  # nasal diphthongs, and ao(s)
     "|[aáâeéêoóô][iu](?![nm](?:[^aeiouáâãéêíóôõúh]|$)|nh|[rlz](?:[^aeiouáâãéêíóôõú]|$))"  # falling ones, but rainha, ruim, juiz
-    "|iu(?!m$)|ui(?!nh|[nm](?:[^aeiou]|$)|[rlz]$)"
+    "|iu(?![nm])|ui(?!nh|ç|[nm](?:[^aeiou]|$)|[rlz]$)"
     "|[aeiouyáàâãéêíóôõúü]"
 )
 _RISING = re.compile("(?:[iu][aeo]|eo|ea|oa|ie)s?$")
@@ -27,10 +27,10 @@ def syllables(word: str) -> int:
     """Syllables of a Portuguese word, by its vowels: diphthongs count once, vowels that part count twice.
 
     At the end of a word with a written accent before it (história, água, série), i and u before a vowel make one syllable with it; in
-    others (dia, pavio, perua) they make two. Rules of thumb: about 97 of 100 running words come out as the dictionary parts them.
+    others (dia, pavio, perua) they make two. These are rules of thumb, not a dictionary.
     """
     total = 0
-    for part in _SILENT_U.sub("", word.lower()).split("-"):
+    for part in _GLIDE.sub("", word.lower()).split("-"):
         count = len(_NUCLEI.findall(part))
         ending = _RISING.search(part)
         if ending and count > 1 and _ACCENTED.search(part[: ending.start()]):
