@@ -1,6 +1,6 @@
 """The first stages: collect → clean → deduplicate → order, from whatever a user has to documents worth learning from.
 
-Where the difficulty of the order is a model's loss, score stands before it; where labelled texts are sources, split before collect.
+Where the difficulty of the order is a model's loss, score stands before it; where there are labelled texts, split before all.
 """
 
 from __future__ import annotations
@@ -123,9 +123,7 @@ SCORING: Pipeline = (Stage("score", 1, (DOCUMENTS,), (SCORES,), lambda loaded, _
 
 
 def corpus_of(recipe: Recipe) -> Pipeline:
-    """The stages that make the documents of a recipe. Labelled texts are split first, where there are some: what is cheap and may
-    be wrong comes first.
-    """
+    """The stages that make a recipe's documents. Labelled texts are split first: what is cheap and may be wrong comes first."""
     collecting, *others, ordering = CORPUS
     if any(source.path == "labels" for source in recipe.corpus.sources):
         collecting = replace(collecting, consumes=(LABELLED,))

@@ -1,5 +1,5 @@
-"""The pipeline: the corpus (`corpus_stages`) → tokenise → pretrain → evaluate (or adopt: a model brought along); after it, where there
-are labelled texts, compare → finetune → judge; at the end report.
+"""The pipeline: the corpus (`corpus_stages`) → tokenise → pretrain → evaluate (or adopt: a model brought along); after it,
+where there are labelled texts, compare → finetune → judge; at the end report.
 
 Each stage here says what it reads, which settings count, and which room does the work; rooms are imported when they work.
 """
@@ -116,11 +116,14 @@ def _report(work: Work) -> dict[str, Any]:
     from treino.pipeline.facts import gather_facts
     from treino.report.card import model_card
     from treino.report.classifier_card import classifier_card
+    from treino.report.data_card import data_card
     from treino.report.write import write_report
 
     facts = gather_facts(work)
     files.write_text(work.output / "card.md", model_card(facts, work.language))
     files.write_text(work.output / "classifier.md", classifier_card(facts, work.language))
+    if facts["corpus"]:
+        files.write_text(work.output / "data.md", data_card(facts["corpus"], work.language))
     return write_report(facts, work.output, work.language)
 
 
@@ -190,7 +193,7 @@ def _finetuning(before: tuple[str, ...]) -> Pipeline:
 
 
 def _reporting(*kinds: str) -> Pipeline:
-    return (Stage("report", 3, kinds, (REPORT,), _report_settings, _report),)
+    return (Stage("report", 4, kinds, (REPORT,), _report_settings, _report),)
 
 
 def pipeline_of(recipe: Recipe) -> Pipeline:

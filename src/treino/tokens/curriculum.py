@@ -59,9 +59,9 @@ def buckets(shard: Shard, settings: OrderSettings, context: int, seed: int) -> l
 class CurriculumRows(Rows):
     """Rows of several buckets, each an endless order of its own, mixed as the pool grows.
 
-    A training reads `total` rows; bucket b gives T_b of them, in proportion to its size. What is called an epoch here is the time
-    from the joining of one bucket to that of the next: its rows come from the buckets of the pool in proportion to what each has
-    left to give, in random order. After `total` rows all begins anew. Without a total, all buckets are there from the start.
+    A training reads `total` rows; bucket b gives T_b of them, in proportion to its size. What is called an epoch here is the
+    time from the joining of one bucket to that of the next: its rows come from the buckets of the pool in proportion to what
+    each has left to give, in random order. After `total` rows all begins anew. Without a total, all are there from the start.
     """
 
     def __init__(self, sources: Sequence[Rows], settings: OrderSettings, seed: int, total: int | None = None) -> None:
@@ -117,7 +117,9 @@ class CurriculumRows(Rows):
         turns = draw.permutation(np.repeat(np.arange(len(taken)), [last - first for first, last in taken]))
         places = [first for first, _ in taken]
         rows = []
-        for bucket in turns.tolist():  # within a bucket in its own order, so that it is gone through one epoch after the other
+        for (
+            bucket
+        ) in turns.tolist():  # within a bucket in its own order, so that it is gone through one epoch after the other
             rows.append((bucket, places[bucket]))
             places[bucket] += 1
         return rows

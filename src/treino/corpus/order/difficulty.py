@@ -1,7 +1,7 @@
 """How hard a text is, by figures that need no model: larger is harder.
 
-Flesch's reading ease in Portuguese: 248.835 − 1.015 · words per sentence − 84.6 · syllables per word, with the constant that
-Martins, Ghiraldelo, Nunes and Oliveira (1996, *Readability formulas applied to textbooks in Brazilian Portuguese*) raised by 42.
+Flesch's reading ease in Portuguese: 248.835 − 1.015 · words per sentence − 84.6 · syllables per word (Martins, Ghiraldelo,
+Nunes and Oliveira 1996, *Readability formulas applied to textbooks in Brazilian Portuguese*; 42 more than for English).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RISING = re.compile("(?:[iu][aeo]|eo|ea|oa|ie)s?$")
 def syllables(word: str) -> int:
     """Syllables of a Portuguese word, by its vowels: diphthongs count once, vowels that part count twice.
 
-    At the end of a word with a written accent before it (história, água, série), i and u before a vowel make one syllable with it; in
+    At the end of a word with a written accent before it (história, série), i and u before a vowel make one syllable with it; in
     others (dia, pavio, perua) they make two. These are rules of thumb, not a dictionary.
     """
     total = 0

@@ -82,7 +82,11 @@ def composition(documents: Path) -> dict[str, Any]:
             size = pc.binary_length(rows["text"])
             parts[part].update(documents=rows.num_rows, bytes=pc.sum(size).as_py() or 0)
             for name in SHARES:
-                table = pa.table({name: rows[name], "size": size}).group_by(name).aggregate([("size", "sum"), ("size", "count")])
+                table = (
+                    pa.table({name: rows[name], "size": size})
+                    .group_by(name)
+                    .aggregate([("size", "sum"), ("size", "count")])
+                )
                 for row in table.to_pylist():
                     share = shares[name].setdefault(row[name] or "", Counter())
                     share.update(documents=row["size_count"], bytes=row["size_sum"])

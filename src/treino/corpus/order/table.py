@@ -35,6 +35,4 @@ def read_columns(folder: Path, ids: Sequence[str], name: str = ORDER) -> dict[st
         return {}
     table = pq.read_table(path)
     places = pa.compute.index_in(pa.array(ids, pa.string()), table["id"])  # type: ignore[attr-defined]
-    return {
-        column: table[column].to_numpy()[places.to_numpy()] for column in table.column_names if column != "id"
-    }
+    return {column: table[column].to_numpy()[places.to_numpy()] for column in table.column_names if column != "id"}
