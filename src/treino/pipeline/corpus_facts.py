@@ -80,15 +80,16 @@ def steps_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _examples(records: Sequence[Mapping[str, Any]], each: int = 3) -> list[dict[str, Any]]:
-    """A few documents that each rule removed, and a few that each step changed."""
+    """A few documents that each rule removed, and a few that the same rules changed."""
     from treino.corpus.documents import read_rows
 
     shown: list[dict[str, Any]] = []
-    seen: Counter[tuple[str, str]] = Counter()
+    seen: Counter[tuple[str, ...]] = Counter()
     for record in records:
         rows = read_rows(Path(record["folder"]), "removed") if record["stage"] in STAGES else ()
         for row in rows:
-            seen[row["step"], row["rule"]] += 1
-            if seen[row["step"], row["rule"]] <= each:
+            kind = (row["step"], row["rule"], row["detail"] if row["rule"] == "changed" else "")
+            seen[kind] += 1
+            if seen[kind] <= each:
                 shown.append(row)
     return shown
