@@ -1,4 +1,4 @@
-"""The pipeline: collect → clean → deduplicate → tokenise → pretrain → evaluate (or adopt: a model brought along); before it,
+"""The pipeline: collect → clean → filter → deduplicate → tokenise → pretrain → evaluate (or adopt: a model brought along); before it,
 where there are labelled texts, split, and after it compare → finetune → judge; at the end report.
 
 Each stage here says what it reads, which settings count, and which room does the work; rooms are imported when they work.
@@ -47,6 +47,18 @@ def _clean(work: Work) -> dict[str, Any]:
     from treino.corpus.clean import clean
 
     return clean(work.loaded.recipe.clean, work.inputs[DOCUMENTS], work.output)
+
+
+def _filter_reads(loaded: LoadedRecipe) -> Any:
+    from treino.corpus.filters.filter import row_digests
+
+    return row_digests(loaded.recipe.filter, loaded.base)
+
+
+def _filter(work: Work) -> dict[str, Any]:
+    from treino.corpus.filters.filter import filter_documents
+
+    return filter_documents(work.loaded.recipe.filter, work.inputs[DOCUMENTS], work.output, work.loaded.base)
 
 
 def _deduplicate(work: Work) -> dict[str, Any]:
@@ -192,7 +204,17 @@ def _report_settings(loaded: LoadedRecipe, language: str) -> Any:
 
 PRETRAINING: Pipeline = (
     Stage("collect", 4, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
-    Stage("clean", 4, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.clean), _clean, resumes=SHARDS),
+    Stage("clean", 5, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.clean), _clean, resumes=SHARDS),
+    Stage(
+        "filter",
+        1,
+        (DOCUMENTS,),
+        (DOCUMENTS,),
+        lambda loaded, _: _dump(loaded.recipe.filter),
+        _filter,
+        reads=_filter_reads,
+        resumes=SHARDS,
+    ),
     Stage(
         "deduplicate", 3, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.deduplicate), _deduplicate
     ),

@@ -11,22 +11,15 @@ PUNCTUATION = string.punctuation + "“”‘’«»‹›„…–—•·¡¿�
 
 @dataclass(frozen=True)
 class Words:
-    """The words of a text without the punctuation around them, and what was counted on the way."""
+    """The words of a text without the punctuation around them, and how often each occurs."""
 
     words: list[str]
     counts: Counter[str]
-    punctuation: int
-    """Characters around words, and words of punctuation alone: taggers make each a token of its own."""
-
-    @property
-    def tokens(self) -> int:
-        """Words and marks of punctuation."""
-        return len(self.words) + self.punctuation
 
     @property
     def mean_length(self) -> float:
         """Characters of a word on average; 0 without words."""
-        return sum(map(len, self.words)) / len(self.words) if self.words else 0.0
+        return sum(len(word) * count for word, count in self.counts.items()) / len(self.words) if self.words else 0.0
 
     @property
     def with_letters(self) -> int:
@@ -36,6 +29,5 @@ class Words:
 
 def count_words(text: str) -> Words:
     """Split at white space, strip punctuation."""
-    raw = text.split()
-    words = [word for word in (item.strip(PUNCTUATION) for item in raw) if word]
-    return Words(words, Counter(words), sum(map(len, raw)) - sum(map(len, words)))
+    words = [word for word in [item.strip(PUNCTUATION) for item in text.split()] if word]
+    return Words(words, Counter(words))
