@@ -23,6 +23,7 @@ FEW_LINES = 12
 SUMMARIES = {
     "collect": N_("{documents_out} documents, {held_out_documents} held out"),
     "clean": N_("{documents_out} of {documents_in} documents kept"),
+    "filter": N_("{documents_out} of {documents_in} documents kept"),
     "deduplicate": N_("{documents_out} of {documents_in} documents kept"),
     "tokenise": N_("{training_tokens} tokens, vocabulary of {vocabulary}"),
     "pretrain": N_(

@@ -1,4 +1,4 @@
-"""The first stages: collect → clean → deduplicate → order, from whatever a user has to documents worth learning from.
+"""The first stages: collect → clean → filter → deduplicate → order, from whatever a user has to documents worth learning from.
 
 Where the difficulty of the order is a model's loss, score stands before it; where there are labelled texts, split before all.
 """
@@ -54,6 +54,18 @@ def _clean(work: Work) -> dict[str, Any]:
     from treino.corpus.clean import clean
 
     return clean(work.loaded.recipe.clean, work.inputs[DOCUMENTS], work.output)
+
+
+def _filter_reads(loaded: LoadedRecipe) -> Any:
+    from treino.corpus.filters.filter import row_digests
+
+    return row_digests(loaded.recipe.filter, loaded.base)
+
+
+def _filter(work: Work) -> dict[str, Any]:
+    from treino.corpus.filters.filter import filter_documents
+
+    return filter_documents(work.loaded.recipe.filter, work.inputs[DOCUMENTS], work.output, work.loaded.base)
 
 
 def _deduplicate(work: Work) -> dict[str, Any]:
@@ -113,7 +125,17 @@ def _split(work: Work) -> dict[str, Any]:
 SPLITTING: Pipeline = (Stage("split", 2, (), (LABELLED,), _split_settings, _split, reads=_split_reads),)
 CORPUS: Pipeline = (
     Stage("collect", 4, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
-    Stage("clean", 4, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: dump(loaded.recipe.clean), _clean, resumes=SHARDS),
+    Stage("clean", 5, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: dump(loaded.recipe.clean), _clean, resumes=SHARDS),
+    Stage(
+        "filter",
+        1,
+        (DOCUMENTS,),
+        (DOCUMENTS,),
+        lambda loaded, _: dump(loaded.recipe.filter),
+        _filter,
+        reads=_filter_reads,
+        resumes=SHARDS,
+    ),
     Stage(
         "deduplicate", 3, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: dump(loaded.recipe.deduplicate), _deduplicate
     ),

@@ -3,6 +3,7 @@
 from treino.recipe.base import Settings
 from treino.recipe.corpus import CleanSettings, CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings
 from treino.recipe.derive import derive, feed_forward_width, finetuning_rate
+from treino.recipe.filter import FilterSettings
 from treino.recipe.finetuning import (
     Condition,
     FinetuneSettings,
@@ -22,6 +23,7 @@ __all__ = [
     "CorpusSettings",
     "DeduplicateSettings",
     "EvaluateSettings",
+    "FilterSettings",
     "FinetuneSettings",
     "GateSettings",
     "LabelSettings",

@@ -7,6 +7,7 @@ from pydantic import Field
 from treino.messages import N_
 from treino.recipe.base import Settings, setting
 from treino.recipe.corpus import CleanSettings, CorpusSettings, DeduplicateSettings, WorldSettings
+from treino.recipe.filter import FilterSettings
 from treino.recipe.finetuning import FinetuneSettings, GateSettings, LabelSettings, SearchSettings
 from treino.recipe.model import ModelSettings, TokenSettings
 from treino.recipe.order import OrderSettings
@@ -29,6 +30,7 @@ class Recipe(Settings):
     corpus: CorpusSettings = Field(default_factory=CorpusSettings)
     world: WorldSettings = Field(default_factory=WorldSettings)
     clean: CleanSettings = Field(default_factory=CleanSettings)
+    filter: FilterSettings = Field(default_factory=FilterSettings)
     deduplicate: DeduplicateSettings = Field(default_factory=DeduplicateSettings)
     order: OrderSettings = Field(default_factory=OrderSettings)
     tokens: TokenSettings = Field(default_factory=TokenSettings)

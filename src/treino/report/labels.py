@@ -8,6 +8,7 @@ LABELS = {
     # stages
     "collect": N_("collect"),
     "clean": N_("clean"),
+    "filter": N_("filter"),
     "deduplicate": N_("deduplicate"),
     "tokenise": N_("tokenise"),
     "pretrain": N_("pretrain"),

@@ -12,6 +12,7 @@ ICONS = {
     # line drawings on a 24 × 24 grid
     "collect": '<path d="M12 3v11m-4-4 4 4 4-4"/><path d="M4 14v5a2 2 0 0 0 2 2h12a2 2 0 0 0 2-2v-5"/>',
     "clean": '<path d="M11 3l1.8 5.2L18 10l-5.2 1.8L11 17l-1.8-5.2L4 10l5.2-1.8z"/><path d="M18 15v6m-3-3h6"/>',
+    "filter": '<path d="M3 4h18l-7 9v6l-4 2v-8z"/>',
     "deduplicate": '<rect x="3" y="3" width="12" height="12" rx="2"/><path d="M19 9v10a2 2 0 0 1-2 2H9" '
     'stroke-dasharray="3 2.4"/>',
     "tokenise": '<rect x="2.5" y="8" width="5.5" height="8" rx="1.5"/>'
