@@ -72,12 +72,19 @@ def write_bytes(path: Path | str, data: bytes) -> None:
 
 def write_with(path: Path | str, write: Callable[[Path], object]) -> None:
     """Let `write` make a whole file, atomically: temporary name beside it, sync, rename."""
+    with writing(path) as temporary:
+        write(temporary)
+
+
+@contextlib.contextmanager
+def writing(path: Path | str) -> Iterator[Path]:
+    """The temporary name beside `path` for a file that the block writes; at its end the file is synced and renamed."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     fault(f"{path.name}:before-write")
     with machine_errors(path):
         try:
-            write(temporary)
+            yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             fault(f"{path.name}:after-write")
@@ -86,6 +93,12 @@ def write_with(path: Path | str, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
             raise
     fault(f"{path.name}:after-rename")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what interrupted writes left below a folder that nobody else writes to."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -15,6 +15,8 @@ from treino.recipe.load import LoadedRecipe
 
 DOCUMENTS, TRUTH, TOKENS, MODEL, EVALUATION, REPORT = "documents", "truth", "tokens", "model", "evaluation", "report"
 LABELLED, BASELINES, CLASSIFIER, JUDGEMENT = "labelled", "baselines", "classifier", "judgement"
+SHARDS = "records/shards/*.json"
+"""What makes a partial output worth keeping: the accounts of finished shards (`treino.corpus.shards.RESUMES`)."""
 
 
 def _dump(settings: Settings, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -189,10 +191,10 @@ def _report_settings(loaded: LoadedRecipe, language: str) -> Any:
 
 
 PRETRAINING: Pipeline = (
-    Stage("collect", 3, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
-    Stage("clean", 3, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.clean), _clean),
+    Stage("collect", 4, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
+    Stage("clean", 4, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.clean), _clean, resumes=SHARDS),
     Stage(
-        "deduplicate", 2, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.deduplicate), _deduplicate
+        "deduplicate", 3, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.deduplicate), _deduplicate
     ),
     Stage("tokenise", 2, (DOCUMENTS,), (TOKENS,), lambda loaded, _: _dump(loaded.recipe.tokens), _tokenise),
     Stage(
@@ -222,7 +224,7 @@ PRETRAINING: Pipeline = (
 ADOPTING: Pipeline = (Stage("adopt", 1, (), (MODEL,), lambda loaded, _: None, _adopt, reads=_adopt_reads),)
 
 
-SPLITTING: Pipeline = (Stage("split", 1, (), (LABELLED,), _split_settings, _split, reads=_split_reads),)
+SPLITTING: Pipeline = (Stage("split", 2, (), (LABELLED,), _split_settings, _split, reads=_split_reads),)
 
 
 def _finetuning(before: tuple[str, ...]) -> Pipeline:

@@ -53,7 +53,7 @@ def deduplicate(settings: DeduplicateSettings, documents: Path, output: Path) ->
                     planted.see(row, keys[part][row["id"]], bool(rule))
                     if rule:
                         removed[rule] += 1
-                        record.add(removed_row(row, rule, copy_of))
+                        record.add(removed_row(row, rule, copy_of, step="deduplicate"))
                         continue
                     counts[part] += 1
                     counts["bytes_out"] += len(row["text"].encode())

@@ -77,7 +77,7 @@ def split(
     held = {row.id for row in parts["validation"]}
     rest = [vars(row) | {"label": ""} for row in learnable_rows if row.id not in held]
     write_rows(output / UNLABELLED, rest, ROWS)
-    write_rows(output / "removed", problems.rows, REMOVED)
+    write_rows(output / "removed", ({"step": "split"} | row for row in problems.rows), REMOVED)
     problems.tell()
     digest = files.digest(sorted((row.id, row.label) for row in parts["test"]))
     files.write_json(output / LABELS, {"labels": labels, "test_digest": digest, "grouped": bool(settings.group)})
