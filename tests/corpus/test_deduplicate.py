@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from treino.corpus.collect import collect
-from treino.corpus.deduplicate import comparison_key, deduplicate
+from treino.corpus.deduplicate.deduplicate import deduplicate
+from treino.corpus.deduplicate.exact import comparison_key
 from treino.corpus.documents import content_hash, read_rows, write_rows
 from treino.errors import DataError
 from treino.recipe import CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings

@@ -50,7 +50,7 @@ def _clean(work: Work) -> dict[str, Any]:
 
 
 def _deduplicate(work: Work) -> dict[str, Any]:
-    from treino.corpus.deduplicate import deduplicate
+    from treino.corpus.deduplicate.deduplicate import deduplicate
 
     return deduplicate(work.loaded.recipe.deduplicate, work.inputs[DOCUMENTS], work.output)
 

@@ -1,7 +1,8 @@
 """What the user writes: TOML to frozen, validated settings, one table per stage."""
 
 from treino.recipe.base import Settings
-from treino.recipe.corpus import CleanSettings, CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings
+from treino.recipe.corpus import CleanSettings, CorpusSettings, SourceSettings, WorldSettings
+from treino.recipe.duplicates import DeduplicateSettings
 from treino.recipe.derive import derive, feed_forward_width, finetuning_rate
 from treino.recipe.finetuning import (
     Condition,

@@ -1,4 +1,4 @@
-"""Settings of the stages that make documents: collect, clean, deduplicate, and of the embedded world."""
+"""Settings of the stages that make documents: collect, clean, and of the embedded world."""
 
 from __future__ import annotations
 
@@ -75,9 +75,3 @@ class CleanSettings(Settings):
     fix_encoding: bool = setting(True, N_('mend text that was decoded wrongly ("nÃ£o" becomes "não")'))
     unwrap: bool = setting(True, N_("join the lines of paragraphs that were wrapped at a fixed width"))
     minimum_characters: int = setting(20, N_("shorter documents are removed"), beginner=True, ge=0)
-
-
-class DeduplicateSettings(Settings):
-    """[deduplicate]: which copies go."""
-
-    exact: bool = setting(True, N_("remove documents that are equal but for case and white space"))

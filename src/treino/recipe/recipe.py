@@ -6,7 +6,8 @@ from pydantic import Field
 
 from treino.messages import N_
 from treino.recipe.base import Settings, setting
-from treino.recipe.corpus import CleanSettings, CorpusSettings, DeduplicateSettings, WorldSettings
+from treino.recipe.corpus import CleanSettings, CorpusSettings, WorldSettings
+from treino.recipe.duplicates import DeduplicateSettings
 from treino.recipe.finetuning import FinetuneSettings, GateSettings, LabelSettings, SearchSettings
 from treino.recipe.model import ModelSettings, TokenSettings
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings

@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from treino import environment
 from treino.corpus.documents import part_files
+from treino.corpus.words import batches
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -32,7 +34,8 @@ class Group:
     def read(self, columns: Sequence[str]) -> pa.RecordBatch:
         """The wanted rows."""
         # What is parallel here are the groups.
-        table = pq.ParquetFile(self.path).read_row_group(self.place, columns=list(columns), use_threads=False)
+        with pq.ParquetFile(self.path) as file:
+            table = file.read_row_group(self.place, columns=list(columns), use_threads=False)
         if self.chosen is not None and len(self.chosen) < self.rows:
             table = table.take(pa.array(self.chosen - self.start))
         return pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], table.schema.names)
@@ -74,6 +77,12 @@ class Collection:
             first, last = np.searchsorted(numbers, [group.start, group.start + group.rows])
             if first < last:
                 yield Group(group.path, group.place, group.start, group.rows, numbers[first:last])
+
+
+def in_batches(texts: pa.Array, most: int) -> Iterator[list[str]]:
+    """The texts as lists of about so many bytes; a longer text stands alone."""
+    for first, last in batches(pc.binary_length(texts).to_pylist(), most):
+        yield texts[first:last].to_pylist()
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

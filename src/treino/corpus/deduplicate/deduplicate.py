@@ -1,122 +1,133 @@
-"""The deduplicate stage: documents that are equal but for case and white space."""
+"""The deduplicate stage: equal documents, nearly equal ones, and long paragraphs that stand in several documents."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tempfile
-import unicodedata
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from treino import events
-from treino.corpus.documents import DOCUMENTS, PARTS, REMOVED, Writer, read_documents, read_rows, removed_row
-from treino.corpus.engine import first_of_each
+from treino import files
+from treino.corpus.deduplicate.collection import Collection
+from treino.corpus.deduplicate.exact import equal_groups
+from treino.corpus.deduplicate.fates import Fates, write_fates
+from treino.corpus.deduplicate.keys import Keys, read_keys
+from treino.corpus.deduplicate.near import near_copies
+from treino.corpus.deduplicate.paragraphs import repeated_paragraphs
+from treino.corpus.deduplicate.planted import planted_facts
+from treino.corpus.deduplicate.signatures import banding
+from treino.corpus.shards import apply
 from treino.errors import DataError
 from treino.messages import N_
 
 if TYPE_CHECKING:
     from treino.recipe import DeduplicateSettings
 
-
-def comparison_key(text: str) -> str:
-    """SHA-256 (hex) of the text in NFC, case folded, runs of white space as one space."""
-    folded = " ".join(unicodedata.normalize("NFC", text).casefold().split())
-    return hashlib.sha256(folded.encode()).hexdigest()
+FATES, FOUND = "records/fates.parquet", "records/found.json"
 
 
 def deduplicate(settings: DeduplicateSettings, documents: Path, output: Path) -> dict[str, Any]:
-    """Keep one document (the smallest id) of each group of equal ones, in each part; training documents that equal a
-    held-out one go, too, so that the evaluation reads nothing that was learnt.
+    """Keep one document of each group of equal or nearly equal ones: a held-out one before all others, so that the
+    evaluation reads nothing that was learnt, then the best one by `settings.keep`, of several the one with the smallest id.
+
+    What is decided is written first (`records/fates.parquet`) and then carried out shard by shard, so an interrupted stage
+    does not search again. Memory holds numbers of each document (about 24 + 4 · bands bytes and its id), never the texts.
     """
-    keys = {part: _keys(documents, part) for part in PARTS}
-    copies = {part: _copies(keys[part]) if settings.exact else {} for part in PARTS}
-    held_out = _first(keys["held_out"]) if settings.exact else {}
-    counts: Counter[str] = Counter()
-    removed: Counter[str] = Counter()
-    planted = Planted()
-    with Writer(output / "removed", REMOVED) as record:
-        for part in PARTS:
-            with Writer(output / part, DOCUMENTS) as kept:
-                for row in read_rows(documents, part):
-                    counts["in"] += 1
-                    events.progress("deduplicate", counts["in"], None, N_("documents"))
-                    rule, copy_of = "", ""
-                    if row["id"] in copies[part]:
-                        rule, copy_of = "duplicate", copies[part][row["id"]]
-                    elif part == "training" and keys[part][row["id"]] in held_out:
-                        rule, copy_of = "also_held_out", held_out[keys[part][row["id"]]]
-                    planted.see(row, keys[part][row["id"]], bool(rule))
-                    if rule:
-                        removed[rule] += 1
-                        record.add(removed_row(row, rule, copy_of, step="deduplicate"))
-                        continue
-                    counts[part] += 1
-                    counts["bytes_out"] += len(row["text"].encode())
-                    kept.add(row)
-    if not counts["training"]:
+    fates = output / FATES
+    files.make_private(fates.parent)
+    if not (output / FOUND).exists():
+        found = _decide(settings, documents, fates)
+        files.write_json(output / FOUND, found)
+    facts = apply([Fates(str(fates))], documents, output, "deduplicate")
+    if not facts["documents_out"] - facts["held_out_documents"]:
         raise DataError(N_("no text is left: every document equals a held-out one"), fix=N_("lower corpus.held_out"))
-    facts = {
-        "documents_in": counts["in"],
-        "documents_out": counts["training"] + counts["held_out"],
-        "held_out_documents": counts["held_out"],
-        "bytes_out": counts["bytes_out"],
-        "removed_by_rule": dict(removed),
-    }
-    return facts | planted.facts()
+    return facts | files.read_json(output / FOUND)
 
 
-def _keys(documents: Path, part: str) -> dict[str, str]:
-    """{id: comparison key} of a part."""
-    return {
-        number: comparison_key(text)
-        for batch in read_documents(documents, part, ["id", "text"])
-        for number, text in zip(batch["id"].to_pylist(), batch["text"].to_pylist(), strict=True)
-    }
+def _decide(settings: DeduplicateSettings, documents: Path, fates: Path) -> dict[str, Any]:
+    """Find all copies, write what becomes of each document, and return what was found."""
+    collection = Collection.open(documents)
+    keys = read_keys(settings, collection)
+    rank = _rank(settings.keep, keys, collection)
+    leader = np.arange(len(collection))
+    if settings.exact:
+        leader = _best_of_each(*equal_groups(keys, collection), leader, rank)
+    equal = leader
+    found: dict[str, Any] = {}
+    if settings.near:
+        near = near_copies(keys, collection, equal, rank, settings.threshold, fates.parent)
+        leader, bands = near.leader, banding(settings.threshold)
+        found["near"] = {
+            "bands": bands.bands,
+            "rows": bands.rows,
+            "recall_at_threshold": round(bands.recall(settings.threshold), 4),
+            "compared_pairs": near.pairs,
+            "similar_pairs": near.similar,
+            "rounds": near.rounds,
+            "crowded_buckets": near.crowded,
+        }
+    copies = np.bincount(leader, minlength=len(leader))
+    found |= {"clusters": int((copies > 1).sum()), "largest_cluster": int(copies.max(initial=0))}
+    gone = repeated_paragraphs(keys, leader == np.arange(len(leader)), rank) if settings.paragraphs else {}
+    write_fates(fates, _fates(keys, collection, equal, leader, copies, gone))
+    return found | planted_facts(keys, leader, settings.threshold)
 
 
-def _copies(keys: dict[str, str]) -> dict[str, str]:
-    """{id: id of the copy that stays}, grouped by the engine from a table of ids and keys alone."""
-    if not keys:
-        return {}
-    with tempfile.TemporaryDirectory(prefix="treino-") as folder:
-        path = Path(folder) / "keys.parquet"
-        pq.write_table(pa.table({"id": list(keys), "key": list(keys.values())}), path)
-        return first_of_each([path], "key")
+def _rank(keep: str, keys: Keys, collection: Collection) -> np.ndarray:
+    """Place of each document in the order of who stays: held-out ones first, then by `keep`, then by id."""
+    count = len(collection)
+    numbers = np.arange(count)
+    learnt = numbers >= collection.held_out
+    preferred = {
+        "longest": lambda: (-keys.words,),
+        "newest": lambda: (-keys.words, -keys.dates),
+        "first": lambda: (numbers,),
+    }[keep]()
+    order = np.lexsort((_by_id(keys.ids), *preferred, learnt))
+    rank = np.empty(count, np.int64)
+    rank[order] = numbers
+    return rank
 
 
-def _first(keys: dict[str, str]) -> dict[str, str]:
-    """{comparison key: smallest id}: the document that stays of its group."""
-    first: dict[str, str] = {}
-    for number, key in keys.items():
-        first[key] = min(number, first.get(key, number))
-    return first
+def _by_id(ids: pa.Array) -> np.ndarray:
+    """Place of each id in the order of all ids."""
+    return pc.rank(ids, tiebreaker="first").to_numpy()
 
 
-class Planted:
-    """On the embedded world it is known which documents are copies: how many of them were found.
+def _best_of_each(numbers: np.ndarray, groups: np.ndarray, leader: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """The leader of each document where the best of each group leads it."""
+    order = np.lexsort((rank[numbers], groups))
+    numbers, groups = numbers[order], groups[order]
+    leader = leader.copy()
+    leader[numbers] = numbers[np.searchsorted(groups, groups)]
+    return leader
 
-    Of a group of equal documents one stays, be it the original or a copy; so a group with p planted copies of which r
-    documents were removed counts min(p, r) found.
-    """
 
-    def __init__(self) -> None:
-        self._copies: Counter[str] = Counter()
-        self._removed: Counter[str] = Counter()
-
-    def see(self, row: dict[str, Any], key: str, removed: bool) -> None:
-        """Take note of a document, the key of its group, and what became of it."""
-        self._removed[key] += removed
-        if row["meta"] and json.loads(row["meta"]).get("planted") == "duplicate":
-            self._copies[key] += 1
-
-    def facts(self) -> dict[str, int]:
-        """Planted copies and how many of them were found; nothing where none was planted."""
-        if not self._copies:
-            return {}
-        found = sum(min(count, self._removed[key]) for key, count in self._copies.items())
-        return {"planted_duplicates": self._copies.total(), "planted_duplicates_found": found}
+def _fates(
+    keys: Keys,
+    collection: Collection,
+    equal: np.ndarray,
+    leader: np.ndarray,
+    copies: np.ndarray,
+    gone: dict[int, list[tuple[int, int]]],
+) -> Iterator[dict[str, Any]]:
+    """Rows for every document that does not stay as it is."""
+    numbers = np.arange(len(leader))
+    for number in np.flatnonzero((leader != numbers) | (copies > 1) | np.isin(numbers, list(gone))).tolist():
+        kept, rule = int(leader[number]), ""
+        if kept != number:
+            same = equal[number] == kept
+            leaked = kept < collection.held_out <= number
+            rule = ("also_held_out" if same else "near_held_out") if leaked else "duplicate" if same else "near_duplicate"
+        lost = gone.get(number, [])
+        yield {
+            "id": keys.ids[number].as_py(),
+            "rule": rule,
+            "kept": keys.ids[kept].as_py() if rule else "",
+            "copies": int(copies[number]),
+            "paragraphs": [paragraph for paragraph, _ in lost],
+            "keepers": [keys.ids[keeper].as_py() for _, keeper in lost],
+        }

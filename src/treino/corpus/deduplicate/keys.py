@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from treino import events
-from treino.corpus.deduplicate.collection import Collection, Group, in_order
+from treino.corpus.deduplicate.collection import Collection, Group, in_batches, in_order
 from treino.corpus.deduplicate.signatures import Banding, band_keys, banding
-from treino.corpus.words import batches, grams_of, words_of
+from treino.corpus.words import grams_of, words_of
 from treino.messages import N_
 
 if TYPE_CHECKING:
@@ -70,13 +70,16 @@ def read_keys(settings: DeduplicateSettings, collection: Collection) -> Keys:
 
 def _group_keys(settings: DeduplicateSettings, bands: Banding, group: Group) -> Keys:
     rows = group.read(["id", "text", "meta"])
-    sizes = pc.fill_null(pc.binary_length(rows["text"]), 0).to_numpy()
-    parts = [_text_keys(settings, bands, rows["text"][a:b].to_pylist(), group.start + a) for a, b in batches(sizes, BATCH_BYTES)]
+    parts, start = [], group.start
+    for some in in_batches(rows["text"], BATCH_BYTES):
+        parts.append(_text_keys(settings, bands, some, start))
+        start += len(some)
     texts = _joined(parts) if parts else _empty(bands)
     dates = np.array([_date(meta) for meta in rows["meta"].to_pylist()] if settings.keep == "newest" else [], np.int64)
-    return Keys(rows["id"], *[getattr(texts, name) for name in _ARRAYS[:-1]], dates, tuple(_planted(rows, group.start)))
+    return Keys(rows["id"].cast(_IDS), *[getattr(texts, name) for name in _ARRAYS[:-1]], dates, tuple(_planted(rows, group.start)))
 
 
+_IDS = pa.large_string()
 _ARRAYS = ("words", "texts", "long", "bands", "paragraphs", "owners", "dates")
 
 
@@ -91,7 +94,7 @@ def _text_keys(settings: DeduplicateSettings, bands: Banding, texts: list[str], 
         keys = band_keys(grams, bands)[np.isin(with_grams, long)]
     paragraphs, owners = words.long_lines(SHORT)
     return Keys(
-        pa.array([], pa.string()),
+        pa.array([], _IDS),
         words.counts.astype(np.int32),
         words.texts(),
         long[: len(keys)] + start,
@@ -105,7 +108,7 @@ def _text_keys(settings: DeduplicateSettings, bands: Banding, texts: list[str], 
 
 def _empty(bands: Banding) -> Keys:
     none = {name: np.empty(0, kind) for name, kind in _KINDS.items()} | {"bands": np.empty((0, bands.bands), np.uint32)}
-    return Keys(pa.array([], pa.string()), planted=(), **none)
+    return Keys(pa.array([], _IDS), planted=(), **none)
 
 
 _KINDS: dict[str, Any] = {
@@ -126,7 +129,7 @@ def _joined(parts: list[Keys]) -> Keys:
 
 def _date(meta: str | None) -> int:
     """The year, month and day of a document's record as a number that grows with time (20240229), 0 without a date."""
-    found = re.match(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?", str(json.loads(meta or "{}").get("date") or ""))
+    found = re.match(r"(?:D:)?(\d{4})(?:-?(\d\d))?(?:-?(\d\d))?", str(json.loads(meta or "{}").get("date") or ""))
     return int("".join(part or "00" for part in found.groups())) if found else 0
 
 
