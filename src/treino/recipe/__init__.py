@@ -2,7 +2,7 @@
 
 from treino.recipe.base import Settings
 from treino.recipe.corpus import CleanSettings, CorpusSettings, SourceSettings, WorldSettings
-from treino.recipe.duplicates import DeduplicateSettings
+from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
 from treino.recipe.derive import derive, feed_forward_width, finetuning_rate
 from treino.recipe.finetuning import (
     Condition,
@@ -20,6 +20,7 @@ __all__ = [
     "CleanSettings",
     "Condition",
     "CorpusSettings",
+    "DecontaminateSettings",
     "DeduplicateSettings",
     "EvaluateSettings",
     "FinetuneSettings",

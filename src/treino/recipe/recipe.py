@@ -7,7 +7,7 @@ from pydantic import Field
 from treino.messages import N_
 from treino.recipe.base import Settings, setting
 from treino.recipe.corpus import CleanSettings, CorpusSettings, WorldSettings
-from treino.recipe.duplicates import DeduplicateSettings
+from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
 from treino.recipe.finetuning import FinetuneSettings, GateSettings, LabelSettings, SearchSettings
 from treino.recipe.model import ModelSettings, TokenSettings
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings
@@ -30,6 +30,7 @@ class Recipe(Settings):
     world: WorldSettings = Field(default_factory=WorldSettings)
     clean: CleanSettings = Field(default_factory=CleanSettings)
     deduplicate: DeduplicateSettings = Field(default_factory=DeduplicateSettings)
+    decontaminate: DecontaminateSettings = Field(default_factory=DecontaminateSettings)
     tokens: TokenSettings = Field(default_factory=TokenSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)

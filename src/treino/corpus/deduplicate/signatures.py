@@ -41,8 +41,7 @@ def banding(threshold: float) -> Banding:
     """
     best = Banding(MOST_HASHES, 1)
     for rows in range(1, MOST_HASHES + 1):
-        missed = 1 - threshold**rows
-        bands = math.ceil(math.log(1 - RECALL) / math.log(missed)) if missed > 0 else 1
+        bands = math.ceil(math.log(1 - RECALL) / math.log1p(-(threshold**rows))) if threshold < 1 else 1
         if bands * rows <= MOST_HASHES:
             best = Banding(bands, rows)
     return best
