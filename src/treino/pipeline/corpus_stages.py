@@ -15,6 +15,8 @@ from treino.recipe.load import LoadedRecipe
 DOCUMENTS, TRUTH, LABELLED, SCORES, ORDER = "documents", "truth", "labelled", "scores", "order"
 SHARDS = "records/shards/*.json"
 """What makes a partial output worth keeping: the accounts of finished shards (`treino.corpus.shards.RESUMES`)."""
+DECIDED = "records/**/*.json"
+"""The same, and what was found before the first shard."""
 
 NAMING = ("upsampling", "most_repeats", "difficulty")
 """Settings of the order that are applied when it is made; the others are the training's."""
@@ -69,7 +71,7 @@ def _filter(work: Work) -> dict[str, Any]:
 
 
 def _deduplicate(work: Work) -> dict[str, Any]:
-    from treino.corpus.deduplicate import deduplicate
+    from treino.corpus.deduplicate.deduplicate import deduplicate
 
     return deduplicate(work.loaded.recipe.deduplicate, work.inputs[DOCUMENTS], work.output)
 
@@ -137,7 +139,13 @@ CORPUS: Pipeline = (
         resumes=SHARDS,
     ),
     Stage(
-        "deduplicate", 3, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: dump(loaded.recipe.deduplicate), _deduplicate
+        "deduplicate",
+        4,
+        (DOCUMENTS,),
+        (DOCUMENTS,),
+        lambda loaded, _: dump(loaded.recipe.deduplicate),
+        _deduplicate,
+        resumes=DECIDED,
     ),
     Stage("order", 1, (DOCUMENTS,), (ORDER,), _order_settings, _order),
 )

@@ -1,7 +1,8 @@
 """What the user writes: TOML to frozen, validated settings, one table per stage."""
 
 from treino.recipe.base import Settings
-from treino.recipe.corpus import CleanSettings, CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings
+from treino.recipe.corpus import CleanSettings, CorpusSettings, SourceSettings, WorldSettings
+from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
 from treino.recipe.derive import derive, feed_forward_width, finetuning_rate
 from treino.recipe.filter import FilterSettings
 from treino.recipe.finetuning import (
@@ -21,6 +22,7 @@ __all__ = [
     "CleanSettings",
     "Condition",
     "CorpusSettings",
+    "DecontaminateSettings",
     "DeduplicateSettings",
     "EvaluateSettings",
     "FilterSettings",

@@ -1,4 +1,4 @@
-"""Settings of the stages that make documents: collect, clean, deduplicate, and of the embedded world."""
+"""Settings of the stages that make documents: collect, clean, and of the embedded world."""
 
 from __future__ import annotations
 
@@ -81,9 +81,3 @@ class CleanSettings(Settings):
     boilerplate: Literal["web", "all", "none"] = setting(
         "web", N_('take out lines that many pages of a site share: of "web" pages, of "all" documents by folder, or "none"')
     )
-
-
-class DeduplicateSettings(Settings):
-    """[deduplicate]: which copies go."""
-
-    exact: bool = setting(True, N_("remove documents that are equal but for case and white space"))
