@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ licence = "CC0-1.0"
 weight = 2.0
 [[corpus.sources]]
 path = "linhas.jsonl"
-language = "gl"
+language = "en"
 [order]
 difficulty = "readability"
 [report]
@@ -37,7 +38,12 @@ SECRET = "segredo-que-ninguem-deve-ler"
 
 
 def prose(number: int) -> str:
-    return f"No dia {number} o carteiro trouxe {number + 2} cartas para a rua de cima, e depois voltou com calma para casa.\n" * 3
+    words = ("cartas", "jornais", "pacotes", "livros", "queijos", "recados", "convites")
+    first, second = words[number % 7], words[number // 7 % 7]
+    return (
+        f"No dia {number} o carteiro trouxe {number + 2} {first} para a rua de cima, e depois voltou com calma para casa. "
+        f"A vizinha pediu {second}, mas os {number} que havia não bastaram para tanta gente que esperava na porta."
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +56,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "textos" / "cópia.txt").write_text(prose(7).upper(), encoding="utf-8")
     (folder / "textos" / "estragado.txt").write_text(BROKEN, encoding="utf-8")
     (folder / "textos" / "curto.txt").write_text("oi", encoding="utf-8")
-    lines = [json.dumps({"text": f"A linha {number} di que {SECRET} chegou onte pola tarde."}) for number in range(5)]
+    lines = [
+        json.dumps(
+            {"text": f"The line {number} says that {SECRET} arrived yesterday in the afternoon, with all of them."}
+        )
+        for number in range(5)
+    ]
     (folder / "linhas.jsonl").write_text("\n".join([*lines, "{"]), encoding="utf-8")
     (folder / "corpus.toml").write_text(RECIPE, encoding="utf-8")
-    assert run_command(["corpus", "build", "--recipe", str(folder / "corpus.toml"), "--out", str(folder / "feito")]) == 0
+    assert (
+        run_command(["corpus", "build", "--recipe", str(folder / "corpus.toml"), "--out", str(folder / "feito")]) == 0
+    )
     return folder
 
 
@@ -92,9 +105,9 @@ def test_the_folder_holds_documents_record_order_and_card(place: Path) -> None:
 
 def test_the_card_says_where_it_comes_from_and_what_was_done(place: Path) -> None:
     card = (place / "feito" / "README.md").read_text(encoding="utf-8")
-    assert card.startswith('---\nlanguage:\n- "gl"\n- "pt"\nlicense: "CC0-1.0"')
+    assert card.startswith('---\nlanguage:\n- "en"\n- "pt"\nlicense: "CC0-1.0"')
     assert "| textos | pt | CC0-1.0 | 2 | 43 | `" in card
-    assert "| linhas.jsonl | gl | not stated | 1 | 1 | `" in card
+    assert "| linhas.jsonl | en | not stated | 1 | 1 | `" in card
     assert "broken characters mended" in card
     assert "avÃ³" in card, "the recipe allows examples"
     assert str(place) not in card
@@ -126,7 +139,7 @@ def test_show_counts_what_each_step_did(place: Path, capsys: pytest.CaptureFixtu
     facts = asked(capsys, place)
     steps = facts["steps"]
     assert steps[0]["stage"] == "collect"
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in itertools.pairwise(steps):
         assert after["documents_in"] == before["documents_out"]
     for step in steps[1:]:
         assert step["documents_in"] - step["documents_out"] == sum(step["removed_by_rule"].values())
@@ -195,7 +208,9 @@ def test_mistakes_have_their_exit_codes(
     assert said(capsys, *arguments, code=code)
 
 
-def test_a_folder_of_other_things_is_left_alone(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_other_things_is_left_alone(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "training").mkdir()
     (tmp_path / "training" / "meu.txt").write_text("meu", encoding="utf-8")
     assert "not empty" in said(capsys, "build", str(place / "textos"), "--out", str(tmp_path), code=2)
@@ -209,12 +224,16 @@ def test_a_folder_of_other_things_is_left_alone(place: Path, tmp_path: Path, cap
 def test_a_build_that_is_killed_goes_on_and_ends_alike(place: Path, tmp_path: Path, point: str) -> None:
     command = [sys.executable, "-m", "treino", "corpus", "build", "--recipe", str(place / "corpus.toml")]
     command += ["--out", str(tmp_path / "c")]
-    child = subprocess.run(command, env=os.environ | {"TREINO_FAULT": point}, capture_output=True, check=False, timeout=60)
+    child = subprocess.run(
+        command, env=os.environ | {"TREINO_FAULT": point}, capture_output=True, check=False, timeout=60
+    )
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     assert run_command(command[3:]) == 0
     for part in ("training", "held_out"):
         assert list(read_rows(tmp_path / "c", part)) == list(read_rows(place / "feito", part))
-    one, other = (json.loads((folder / "card.json").read_text("utf-8"))["digests"] for folder in (tmp_path / "c", place / "feito"))
+    one, other = (
+        json.loads((folder / "card.json").read_text("utf-8"))["digests"] for folder in (tmp_path / "c", place / "feito")
+    )
     assert one == other
 
 

@@ -69,6 +69,7 @@ def print_corpus(facts: Mapping[str, Any]) -> None:
     """The steps as a table, and below it what removed and changed how many, and what is left."""
     from treino.corpus.rules import RULES
     from treino.report.data_card import by_rule, order_messages, step_cells
+    from treino.report.labels import PARTS
 
     translate = translator()
     head = [_("step"), _("documents in"), _("documents out"), _("text out"), _("removed"), _("changed"), _("time")]
@@ -76,9 +77,9 @@ def print_corpus(facts: Mapping[str, Any]) -> None:
     for title, counts in zip((_("removed"), _("changed")), by_rule(facts["steps"]), strict=True):
         for rule, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
             click.echo(f"  {title}: {_(RULES.get(rule, rule))} [{rule}]  {translate.number(count)}")
-    for part, count in (facts.get("parts") or {}).items():
-        size = translate.bytes(count["bytes"])
-        click.echo(_("{part}: {documents} documents, {size}", part=part, documents=count["documents"], size=size))
+    for part, name in PARTS.items():
+        if count := (facts.get("parts") or {}).get(part):
+            click.echo(_("{part}: {documents} documents, {bytes:bytes}", part=_(name), **count))
     total = sum(count["bytes"] for count in (facts.get("languages") or {}).values())
     if total:
         shares = sorted(facts["languages"].items(), key=lambda item: -item[1]["bytes"])
@@ -102,25 +103,33 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
         click.echo(_("there is none"))
     for row in rows:
         click.echo(f"\n{row['id']}  {row['source']}")
-        print_event(row)
-        if kept := row.get("kept"):
-            click.echo(_("  kept instead: {id}  {source}", id=kept["id"], source=kept["source"]))
-            click.echo(f"  = {_one_line(kept['text'])}")
+        kept = row.get("kept")
+        if not kept:
+            print_event(row)
+            continue
+        gone, stays = differing(row["before"], kept["text"])
+        click.echo(f"  {row['step']}: {_reason(row)}\n  - {gone}")
+        click.echo(_("  kept instead: {id}  {source}", id=kept["id"], source=kept["source"]))
+        click.echo(f"  = {stays}")
 
 
 def print_event(row: Mapping[str, Any]) -> None:
     """What a step did to a document, and why."""
-    from treino.corpus.rules import RULES
-
-    names = row["detail"].split(", ") if row["rule"] == "changed" else [row["rule"]]
-    reason = ", ".join(_(RULES.get(name, name)) for name in names)
     detail = "" if row["rule"] == "changed" or row["detail"] in ("", row["source"]) else f"  {row['detail']}"
-    click.echo(f"  {row['step']}: {click.style(reason, bold=True)}{detail}")
+    click.echo(f"  {row['step']}: {_reason(row)}{detail}")
     if row["after"]:
         before, after = differing(row["before"], row["after"])
         click.echo(f"  - {before}\n  + {after}")
     elif row["before"]:
         click.echo(f"  - {marked(row['before'], row['detail'])}")
+
+
+def _reason(row: Mapping[str, Any]) -> str:
+    """The rule's name; of a document that was changed the names of all rules that changed it."""
+    from treino.corpus.rules import RULES
+
+    names = row["detail"].split(", ") if row["rule"] == "changed" else [row["rule"]]
+    return click.style(", ".join(_(RULES.get(name, name)) for name in names), bold=True)
 
 
 def differing(before: str, after: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The first stages: collect → clean → filter → deduplicate → order, from whatever a user has to documents worth learning from.
+"""The first stages: collect → clean → filter → deduplicate → decontaminate → order, from anything to documents worth learning.
 
 Where the difficulty of the order is a model's loss, score stands before it; where there are labelled texts, split before all.
 """
@@ -76,6 +76,26 @@ def _deduplicate(work: Work) -> dict[str, Any]:
     return deduplicate(work.loaded.recipe.deduplicate, work.inputs[DOCUMENTS], work.output)
 
 
+def _decontaminate_reads(loaded: LoadedRecipe) -> Any:
+    from treino.corpus.decontaminate.decontaminate import file_digests
+
+    return file_digests(loaded.recipe.decontaminate, loaded.base)
+
+
+def _decontaminate(work: Work) -> dict[str, Any]:
+    from treino.corpus.decontaminate.decontaminate import decontaminate
+
+    truth = work.inputs[TRUTH] / "truth"
+    return decontaminate(
+        work.loaded.recipe.decontaminate,
+        work.inputs[DOCUMENTS],
+        work.output,
+        truth=truth if truth.is_dir() else None,
+        labelled=work.inputs.get(LABELLED),
+        base=work.loaded.base,
+    )
+
+
 def _score_reads(loaded: LoadedRecipe) -> Any:
     from treino.pipeline.adopt import model_at, model_digests
 
@@ -147,6 +167,16 @@ CORPUS: Pipeline = (
         _deduplicate,
         resumes=DECIDED,
     ),
+    Stage(
+        "decontaminate",
+        1,
+        (DOCUMENTS, TRUTH),
+        (DOCUMENTS,),
+        lambda loaded, _: dump(loaded.recipe.decontaminate),
+        _decontaminate,
+        reads=_decontaminate_reads,
+        resumes=SHARDS,
+    ),
     Stage("order", 1, (DOCUMENTS,), (ORDER,), _order_settings, _order),
 )
 SCORING: Pipeline = (Stage("score", 1, (DOCUMENTS,), (SCORES,), lambda loaded, _: None, _score, reads=_score_reads),)
@@ -154,10 +184,15 @@ SCORING: Pipeline = (Stage("score", 1, (DOCUMENTS,), (SCORES,), lambda loaded, _
 
 def corpus_of(recipe: Recipe) -> Pipeline:
     """The stages that make a recipe's documents. Labelled texts are split first: what is cheap and may be wrong comes first."""
-    collecting, *others, ordering = CORPUS
+    more: dict[str, str] = {"decontaminate": LABELLED} if recipe.labels.given else {}
     if any(source.path == "labels" for source in recipe.corpus.sources):
-        collecting = replace(collecting, consumes=(LABELLED,))
+        more["collect"] = LABELLED
+    stages = CORPUS
     if recipe.order.difficulty == "loss":
-        ordering = replace(ordering, consumes=(DOCUMENTS, SCORES))
-        others += SCORING
-    return (*(SPLITTING if recipe.labels.given else ()), collecting, *others, ordering)
+        more["order"] = SCORES
+        stages = (*CORPUS[:-1], *SCORING, CORPUS[-1])
+    asked = (
+        replace(stage, consumes=(*stage.consumes, more[stage.name])) if stage.name in more else stage
+        for stage in stages
+    )
+    return (*(SPLITTING if recipe.labels.given else ()), *asked)

@@ -11,7 +11,7 @@ from treino.language import Translator
 from treino.messages import N_, Message
 from treino.report.card import label, markdown_table, plain
 from treino.report.facts import Corpus, Step, present
-from treino.report.labels import LABELS
+from treino.report.labels import LABELS, STEPS
 from treino.report.writer import UNKNOWN
 
 LONGEST_EXAMPLE = 120
@@ -130,7 +130,7 @@ def step_cells(steps: list[Step], translator: Translator) -> list[list[str]]:
     for step in steps:
         stage, name = step.get("stage", ""), step.get("step", "")
         own = label(stage, translator)
-        title = own if name in ("", stage) else f"{own}: {label(name, translator, RULES | LABELS)}"
+        title = own if name in ("", stage) else f"{own}: {label(name, translator, LABELS | STEPS)}"
         size, seconds = step.get("bytes_out"), step.get("seconds")
         cells.append(
             [
