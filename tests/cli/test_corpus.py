@@ -35,6 +35,13 @@ examples = true
 """
 BROKEN = "A avÃ³ nÃ£o estÃ¡ em casa hoje, disse o menino que brincava sozinho no quintal da vizinha."
 SECRET = "segredo-que-ninguem-deve-ler"
+ENGLISH = (
+    f"The old captain told everybody that {SECRET} had arrived with the morning boat.",
+    "Nobody in the village could remember when the bridge over the river was built.",
+    "She sold apples and pears at the market, and her brother mended shoes next door.",
+    "When the rain stopped, the children ran down to the harbour to look at the ships.",
+    "A letter without a stamp lay under the door for three weeks before anyone opened it.",
+)
 
 
 def prose(number: int) -> str:
@@ -56,12 +63,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "textos" / "cópia.txt").write_text(prose(7).upper(), encoding="utf-8")
     (folder / "textos" / "estragado.txt").write_text(BROKEN, encoding="utf-8")
     (folder / "textos" / "curto.txt").write_text("oi", encoding="utf-8")
-    lines = [
-        json.dumps(
-            {"text": f"The line {number} says that {SECRET} arrived yesterday in the afternoon, with all of them."}
-        )
-        for number in range(5)
-    ]
+    lines = [json.dumps({"text": text}) for text in ENGLISH]
     (folder / "linhas.jsonl").write_text("\n".join([*lines, "{"]), encoding="utf-8")
     (folder / "corpus.toml").write_text(RECIPE, encoding="utf-8")
     assert (
