@@ -7,28 +7,31 @@ from __future__ import annotations
 
 import json
 import pickle
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from treino import environment
 from treino.corpus import crew
 from treino.corpus.crew import Job
-from treino.errors import UsageError, from_row, to_row
+from treino.errors import UsageError, from_row, reason_of, to_row
 from treino.messages import N_
 
 _on_ray = False
 
 
 def use_ray(address: str) -> None:
-    """From now on run the programs on a Ray cluster; without an address on the one that is known here, or a new local one.
+    """From now on run the programs on a Ray cluster; without an address on the one that this machine is part of, or on a
+    new one of this machine alone.
 
-    All its machines must see the folder of runs and have treino.
+    All its machines must see the folder of runs under the same path, and have the same treino.
 
     Raises:
-        UsageError: where ray is missing, or Daft has already worked in this process.
+        UsageError: where ray is missing, or nothing answers at the address.
     """
     global _on_ray
     environment.prepare()
+    _check_reachable(address)
     import daft
 
     try:
@@ -36,6 +39,22 @@ def use_ray(address: str) -> None:
     except ImportError as error:
         raise UsageError(N_("ray is not installed"), fix=N_('install it with: pip install "treino[ray]"')) from error
     _on_ray = True
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would ask for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not address or address == "auto":
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UsageError(
+            N_("no Ray cluster answers at {address} ({reason})"),
+            fix=N_("give its address as --on ray:HOST:PORT; ray status on its head tells it"),
+            address=address,
+            reason=reason_of(error),
+        ) from error
 
 
 def is_on_ray() -> bool:
