@@ -16,12 +16,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 from treino import environment
 from treino.errors import MachineError, from_row, to_row
 from treino.messages import N_
+
+LOOK_SECONDS = 0.2
 
 
 class Job(Protocol):
@@ -90,7 +93,7 @@ class Worker:
 
 
 class Crew:
-    """Up to `size` workers, started when they are first needed; `seen` hears, under a lock, how much was done."""
+    """Up to `size` workers, started when they are first needed; `seen` hears, in one thread at a time, how much was done."""
 
     def __init__(self, program: bytes, size: int, seen: Callable[[int], None]) -> None:
         self._program, self._seen = program, seen
@@ -135,24 +138,32 @@ class Crew:
             worker.end()
 
 
+def share(job: Job, items: Sequence[int], processes: int, seen: Callable[[int], None]) -> None:
+    """Have every item of a job done by so many processes.
+
+    Raises:
+        TreinoError: what went wrong with an item, or with a process; `Interrupted` among it. All processes have ended then.
+    """
+    crew = Crew(pickle.dumps(job), processes, seen)
+    with ThreadPoolExecutor(processes) as threads:
+        try:
+            pending = {threads.submit(crew.carry_out, item) for item in items}
+            while pending:
+                # Waits are short, for on Windows a Ctrl-C interrupts none.
+                done, pending = wait(pending, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
+                for item in done:
+                    item.result()
+        finally:
+            crew.end()
+
+
 _crews: dict[bytes, Crew] = {}
-_opening = threading.Lock()
+_gathering = threading.Lock()
 
 
-@contextlib.contextmanager
-def gathered(program: bytes, size: int, seen: Callable[[int], None]) -> Iterator[Crew]:
-    """A crew for a job, known by it to `crew_of`, until the block ends."""
-    crew = _crews[program] = Crew(program, size, seen)
-    try:
-        yield crew
-    finally:
-        del _crews[program]
-        crew.end()
-
-
-def crew_of(program: bytes) -> Crew:
-    """The crew of a job in this process; on another machine of a cluster it is gathered now and ends with the process."""
-    with _opening:
+def of_this_machine(program: bytes) -> Crew:
+    """The crew of a job that a cluster has dealt to this machine: gathered at the first call, it ends with the process."""
+    with _gathering:
         if program not in _crews:
             _crews[program] = Crew(program, environment.processors(), lambda _: None)
         return _crews[program]

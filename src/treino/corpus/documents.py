@@ -186,10 +186,7 @@ def removed_row(
     `step`: the step that has the rule; `corpus.shards.apply` fills in its own steps' names.
     """
     before = document.get("text") or ""
-    start = 0
-    if after:
-        pairs = enumerate(zip(before, after, strict=False))
-        start = max(0, next((i for i, (a, b) in pairs if a != b), min(len(before), len(after))) - 20)
+    start = max(0, first_difference(before, after) - 20) if after else 0
     return {
         "id": document["id"],
         "source": document["source"],
@@ -199,6 +196,18 @@ def removed_row(
         "before": before[start : start + EXCERPT],
         "after": after[start : start + EXCERPT],
     }
+
+
+def first_difference(one: str, other: str) -> int:
+    """Where two texts differ first; where one ends, if it is the beginning of the other."""
+    equal, end = 0, min(len(one), len(other))
+    while equal < end:
+        middle = (equal + end + 1) // 2
+        if one[equal:middle] == other[equal:middle]:
+            equal = middle
+        else:
+            end = middle - 1
+    return equal
 
 
 def write_rows(folder: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema = DOCUMENTS) -> int:

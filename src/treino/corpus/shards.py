@@ -165,7 +165,7 @@ def apply(steps: Sequence[Step], documents: Path, output: Path, stage: str) -> d
     for part in (*PARTS, "removed", ACCOUNTS):
         files.make_private(output / part)
     files.remove_temporaries(output)
-    job = Sifting(tuple(steps), tuple(_shards(documents, output)))
+    job = Sifting(tuple(steps), tuple(_shards(documents.absolute(), output.absolute())))
     waiting = [shard for shard in job.shards if not shard.account.exists()]
     total = sum(pq.read_metadata(shard.source).num_rows for shard in waiting)
     done = 0
