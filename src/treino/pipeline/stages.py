@@ -1,5 +1,5 @@
-"""The pipeline: collect → clean → deduplicate → tokenise → pretrain → evaluate (or adopt: a model brought along); before it,
-where there are labelled texts, split, and after it compare → finetune → judge; at the end report.
+"""The pipeline: collect → clean → deduplicate → decontaminate → tokenise → pretrain → evaluate (or adopt: a model brought
+along); before it, where there are labelled texts, split, and after it compare → finetune → judge; at the end report.
 
 Each stage here says what it reads, which settings count, and which room does the work; rooms are imported when they work.
 """
@@ -7,6 +7,7 @@ Each stage here says what it reads, which settings count, and which room does th
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from treino.pipeline.stage import Decisions, Pipeline, Stage, Work
@@ -14,6 +15,7 @@ from treino.recipe import Recipe, Settings, parse_condition
 from treino.recipe.load import LoadedRecipe
 
 DOCUMENTS, TRUTH, TOKENS, MODEL, EVALUATION, REPORT = "documents", "truth", "tokens", "model", "evaluation", "report"
+CONTAMINATION = "contamination"
 LABELLED, BASELINES, CLASSIFIER, JUDGEMENT = "labelled", "baselines", "classifier", "judgement"
 SHARDS = "records/shards/*.json"
 """What makes a partial output worth keeping: the accounts of finished shards (`treino.corpus.shards.RESUMES`)."""
@@ -55,6 +57,35 @@ def _deduplicate(work: Work) -> dict[str, Any]:
     return deduplicate(work.loaded.recipe.deduplicate, work.inputs[DOCUMENTS], work.output)
 
 
+def _decontaminate_settings(loaded: LoadedRecipe, language: str) -> Any:
+    return _dump(loaded.recipe.decontaminate)
+
+
+def _decontaminate_reads(loaded: LoadedRecipe) -> Any:
+    from treino.corpus.decontaminate.decontaminate import file_digests
+
+    return file_digests(loaded.recipe.decontaminate, loaded.base)
+
+
+def _decontaminate(work: Work) -> dict[str, Any]:
+    from treino.corpus.decontaminate.decontaminate import decontaminate
+
+    return decontaminate(
+        work.loaded.recipe.decontaminate,
+        work.inputs[DOCUMENTS],
+        work.output,
+        truth=_truth(work),
+        labelled=work.inputs.get(LABELLED),
+        base=work.loaded.base,
+    )
+
+
+def _truth(work: Work) -> Path | None:
+    """The folder of what is true in the embedded town, where the documents come from it."""
+    truth = work.inputs[TRUTH] / "truth"
+    return truth if truth.is_dir() else None
+
+
 def _tokenise(work: Work) -> dict[str, Any]:
     from treino.tokens.tokenise import tokenise
 
@@ -84,15 +115,15 @@ def _pretrain(work: Work) -> dict[str, Any]:
 def _evaluate(work: Work) -> dict[str, Any]:
     from treino.evaluation.evaluate import evaluate
 
-    truth = work.inputs[TRUTH] / "truth"
     return evaluate(
         work.loaded.recipe.evaluate,
         work.inputs[MODEL] / "model",
         work.inputs[TOKENS],
         work.inputs[DOCUMENTS],
-        truth if truth.is_dir() else None,
+        _truth(work),
         work.output,
         work.loaded.recipe.seed,
+        work.inputs[CONTAMINATION],
     )
 
 
@@ -191,10 +222,26 @@ def _report_settings(loaded: LoadedRecipe, language: str) -> Any:
 
 
 PRETRAINING: Pipeline = (
-    Stage("collect", 4, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
+    Stage("collect", 5, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
     Stage("clean", 4, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.clean), _clean, resumes=SHARDS),
     Stage(
-        "deduplicate", 3, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: _dump(loaded.recipe.deduplicate), _deduplicate
+        "deduplicate",
+        4,
+        (DOCUMENTS,),
+        (DOCUMENTS,),
+        lambda loaded, _: _dump(loaded.recipe.deduplicate),
+        _deduplicate,
+        resumes=SHARDS,
+    ),
+    Stage(
+        "decontaminate",
+        1,
+        (DOCUMENTS, TRUTH),
+        (DOCUMENTS, CONTAMINATION),
+        _decontaminate_settings,
+        _decontaminate,
+        reads=_decontaminate_reads,
+        resumes=SHARDS,
     ),
     Stage("tokenise", 2, (DOCUMENTS,), (TOKENS,), lambda loaded, _: _dump(loaded.recipe.tokens), _tokenise),
     Stage(
@@ -214,8 +261,8 @@ PRETRAINING: Pipeline = (
     ),
     Stage(
         "evaluate",
-        2,
-        (MODEL, TOKENS, DOCUMENTS, TRUTH),
+        3,
+        (MODEL, TOKENS, DOCUMENTS, TRUTH, CONTAMINATION),
         (EVALUATION,),
         lambda loaded, _: _dump(loaded.recipe.evaluate),
         _evaluate,
@@ -259,6 +306,10 @@ STANDARD: Pipeline = PRETRAINING + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATI
 """What a recipe without labelled texts asks for."""
 
 
+def _with_labels(stage: Stage) -> Stage:
+    return replace(stage, consumes=(*stage.consumes, LABELLED))
+
+
 def pipeline_of(recipe: Recipe) -> Pipeline:
     """The stages that a recipe asks for."""
     if not recipe.labels.given:
@@ -267,8 +318,8 @@ def pipeline_of(recipe: Recipe) -> Pipeline:
     # What is cheap and may be wrong comes first: a mistake in the table is told before anything is trained.
     if recipe.finetune.base:
         return SPLITTING + ADOPTING + _finetuning(()) + _reporting(MODEL, *second)
-    collecting, *others = PRETRAINING
+    collecting, *others = (_with_labels(stage) if stage.name == "decontaminate" else stage for stage in PRETRAINING)
     if any(source.path == "labels" for source in recipe.corpus.sources):
-        collecting = replace(collecting, consumes=(LABELLED,))
+        collecting = _with_labels(collecting)
     whole = (*SPLITTING, collecting, *others)
     return whole + _finetuning((TOKENS,)) + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION, *second)

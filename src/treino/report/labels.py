@@ -9,6 +9,7 @@ LABELS = {
     "collect": N_("collect"),
     "clean": N_("clean"),
     "deduplicate": N_("deduplicate"),
+    "decontaminate": N_("decontaminate"),
     "tokenise": N_("tokenise"),
     "pretrain": N_("pretrain"),
     "evaluate": N_("evaluate"),

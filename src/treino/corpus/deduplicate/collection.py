@@ -81,7 +81,7 @@ class Collection:
 
 def in_batches(texts: pa.Array, most: int) -> Iterator[list[str]]:
     """The texts as lists of about so many bytes; a longer text stands alone."""
-    for first, last in batches(pc.binary_length(texts).to_pylist(), most):
+    for first, last in batches(pc.call_function("binary_length", [texts]).to_pylist(), most):
         yield texts[first:last].to_pylist()
 
 

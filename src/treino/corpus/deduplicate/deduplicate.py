@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from treino import files
@@ -78,23 +77,22 @@ def _decide(settings: DeduplicateSettings, documents: Path, fates: Path) -> dict
 
 def _rank(keep: str, keys: Keys, collection: Collection) -> np.ndarray:
     """Place of each document in the order of who stays: held-out ones first, then by `keep`, then by id."""
-    count = len(collection)
-    numbers = np.arange(count)
+    numbers = np.arange(len(collection))
     learnt = numbers >= collection.held_out
     preferred = {
         "longest": lambda: (-keys.words,),
         "newest": lambda: (-keys.words, -keys.dates),
         "first": lambda: (numbers,),
     }[keep]()
-    order = np.lexsort((_by_id(keys.ids), *preferred, learnt))
-    rank = np.empty(count, np.int64)
-    rank[order] = numbers
-    return rank
+    by_id = _places(pc.call_function("array_sort_indices", [keys.ids]).to_numpy())
+    return _places(np.lexsort((by_id, *preferred, learnt)))
 
 
-def _by_id(ids: pa.Array) -> np.ndarray:
-    """Place of each id in the order of all ids."""
-    return pc.rank(ids, tiebreaker="first").to_numpy()
+def _places(order: np.ndarray) -> np.ndarray:
+    """Place of each number in an order of them."""
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    return places
 
 
 def _best_of_each(numbers: np.ndarray, groups: np.ndarray, leader: np.ndarray, rank: np.ndarray) -> np.ndarray:

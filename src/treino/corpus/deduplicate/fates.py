@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from treino import files
@@ -85,7 +84,7 @@ class Fates:
 def _load(path: str) -> tuple[np.ndarray, pa.Table]:
     """The ids as fixed-width bytes, sorted, and the table in that order; read once a process."""
     table = pq.read_table(path, schema=SCHEMA)
-    longest = pc.max(pc.binary_length(table["id"])).as_py() or 1
+    longest = max((len(key.encode()) for key in table["id"].to_pylist()), default=1)
     ids = _fixed(table["id"], np.dtype(f"S{longest}"))
     return ids, table
 
