@@ -87,7 +87,12 @@ def test_explain_names_what_changed_and_what_follows(finished: Path, capsys: pyt
     assert {row["state"] for row in json.loads(said(capsys, "explain", *arguments))["stages"]} == {"ready"}
     changed = json.loads(said(capsys, "explain", *arguments, "--set", "tokens.vocabulary=330"))["stages"]
     states = {row["stage"]: row["state"] for row in changed}
-    assert [name for name, state in states.items() if state == "ready"] == ["collect", "clean", "deduplicate", "decontaminate"]
+    assert [name for name, state in states.items() if state == "ready"] == [
+        "collect",
+        "clean",
+        "deduplicate",
+        "decontaminate",
+    ]
     why = {row["stage"]: " ".join(row["why"]) for row in changed}
     assert "vocabulary" in why["tokenise"]
     assert "tokenise" in why["pretrain"]

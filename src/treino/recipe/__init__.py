@@ -2,8 +2,8 @@
 
 from treino.recipe.base import Settings
 from treino.recipe.corpus import CleanSettings, CorpusSettings, SourceSettings, WorldSettings
-from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
 from treino.recipe.derive import derive, feed_forward_width, finetuning_rate
+from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
 from treino.recipe.finetuning import (
     Condition,
     FinetuneSettings,

@@ -18,7 +18,8 @@ from treino import environment
 from treino.corpus.documents import part_files
 from treino.corpus.words import batches
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)

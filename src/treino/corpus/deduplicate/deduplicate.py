@@ -119,7 +119,9 @@ def _fates(
         if kept != number:
             same = equal[number] == kept
             leaked = kept < collection.held_out <= number
-            rule = ("also_held_out" if same else "near_held_out") if leaked else "duplicate" if same else "near_duplicate"
+            rule = (
+                ("also_held_out" if same else "near_held_out") if leaked else "duplicate" if same else "near_duplicate"
+            )
         lost = gone.get(number, [])
         yield {
             "id": keys.ids[number].as_py(),
