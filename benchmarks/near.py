@@ -184,7 +184,9 @@ def _growth(pool: list[str], megabytes: float, folder: Path, cores: int) -> None
     for factor, found in times.items():
         middle = statistics.median(found)
         rate = 1e3 / middle / cores
-        print(f"{factor:2d}× ({sizes[factor]:.0f} MB): {middle:.1f} ms/MB, {rate:.1f} MB/s per core, {middle / base - 1:+.0%}")
+        print(
+            f"{factor:2d}× ({sizes[factor]:.0f} MB): {middle:.1f} ms/MB, {rate:.1f} MB/s per core, {middle / base - 1:+.0%}"
+        )
 
 
 if __name__ == "__main__":

@@ -232,7 +232,7 @@ def test_an_interrupted_stage_does_not_search_again(tmp_path: Path, monkeypatch:
     base = prose(100, 1)
     folder = write(tmp_path / "a", {"1": f"{base} x", "2": base})
 
-    def stopped(*_: Any) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from treino import events
-from treino.corpus.deduplicate.collection import Collection, Group, in_batches, in_order
+from treino.corpus.deduplicate.collection import Collection, Group, in_batches
 from treino.corpus.deduplicate.signatures import Banding, band_keys, banding
+from treino.corpus.threads import in_order
 from treino.corpus.words import grams_of, words_of
 from treino.messages import N_
 
