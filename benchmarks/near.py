@@ -154,7 +154,8 @@ def main(arguments: list[str]) -> None:
             return _growth(pool, options.megabytes, folder, cores)
         size = write(folder, documents(pool, options.megabytes))
         count = sum(1 for _ in read_rows(folder / "documents", "training", ["id"]))
-        print(f"{size:.1f} MB, {count} documents of about {WORDS} words, {EXACT:.0%} exact and {NEAR:.0%} near copies, {cores} cores")
+        print(f"{size:.1f} MB, {count} documents of about {WORDS} words, {cores} cores")
+        print(f"{EXACT:.0%} of them are exact copies, {NEAR:.0%} near ones")
         rates: dict[str, list[float]] = {"treino": [], "datatrove": []}
         for pair in range(options.pairs):
             seconds, kept = treino_seconds(folder, folder / f"treino{pair}")
@@ -182,7 +183,10 @@ def _growth(pool: list[str], megabytes: float, folder: Path, cores: int) -> None
     base = statistics.median(times[1])
     for factor, found in times.items():
         middle = statistics.median(found)
-        print(f"{factor:2d}× ({sizes[factor]:.0f} MB): {middle:.1f} ms/MB, {1e3 / middle / cores:.1f} MB/s per core, {middle / base - 1:+.0%}")
+        rate = 1e3 / middle / cores
+        print(
+            f"{factor:2d}× ({sizes[factor]:.0f} MB): {middle:.1f} ms/MB, {rate:.1f} MB/s per core, {middle / base - 1:+.0%}"
+        )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,11 @@ def test_words_and_grams_are_equal_where_the_reference_says_so(texts: list[str])
             for place in range(max(0, len(split(text)) - length + 1))
         ]
         assert np.diff(grams.offsets).tolist() == [max(0, len(split(text)) - length + 1) for text in texts]
-        assert len(set(zip(grams.hashes.tolist(), tuples, strict=True))) == len(set(tuples)) == len(set(grams.hashes.tolist()))
+        assert (
+            len(set(zip(grams.hashes.tolist(), tuples, strict=True)))
+            == len(set(tuples))
+            == len(set(grams.hashes.tolist()))
+        )
 
 
 @given(st.lists(st.text(ALPHABET, max_size=60), min_size=1, max_size=5))

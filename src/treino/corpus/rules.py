@@ -63,4 +63,9 @@ RULES = {
     "duplicate": N_("duplicate"),
     "conflicting_labels": N_("the same text with different labels"),
     "also_held_out": N_("equal to a held-out document"),
+    "near_duplicate": N_("nearly equal to a document that stays"),
+    "near_held_out": N_("nearly equal to a held-out document"),
+    "repeated_paragraph": N_("paragraphs that stand in another document"),
+    # decontamination
+    "contaminated": N_("an evaluation item stands in it"),
 }

@@ -73,7 +73,8 @@ def words_of(texts: Sequence[str]) -> Words:
     starts, ends = edges[0::2], edges[1::2]
     hashes = np.concatenate([np.empty(0, np.uint64), *_hash_words(folded, starts, ends)])
     line_ends = np.flatnonzero(units == _LINE_END)
-    lines = np.unique(np.searchsorted(starts, line_ends))
+    lines = np.searchsorted(starts, line_ends)
+    lines = lines[np.diff(lines, prepend=-1) > 0]
     sizes = np.array([len(text) for text in texts], np.int64)
     if sizes.sum() + len(texts) + 1 != len(units):  # characters beyond 16 bits take two units
         sizes = np.array([len(text.encode("utf-16-le", "surrogatepass")) // 2 for text in texts], np.int64)

@@ -6,6 +6,7 @@ Where the difficulty of the order is a model's loss, score stands before it; whe
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from treino.pipeline.stage import Pipeline, Stage, Work
@@ -13,6 +14,7 @@ from treino.recipe import Recipe, Settings, parse_condition
 from treino.recipe.load import LoadedRecipe
 
 DOCUMENTS, TRUTH, LABELLED, SCORES, ORDER = "documents", "truth", "labelled", "scores", "order"
+CONTAMINATION = "contamination"
 SHARDS = "records/shards/*.json"
 """What makes a partial output worth keeping: the accounts of finished shards (`treino.corpus.shards.RESUMES`)."""
 DECIDED = "records/**/*.json"
@@ -85,15 +87,20 @@ def _decontaminate_reads(loaded: LoadedRecipe) -> Any:
 def _decontaminate(work: Work) -> dict[str, Any]:
     from treino.corpus.decontaminate.decontaminate import decontaminate
 
-    truth = work.inputs[TRUTH] / "truth"
     return decontaminate(
         work.loaded.recipe.decontaminate,
         work.inputs[DOCUMENTS],
         work.output,
-        truth=truth if truth.is_dir() else None,
+        truth=truth_of(work),
         labelled=work.inputs.get(LABELLED),
         base=work.loaded.base,
     )
+
+
+def truth_of(work: Work) -> Path | None:
+    """The folder of what is true in the embedded town, where the documents come from it."""
+    truth = work.inputs[TRUTH] / "truth"
+    return truth if truth.is_dir() else None
 
 
 def _score_reads(loaded: LoadedRecipe) -> Any:
@@ -146,7 +153,7 @@ def _split(work: Work) -> dict[str, Any]:
 
 SPLITTING: Pipeline = (Stage("split", 2, (), (LABELLED,), _split_settings, _split, reads=_split_reads),)
 CORPUS: Pipeline = (
-    Stage("collect", 4, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
+    Stage("collect", 5, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads),
     Stage("clean", 5, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: dump(loaded.recipe.clean), _clean, resumes=SHARDS),
     Stage(
         "filter",
@@ -171,7 +178,7 @@ CORPUS: Pipeline = (
         "decontaminate",
         1,
         (DOCUMENTS, TRUTH),
-        (DOCUMENTS,),
+        (DOCUMENTS, CONTAMINATION),
         lambda loaded, _: dump(loaded.recipe.decontaminate),
         _decontaminate,
         reads=_decontaminate_reads,

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from treino.pipeline.corpus_stages import DOCUMENTS, LABELLED, ORDER, SPLITTING, TRUTH, corpus_of, dump, pacing
+from treino.pipeline.corpus_stages import (
+    CONTAMINATION,
+    DOCUMENTS,
+    LABELLED,
+    ORDER,
+    SPLITTING,
+    TRUTH,
+    corpus_of,
+    dump,
+    pacing,
+    truth_of,
+)
 from treino.pipeline.stage import Decisions, Pipeline, Stage, Work
 from treino.recipe import Recipe
 from treino.recipe.load import LoadedRecipe
@@ -47,15 +58,15 @@ def _pretrain(work: Work) -> dict[str, Any]:
 def _evaluate(work: Work) -> dict[str, Any]:
     from treino.evaluation.evaluate import evaluate
 
-    truth = work.inputs[TRUTH] / "truth"
     return evaluate(
         work.loaded.recipe.evaluate,
         work.inputs[MODEL] / "model",
         work.inputs[TOKENS],
         work.inputs[DOCUMENTS],
-        truth if truth.is_dir() else None,
+        truth_of(work),
         work.output,
         work.loaded.recipe.seed,
+        work.inputs[CONTAMINATION],
     )
 
 
@@ -158,8 +169,8 @@ PRETRAINING: Pipeline = (
     ),
     Stage(
         "evaluate",
-        2,
-        (MODEL, TOKENS, DOCUMENTS, TRUTH),
+        3,
+        (MODEL, TOKENS, DOCUMENTS, TRUTH, CONTAMINATION),
         (EVALUATION,),
         lambda loaded, _: dump(loaded.recipe.evaluate),
         _evaluate,

@@ -26,11 +26,13 @@ class DecontaminateSettings(Settings):
     """[decontaminate]: what the evaluation asks must not stand in the training text."""
 
     own: bool = setting(
-        True, N_("compare with what this run itself is judged by: held-out text, labelled test rows, the town's questions")
+        True,
+        N_("compare with what this run itself is judged by: held-out text, labelled test rows, the town's questions"),
     )
     against: tuple[str, ...] = setting(
         (), N_("files of evaluation items to compare with: .txt (an item a line), .jsonl, .json or .csv")
     )
     drop: Literal["document", "paragraph", "nothing"] = setting(
-        "document", N_("what goes where an item is found: the whole document, its paragraph, or nothing (it is only recorded)")
+        "document",
+        N_("what goes where an item is found: the whole document, its paragraph, or nothing (it is only recorded)"),
     )

@@ -125,9 +125,7 @@ def _load(items: str, documents: str, own: bool) -> _Known:
     return _Known(names + [(HELD_OUT, number) for number in held_out if own], passages, frozenset(held_out))
 
 
-def _items(
-    settings: DecontaminateSettings, truth: Path | None, labelled: Path | None, base: Path
-) -> Iterator[Item]:
+def _items(settings: DecontaminateSettings, truth: Path | None, labelled: Path | None, base: Path) -> Iterator[Item]:
     if settings.own and truth:
         yield from world_items(truth)
     if settings.own and labelled:
@@ -189,7 +187,9 @@ def _summary(output: Path, items: Path, held_out: int) -> dict[str, Any]:
     pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), sink, compression="zstd")
     files.write_bytes(output / HITS, sink.getvalue().to_pybytes())
     found = {name: sorted({row["item"] for row in rows if row["set"] == name}) for name in sizes}
-    files.write_json(output / CONTAMINATED, {name: {"items": sizes[name], "contaminated": found[name]} for name in sizes})
+    files.write_json(
+        output / CONTAMINATED, {name: {"items": sizes[name], "contaminated": found[name]} for name in sizes}
+    )
     return {
         "contaminated_documents": len({row["document"] for row in rows}),
         "items": dict(sizes),

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from treino import environment
 from treino.corpus.documents import part_files
 from treino.corpus.words import batches
-
-Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -81,22 +75,5 @@ class Collection:
 
 def in_batches(texts: pa.Array, most: int) -> Iterator[list[str]]:
     """The texts as lists of about so many bytes; a longer text stands alone."""
-    for first, last in batches(pc.binary_length(texts).to_pylist(), most):
+    for first, last in batches(pc.call_function("binary_length", [texts]).to_pylist(), most):
         yield texts[first:last].to_pylist()
-
-
-def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """The results in the order of the items, worked out by as many threads as there are processors.
-
-    Threads are enough: array arithmetic, decoding and compression let go of the interpreter. A few items more than
-    threads are under way, so that memory stays bounded.
-    """
-    threads = environment.processors()
-    waiting: deque[Future[Any]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > threads + 1:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

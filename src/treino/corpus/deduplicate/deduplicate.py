@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from treino import files
@@ -41,7 +40,7 @@ def deduplicate(settings: DeduplicateSettings, documents: Path, output: Path) ->
     if not (output / FOUND).exists():
         found = _decide(settings, documents, fates)
         files.write_json(output / FOUND, found)
-    facts = apply([Fates(str(fates))], documents, output, "deduplicate")
+    facts = apply([Fates(str(fates))], documents, output, "deduplicate", threads=True)
     if not facts["documents_out"] - facts["held_out_documents"]:
         raise DataError(N_("no text is left: every document equals a held-out one"), fix=N_("lower corpus.held_out"))
     return facts | files.read_json(output / FOUND)
@@ -78,23 +77,22 @@ def _decide(settings: DeduplicateSettings, documents: Path, fates: Path) -> dict
 
 def _rank(keep: str, keys: Keys, collection: Collection) -> np.ndarray:
     """Place of each document in the order of who stays: held-out ones first, then by `keep`, then by id."""
-    count = len(collection)
-    numbers = np.arange(count)
+    numbers = np.arange(len(collection))
     learnt = numbers >= collection.held_out
     preferred = {
         "longest": lambda: (-keys.words,),
         "newest": lambda: (-keys.words, -keys.dates),
         "first": lambda: (numbers,),
     }[keep]()
-    order = np.lexsort((_by_id(keys.ids), *preferred, learnt))
-    rank = np.empty(count, np.int64)
-    rank[order] = numbers
-    return rank
+    by_id = _places(pc.call_function("array_sort_indices", [keys.ids]).to_numpy())
+    return _places(np.lexsort((by_id, *preferred, learnt)))
 
 
-def _by_id(ids: pa.Array) -> np.ndarray:
-    """Place of each id in the order of all ids."""
-    return pc.rank(ids, tiebreaker="first").to_numpy()
+def _places(order: np.ndarray) -> np.ndarray:
+    """Place of each number in an order of them."""
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    return places
 
 
 def _best_of_each(numbers: np.ndarray, groups: np.ndarray, leader: np.ndarray, rank: np.ndarray) -> np.ndarray:
@@ -121,7 +119,9 @@ def _fates(
         if kept != number:
             same = equal[number] == kept
             leaked = kept < collection.held_out <= number
-            rule = ("also_held_out" if same else "near_held_out") if leaked else "duplicate" if same else "near_duplicate"
+            rule = (
+                ("also_held_out" if same else "near_held_out") if leaked else "duplicate" if same else "near_duplicate"
+            )
         lost = gone.get(number, [])
         yield {
             "id": keys.ids[number].as_py(),

@@ -7,8 +7,9 @@ import unicodedata
 
 import numpy as np
 
-from treino.corpus.deduplicate.collection import Collection, Group, in_order
+from treino.corpus.deduplicate.collection import Collection, Group
 from treino.corpus.deduplicate.keys import Keys
+from treino.corpus.threads import in_order
 
 
 def comparison_key(text: str) -> str:

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from treino import files
 from treino.corpus.deduplicate.paragraphs import without_paragraphs
-from treino.corpus.documents import removed_row
-from treino.corpus.shards import Outcome, with_texts
+from treino.corpus.documents import content_hash, removed_row
+from treino.corpus.shards import Outcome
 
 SCHEMA = pa.schema(
     [
@@ -77,7 +77,8 @@ class Fates:
                 record.append(removed_row(document, "repeated_paragraph", keepers, texts[place]))
                 goes[place] = not texts[place]
                 counts["repeated_paragraph"] += bool(texts[place])
-        changed = _replace(rows, texts, metas)
+        hashes = {place: content_hash(text) for place, text in texts.items()}
+        changed = _replaced(_replaced(_replaced(rows, "text", texts), "content_hash", hashes), "meta", metas)
         return Outcome(changed.filter(pa.array(~goes)) if goes.any() else changed, record, counts)
 
 
@@ -85,7 +86,7 @@ class Fates:
 def _load(path: str) -> tuple[np.ndarray, pa.Table]:
     """The ids as fixed-width bytes, sorted, and the table in that order; read once a process."""
     table = pq.read_table(path, schema=SCHEMA)
-    longest = pc.max(pc.binary_length(table["id"])).as_py() or 1
+    longest = max((len(key.encode()) for key in table["id"].to_pylist()), default=1)
     ids = _fixed(table["id"], np.dtype(f"S{longest}"))
     return ids, table
 
@@ -99,18 +100,12 @@ def _with_copies(meta: str | None, copies: int) -> str:
     return json.dumps(json.loads(meta or "{}") | {"copies": copies}, ensure_ascii=False, sort_keys=True)
 
 
-def _replace(rows: pa.RecordBatch, texts: dict[int, str], metas: dict[int, str]) -> pa.RecordBatch:
-    """The rows with new texts and records at some places."""
-    if metas:
-        column = rows["meta"].to_pylist()
-        for place, meta in metas.items():
-            column[place] = meta
-        place = rows.schema.get_field_index("meta")
-        columns = [*rows.columns[:place], pa.array(column, pa.string()), *rows.columns[place + 1 :]]
-        rows = pa.RecordBatch.from_arrays(columns, schema=rows.schema)
-    if texts:
-        column = rows["text"].to_pylist()
-        for place, text in texts.items():
-            column[place] = text
-        rows = with_texts(rows, column)
-    return rows
+def _replaced(rows: pa.RecordBatch, name: str, values: dict[int, str]) -> pa.RecordBatch:
+    """The rows with new values of a column at some places; the other ones are not touched."""
+    if not values:
+        return rows
+    places = np.zeros(rows.num_rows, bool)
+    places[list(values)] = True
+    new = pa.array([values[place] for place in sorted(values)], rows.schema.field(name).type)
+    column = pc.call_function("replace_with_mask", [rows[name], pa.array(places), new])
+    return rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), column)

@@ -10,8 +10,9 @@ from typing import BinaryIO
 import numpy as np
 
 from treino import events
-from treino.corpus.deduplicate.collection import Collection, Group, in_batches, in_order
+from treino.corpus.deduplicate.collection import Collection, Group, in_batches
 from treino.corpus.deduplicate.keys import BATCH_BYTES, LENGTH
+from treino.corpus.threads import in_order
 from treino.corpus.words import batches, grams_of, words_of
 from treino.messages import N_
 

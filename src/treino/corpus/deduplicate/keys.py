@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from treino import events
-from treino.corpus.deduplicate.collection import Collection, Group, in_batches, in_order
+from treino.corpus.deduplicate.collection import Collection, Group, in_batches
 from treino.corpus.deduplicate.signatures import Banding, band_keys, banding
+from treino.corpus.threads import in_order
 from treino.corpus.words import grams_of, words_of
 from treino.messages import N_
 
@@ -76,7 +77,8 @@ def _group_keys(settings: DeduplicateSettings, bands: Banding, group: Group) -> 
         start += len(some)
     texts = _joined(parts) if parts else _empty(bands)
     dates = np.array([_date(meta) for meta in rows["meta"].to_pylist()] if settings.keep == "newest" else [], np.int64)
-    return Keys(rows["id"].cast(_IDS), *[getattr(texts, name) for name in _ARRAYS[:-1]], dates, tuple(_planted(rows, group.start)))
+    planted = tuple(_planted(rows, group.start))
+    return replace(texts, ids=rows["id"].cast(_IDS), dates=dates, planted=planted)
 
 
 _IDS = pa.large_string()
@@ -135,5 +137,6 @@ def _date(meta: str | None) -> int:
 
 def _planted(rows: pa.RecordBatch, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """The records of the embedded world's documents."""
-    for place in np.flatnonzero(pc.fill_null(pc.match_substring(rows["meta"], '"planted"'), False)):
+    there = pc.call_function("match_substring", [rows["meta"].fill_null("")], pc.MatchSubstringOptions('"planted"'))
+    for place in np.flatnonzero(there):
         yield start + int(place), json.loads(rows["meta"][int(place)].as_py())
