@@ -1,5 +1,5 @@
-"""The pipeline: collect → clean → filter → deduplicate → tokenise → pretrain → evaluate (or adopt: a model brought along); before it,
-where there are labelled texts, split, and after it compare → finetune → judge; at the end report.
+"""The pipeline: collect → clean → filter → deduplicate → tokenise → pretrain → evaluate (or adopt: a model brought along);
+before it, where there are labelled texts, split, and after it compare → finetune → judge; at the end report.
 
 Each stage here says what it reads, which settings count, and which room does the work; rooms are imported when they work.
 """
