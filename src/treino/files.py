@@ -98,7 +98,8 @@ def writing(path: Path | str) -> Iterator[Path]:
 def remove_temporaries(folder: Path) -> None:
     """Remove what interrupted writes left below a folder that nobody else writes to."""
     for path in folder.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def write_text(path: Path | str, text: str) -> None:

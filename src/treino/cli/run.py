@@ -14,6 +14,7 @@ from treino.cli.text import _
 
 if TYPE_CHECKING:
     from treino.pipeline.api import Run
+    from treino.pipeline.place import Cluster
     from treino.pipeline.slurm import Job
     from treino.recipe.load import LoadedRecipe
 
@@ -43,7 +44,10 @@ if TYPE_CHECKING:
     "--on",
     "place",
     metavar=_("LAUNCHER:..."),
-    help=_("Pretrain in several processes: torchrun:2 here, or slurm:nodes=2,gpus=8 as a job of Slurm."),
+    help=_(
+        "Pretrain in several processes: torchrun:2 here, or slurm:nodes=2,gpus=8 as a job of Slurm; or make the documents on "
+        "a Ray cluster: ray:HOST:PORT, or ray for one here."
+    ),
 )
 @click.option("--show", is_flag=True, help=_("Print the script for Slurm instead of submitting it."))
 @json_option
@@ -57,6 +61,7 @@ def command(
     as_json: bool,
 ) -> None:
     from treino import environment
+    from treino.pipeline.place import Cluster
     from treino.pipeline.slurm import Job, parse
 
     if environment.distributed().rank:
@@ -68,6 +73,9 @@ def command(
         return
     if show:
         raise click.UsageError(_("--show is for --on slurm:..."))
+    if isinstance(where, Cluster):
+        execute(recipe, overrides, runs, lock, as_json, cluster=where)
+        return
     execute(recipe, overrides, runs, lock, as_json, where)
 
 
@@ -106,10 +114,12 @@ def execute(
     lock: Path | None,
     as_json: bool,
     ranks: int = 1,
+    cluster: Cluster | None = None,
 ) -> None:
     """Run a recipe with a view of it on the terminal, or as JSON lines."""
     from treino.pipeline.api import run
 
+    where: dict[str, Any] = {"ranks": ranks, "cluster": cluster}
     if as_json:
         from treino import events
 
@@ -121,7 +131,7 @@ def execute(
                     )
                 )
 
-        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=listener, ranks=ranks)
+        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=listener, **where)
         result = {"kind": "result", "run": finished.name, "folder": str(finished.folder), "digests": finished.digests}
         paths = {"model": str(finished.model_folder), "report": str(finished.report)}
         if finished.classifier_folder:
@@ -133,7 +143,7 @@ def execute(
     from treino.cli.terminal import TerminalView
 
     with TerminalView() as view:
-        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=view, ranks=ranks)
+        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=view, **where)
     close(finished)
 
 

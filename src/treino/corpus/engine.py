@@ -5,9 +5,98 @@ Steps see ids and keys, never texts, where they group or sort: texts would have 
 
 from __future__ import annotations
 
+import json
+import pickle
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from treino import environment
+from treino.corpus import crew
+from treino.corpus.crew import Job
+from treino.errors import UsageError, from_row, reason_of, to_row
+from treino.messages import N_
+
+_on_ray = False
+
+
+def use_ray(address: str) -> None:
+    """From now on run the programs on a Ray cluster; without an address on the one that this machine is part of, or on a
+    new one of this machine alone.
+
+    All its machines must see the folder of runs under the same path, and have the same treino.
+
+    Raises:
+        UsageError: where ray is missing, or nothing answers at the address.
+    """
+    global _on_ray
+    environment.prepare()
+    _check_reachable(address)
+    import daft
+
+    try:
+        daft.set_runner_ray(address or None, noop_if_initialized=True)
+    except ImportError as error:
+        raise UsageError(N_("ray is not installed"), fix=N_('install it with: pip install "treino[ray]"')) from error
+    _on_ray = True
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would ask for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not address or address == "auto":
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UsageError(
+            N_("no Ray cluster answers at {address} ({reason})"),
+            fix=N_("give its address as --on ray:HOST:PORT; ray status on its head tells it"),
+            address=address,
+            reason=reason_of(error),
+        ) from error
+
+
+def is_on_ray() -> bool:
+    """Whether the programs run on a Ray cluster."""
+    return _on_ray
+
+
+def spread(job: Job, items: Sequence[int], processes: int, seen: Callable[[int], None]) -> None:
+    """Have every item of a job done: by so many processes of this machine, or by all those of the cluster.
+
+    Daft deals the items out, one at a time; whoever gets one (a thread of this process, or a machine of the cluster) hands it
+    to the processes beside it. `seen` hears how much was done.
+
+    Raises:
+        TreinoError: what went wrong with an item, or with a process.
+    """
+    environment.prepare()
+    import daft
+
+    program = pickle.dumps(job)
+
+    @daft.func(return_dtype=daft.DataType.string())
+    def carry_out(item: int) -> str:
+        try:
+            return json.dumps(crew.crew_of(program).carry_out(item))
+        except Exception as error:
+            return json.dumps(to_row(error))
+
+    rows = daft.from_pydict({"item": list(items)})
+    rows = rows.into_partitions(len(items)) if _on_ray else rows  # what machines are dealt; in-process there are none
+    outcomes = rows.into_batches(1).select(carry_out(daft.col("item")).alias("done"))
+    finished = 0
+    with crew.gathered(program, processes, (lambda _: None) if _on_ray else seen):
+        for row in outcomes.iter_rows():
+            done = json.loads(row["done"])
+            if isinstance(done, dict):
+                raise from_row(done)
+            finished += 1
+            if _on_ray:
+                seen(done)
+    if finished < len(items):
+        raise RuntimeError(f"the engine ended after {finished} of {len(items)} parts")
 
 
 def first_of_each(paths: list[Path], key: str) -> dict[str, str]:

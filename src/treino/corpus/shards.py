@@ -6,9 +6,10 @@ removed. A part whose account stands in `records/shards/` is finished, and an in
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from treino import events, files
+from treino import environment, events, files
+from treino.corpus.crew import Job
 from treino.corpus.documents import (
     DOCUMENTS,
     PARTS,
@@ -33,6 +35,8 @@ from treino.messages import N_
 ACCOUNTS = "records/shards"
 """Folder of the accounts of finished shards; a stage that uses `apply` has `resumes=RESUMES`."""
 RESUMES = f"{ACCOUNTS}/*.json"
+WORTH_PROCESSES = 8_000_000
+"""Bytes: at 2 MB/s they take 4 s, several times what the start of two processes takes."""
 STEPS = "records/steps.json"
 """What each step did, over all shards: a list of `Account`s in the order of the steps."""
 
@@ -114,14 +118,29 @@ class Shard:
         """The file that says that this shard is finished."""
         return self.output / ACCOUNTS / f"{self.number:05d}.json"
 
-    def process(self, steps: Sequence[Step]) -> Iterator[int | list[Account]]:
-        """Put the shard through the steps; yields the number of documents of each batch, and at last the accounts."""
-        accounts = [Account(step.name) for step in steps]
-        kept, record = self.output / self.part / self.source.name, self.output / "removed" / part_name(self.number)
+    @property
+    def size(self) -> int:
+        """Bytes of the rows before compression."""
+        known = pq.read_metadata(self.source)
+        return sum(known.row_group(group).total_byte_size for group in range(known.num_row_groups))
+
+
+@dataclass(frozen=True)
+class Sifting:
+    """The job of putting shards through steps (`corpus.crew.Job`)."""
+
+    steps: tuple[Step, ...]
+    shards: tuple[Shard, ...]
+
+    def work(self, item: int) -> Iterator[int | str]:
+        """Write a shard's output; yields the number of documents of each batch, and at last the accounts."""
+        shard = self.shards[item]
+        accounts = [Account(step.name) for step in self.steps]
+        kept, record = shard.output / shard.part / shard.source.name, shard.output / "removed" / part_name(item)
         with writing_part(kept, DOCUMENTS) as rows_out, writing_part(record, REMOVED) as record_out:
-            for batch in read_part(self.source):
+            for batch in read_part(shard.source):
                 rows = batch
-                for step, account in zip(steps, accounts, strict=True):
+                for step, account in zip(self.steps, accounts, strict=True):
                     started = time.process_time()
                     outcome = step(rows)
                     account.see(rows, outcome, time.process_time() - started)
@@ -130,7 +149,11 @@ class Shard:
                     rows = outcome.rows
                 rows_out.add(rows)
                 yield batch.num_rows
-        yield accounts
+        yield json.dumps([vars(account) for account in accounts], sort_keys=True)
+
+    def keep(self, item: int, result: str) -> None:
+        """Leave the accounts: from now on the shard is finished."""
+        files.write_text(self.shards[item].account, result)
 
 
 def apply(steps: Sequence[Step], documents: Path, output: Path, stage: str) -> dict[str, Any]:
@@ -142,18 +165,37 @@ def apply(steps: Sequence[Step], documents: Path, output: Path, stage: str) -> d
     for part in (*PARTS, "removed", ACCOUNTS):
         files.make_private(output / part)
     files.remove_temporaries(output)
-    shards = _shards(documents, output)
-    waiting = [shard for shard in shards if not shard.account.exists()]
+    job = Sifting(tuple(steps), tuple(_shards(documents, output)))
+    waiting = [shard for shard in job.shards if not shard.account.exists()]
     total = sum(pq.read_metadata(shard.source).num_rows for shard in waiting)
     done = 0
-    for shard in waiting:
-        for what in shard.process(steps):
-            if isinstance(what, int):
-                done += what
-                events.progress(stage, done, total, N_("documents"))
+
+    def seen(more: int) -> None:
+        nonlocal done
+        done += more
+        events.progress(stage, done, total, N_("documents"))
+
+    carry_out(job, [shard.number for shard in waiting], [shard.size for shard in waiting], seen)
+    return _finish(job)
+
+
+def carry_out(job: Job, items: Sequence[int], sizes: Sequence[int], seen: Callable[[int], None]) -> None:
+    """Do the items of a job here and now where that is quickest, else by several processes or the cluster.
+
+    `sizes`: bytes of each item; what could be done beside the largest one must be worth the start of processes.
+    """
+    from treino.corpus import engine
+
+    processes = min(environment.processors(), len(items))
+    if engine.is_on_ray() or (processes > 1 and sum(sizes) - max(sizes) >= WORTH_PROCESSES):
+        engine.spread(job, items, processes, seen)
+        return
+    for item in items:
+        for answer in job.work(item):
+            if isinstance(answer, str):
+                job.keep(item, answer)
             else:
-                files.write_json(shard.account, [vars(account) for account in what])
-    return _finish(steps, shards, output)
+                seen(answer)
 
 
 def _shards(documents: Path, output: Path) -> list[Shard]:
@@ -161,18 +203,18 @@ def _shards(documents: Path, output: Path) -> list[Shard]:
     return [Shard(number, part, source, output) for number, (part, source) in enumerate(sources)]
 
 
-def _finish(steps: Sequence[Step], shards: Iterable[Shard], output: Path) -> dict[str, Any]:
+def _finish(job: Sifting) -> dict[str, Any]:
     """Add up the accounts of all shards, leave them in `records/steps.json`, and return the facts."""
     held_out = {"held_out_documents": 0, "held_out_bytes": 0}
-    sums = [Account(step.name) for step in steps]
-    for shard in shards:
+    sums = [Account(step.name) for step in job.steps]
+    for shard in job.shards:
         accounts = [read_account(row) for row in files.read_json(shard.account)]
         for whole, account in zip(sums, accounts, strict=True):
             whole.add(account)
         if shard.part == "held_out":
             held_out["held_out_documents"] += accounts[-1].documents_out
             held_out["held_out_bytes"] += accounts[-1].bytes_out
-    files.write_json(output / STEPS, [vars(account) for account in sums])
+    files.write_json(job.shards[0].output / STEPS, [vars(account) for account in sums])
     removed: Counter[str] = Counter()
     changed: Counter[str] = Counter()
     for account in sums:
@@ -191,7 +233,7 @@ def _finish(steps: Sequence[Step], shards: Iterable[Shard], output: Path) -> dic
 
 def read_account(row: dict[str, Any]) -> Account:
     """An account as it stands in a file."""
-    counters = {name: Counter(row[name]) for name in ("removed_by_rule", "changed_by_rule")}
+    counters: dict[str, Any] = {name: Counter(row[name]) for name in ("removed_by_rule", "changed_by_rule")}
     return Account(**row | counters)
 
 
@@ -205,9 +247,9 @@ def with_texts(rows: pa.RecordBatch, texts: Sequence[str | None]) -> pa.RecordBa
     columns["text"] = pa.array(texts, DOCUMENTS.field("text").type)
     columns["content_hash"] = pa.array(hashes, DOCUMENTS.field("content_hash").type)
     changed = pa.RecordBatch.from_arrays(list(columns.values()), schema=rows.schema)
-    return changed.filter(pc.is_valid(changed["text"])) if None in texts else changed
+    return changed.filter(changed["text"].is_valid()) if None in texts else changed
 
 
 def text_bytes(rows: pa.RecordBatch) -> int:
     """Bytes of the texts in UTF-8."""
-    return pc.sum(pc.binary_length(rows["text"])).as_py() or 0
+    return pc.call_function("sum", [pc.call_function("binary_length", [rows["text"]])]).as_py() or 0
