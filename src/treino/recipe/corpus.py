@@ -79,5 +79,6 @@ class CleanSettings(Settings):
     unwrap: bool = setting(True, N_("join the lines of paragraphs that were wrapped at a fixed width"))
     minimum_characters: int = setting(20, N_("shorter documents are removed"), beginner=True, ge=0)
     boilerplate: Literal["web", "all", "none"] = setting(
-        "web", N_('take out lines that many pages of a site share: of "web" pages, of "all" documents by folder, or "none"')
+        "web",
+        N_('take out lines that many pages of a site share: of "web" pages, of "all" documents by folder, or "none"'),
     )

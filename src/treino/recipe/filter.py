@@ -25,11 +25,16 @@ class FilterSettings(Settings):
         N_('which texts the rules of C4, Gopher and FineWeb-2 judge: "web" (pages, HTML and WARC), "all" or "none"'),
     )
     personal_data: Literal["mask", "drop", "keep"] = setting(
-        "mask", N_('e-mail, CPF, CNPJ, telephone, CEP, Pix keys and cards: "mask" them, "drop" such documents, or "keep"')
+        "mask",
+        N_('e-mail, CPF, CNPJ, telephone, CEP, Pix keys and cards: "mask" them, "drop" such documents, or "keep"'),
     )
     toxicity: Literal["tag", "drop", "keep"] = setting(
-        "tag", N_('insults and obscenities: "tag" documents that hold some, "drop" those full of them, or "keep" unlooked')
+        "tag",
+        N_('insults and obscenities: "tag" documents that hold some, "drop" those full of them, or "keep" unlooked'),
     )
     toxicity_rows: str = setting(
-        "", N_("table of texts labelled 1 (toxic) or 0, to train the judge of toxicity from (empty: a list of terms judges)")
+        "",
+        N_(
+            "table of texts labelled 1 (toxic) or 0, to train the judge of toxicity from (empty: a list of terms judges)"
+        ),
     )

@@ -1,7 +1,7 @@
 """Which language texts are in: py3langid's model, walked for many texts at once.
 
 py3langid reads a text byte by byte through an automaton that tells the byte n-grams that it knows, in a Python loop. Its
-state depends on the last five bytes alone, so a batch of texts can be cut into short pieces, each begun five bytes early,
+state depends on the last six bytes alone, so a batch of texts can be cut into short pieces, each begun six bytes early,
 and all pieces walk together, one numpy step for a byte of each. The probabilities are those of py3langid.
 """
 
@@ -10,11 +10,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-DEEPEST = 5
+DEEPEST = 6
 """Bytes of the longest n-gram in py3langid 0.4's model: how far back its state can remember."""
 
 PIECE = 64
@@ -24,7 +25,27 @@ RESET = b"\xff"
 """A byte of no UTF-8 text: behind it the automaton is in its first state, so no text sees the one before."""
 
 PLAUSIBLE = (
-    *("pt", "gl", "es", "ca", "it", "fr", "ro", "la", "oc", "an", "ext", "en", "de", "nl", "sv", "da", "no", "pl", "cs"),
+    *(
+        "pt",
+        "gl",
+        "es",
+        "ca",
+        "it",
+        "fr",
+        "ro",
+        "la",
+        "oc",
+        "an",
+        "ext",
+        "en",
+        "de",
+        "nl",
+        "sv",
+        "da",
+        "no",
+        "pl",
+        "cs",
+    ),
     *("hu", "fi", "tr", "id", "vi", "eo", "eu", "hr", "el", "ru", "uk", "bg", "ar", "he", "fa", "hi", "th", "zh", "ja"),
     "ko",
 )
@@ -47,7 +68,7 @@ class Identifier:
         self._weights = np.asarray(model.nb_ptc[:, columns], np.float32)
         self._bias = np.asarray(model.nb_pc[columns], np.float32)
         self._next = np.frombuffer(model.tk_nextmove, model.tk_nextmove.typecode)
-        self._row = np.asarray(model.tk_row, np.int64) << 8
+        self._row: np.ndarray = np.asarray(model.tk_row, np.int64) << 8
         self._feature = np.asarray(model.tk_output, np.int32)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
@@ -72,7 +93,7 @@ class Identifier:
         places, features = self._walk(whole)
         count = len(self._weights)
         keys, times = np.unique(np.searchsorted(ends, places) * count + features, return_counts=True)
-        rows, columns = np.divmod(keys, count)
+        rows, columns = keys // count, keys % count
         starts = np.searchsorted(rows, np.arange(len(encoded) + 1))
         return scipy.sparse.csr_array((times.astype(np.float32), columns, starts), shape=(len(encoded), count))
 
@@ -83,7 +104,7 @@ class Identifier:
         late = np.full(pieces * PIECE - len(whole), RESET[0], np.uint8)
         padded = np.concatenate([early, whole, late])
         starts = np.arange(pieces) * PIECE
-        state = np.zeros(pieces, np.int64)
+        state: Any = np.zeros(pieces, np.int64)
         places, features = [], []
         for step in range(DEEPEST + PIECE):
             state = self._next[self._row[state] + padded[starts + step]]

@@ -63,7 +63,9 @@ class Language:
     def __call__(self, rows: pa.RecordBatch) -> Outcome:
         texts, declared = rows["text"].to_pylist(), rows["language"].to_pylist()
         verdicts, languages = [Verdict(text) for text in texts], list(declared)
-        judged = [n for n, source in enumerate(rows["source"].to_pylist()) if source != WORLD and self._can_judge(texts[n])]
+        judged = [
+            n for n, source in enumerate(rows["source"].to_pylist()) if source != WORLD and self._can_judge(texts[n])
+        ]
         if not judged:
             return carry_out(rows, verdicts)
         wanted = {n: self.languages or (declared[n],) for n in judged}
@@ -139,7 +141,9 @@ def _of_one_mind(judgements: Sequence[Judgement]) -> bool:
 def _by_block(parts: Sequence[str], judgements: Sequence[Judgement]) -> tuple[Verdict, str]:
     """The blocks that are not plainly foreign, as they stand; their most frequent language, by characters."""
     plainest = max(judgements, key=lambda judgement: judgement.lead)
-    kept = [(part, judgement.wanted) for part, judgement in zip(parts, judgements, strict=True) if not judgement.foreign]
+    kept = [
+        (part, judgement.wanted) for part, judgement in zip(parts, judgements, strict=True) if not judgement.foreign
+    ]
     if not kept:
         return Verdict(None, (Note("other_language", str(plainest)),)), plainest.language
     sizes = Counter[str]()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,9 @@ from treino import files
 WANTED_PRECISION = 0.9
 """Share of the sentences called toxic that are to be so: the threshold is the lowest that has it on rows not learnt from."""
 
-FOLDS = 5
+FOLDS, FEWEST_TIMES = 5, 3
+"""Parts of the rows that are left out in turn; rows that a feature must occur in."""
+
 _TERMS = "#terms"
 """Feature that says that the terms alone would call the sentence toxic; no word begins with the sign."""
 
@@ -49,7 +52,9 @@ def features(words: Sequence[str], weight: float) -> set[str]:
     return found | {_TERMS} if weight >= 1 else found
 
 
-def train(rows: Sequence[set[str]], toxic: Sequence[bool], strength: float = 1.0) -> tuple[LinearModel, dict[str, float]]:
+def train(
+    rows: Sequence[set[str]], toxic: Sequence[bool], strength: float = 1.0
+) -> tuple[LinearModel, dict[str, float]]:
     """A model from the features of sentences and their labels; and what it reached on rows that it had not seen.
 
     The threshold comes from `FOLDS`-fold predictions, each by a model without that row: the lowest probability from which on
@@ -59,18 +64,21 @@ def train(rows: Sequence[set[str]], toxic: Sequence[bool], strength: float = 1.0
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-    vectoriser = DictVectorizer(dtype=np.float32)
-    table = vectoriser.fit_transform([dict.fromkeys(sorted(row), 1.0) for row in rows])
+    vectoriser = DictVectorizer()
+    table: Any = vectoriser.fit_transform([dict.fromkeys(sorted(row), 1.0) for row in rows])
     labels = np.asarray(toxic, bool)
-    common = np.flatnonzero(np.asarray(table.sum(0)).ravel() >= 3)
+    common = np.flatnonzero(np.asarray(table.sum(0)).ravel() >= FEWEST_TIMES)
     table = table[:, common]
     names = vectoriser.get_feature_names_out()[common]
     classifier = LogisticRegression(solver="liblinear", l1_ratio=1, C=strength, random_state=0)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    unseen = cross_val_predict(classifier, table, labels, cv=folds, method="predict_proba")[:, 1]
+    guesses: Any = cross_val_predict(classifier, table, labels, cv=folds, method="predict_proba")
+    unseen = guesses[:, 1]
     threshold = _threshold(unseen, labels)
     classifier.fit(table, labels)
-    weights = {str(name): float(value) for name, value in zip(names, classifier.coef_[0], strict=True) if value}
+    learnt: Any = classifier.coef_
+    constant: Any = classifier.intercept_
+    weights = {str(name): float(value) for name, value in zip(names, learnt[0], strict=True) if value}
     called = unseen >= threshold
     reached = {
         "precision": float(labels[called].mean()) if called.any() else 0.0,
@@ -80,7 +88,7 @@ def train(rows: Sequence[set[str]], toxic: Sequence[bool], strength: float = 1.0
         "weights": len(weights),
         "threshold": threshold,
     }
-    return LinearModel(weights, float(classifier.intercept_[0]), threshold), reached
+    return LinearModel(weights, float(constant[0]), threshold), reached
 
 
 def _threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:

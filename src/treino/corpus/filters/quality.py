@@ -55,7 +55,9 @@ class Quality:
 
     def __call__(self, rows: pa.RecordBatch) -> Outcome:
         verdicts = []
-        for text, language, meta in zip(*(rows[name].to_pylist() for name in ("text", "language", "meta")), strict=True):
+        for text, language, meta in zip(
+            *(rows[name].to_pylist() for name in ("text", "language", "meta")), strict=True
+        ):
             page = is_page(meta)
             judged = page or self.scope == "all"
             verdicts.append(judge(text, quality_thresholds(language), page) if judged else Verdict(text))

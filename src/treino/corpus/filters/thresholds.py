@@ -85,4 +85,4 @@ def _table(language: str, step: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _file() -> dict[str, Any]:
-    return tomllib.loads((files(__package__) / "thresholds.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((files("treino.corpus.filters") / "thresholds.toml").read_text(encoding="utf-8"))

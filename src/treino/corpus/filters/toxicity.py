@@ -62,7 +62,7 @@ class Terms:
 @lru_cache(maxsize=64)
 def terms(language: str) -> Terms:
     """The terms of a language; none where the package has no list for it."""
-    known = tomllib.loads((files(__package__) / "terms.toml").read_text(encoding="utf-8"))
+    known = tomllib.loads((files("treino.corpus.filters") / "terms.toml").read_text(encoding="utf-8"))
     table = known.get(language.partition("-")[0].lower(), {})
     phrases: dict[str, tuple[tuple[str, ...], ...]] = {}
     for phrase in (tuple(term.split()) for term in table.get("strong", ()) if " " in term):
