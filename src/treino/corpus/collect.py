@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from treino.recipe import CorpusSettings, SourceSettings, WorldSettings
 
 FEW_DOCUMENTS = 20
+SOURCE = "source "
+"""Stands before a source's name among the counts."""
 SHORTEST_TAIL = 200
 """Characters that the held-out tail of a document has at least; shorter documents are not cut."""
 
@@ -64,6 +66,9 @@ def collect(
         "held_out_bytes": totals["bytes_held_out"],
         "set_aside": sum(problems.counts.values()),
         "removed_by_rule": dict(sorted(problems.counts.items())),
+        "documents_by_source": {
+            name.removeprefix(SOURCE): count for name, count in totals.items() if name.startswith(SOURCE)
+        },
     }
 
 
@@ -85,6 +90,7 @@ def _documents(
         before = totals["read"]
         for raw in read_source(source, world, base, seed, problems, labelled):
             totals["read"] += 1
+            totals[f"{SOURCE}{label}"] += 1
             events.progress(
                 "collect", totals["read"], world.documents if source.path == WORLD else None, N_("documents")
             )

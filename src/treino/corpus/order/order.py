@@ -18,6 +18,7 @@ from treino.corpus.documents import PARTS, read_documents
 from treino.corpus.order.difficulty import DIFFICULTIES
 from treino.corpus.order.mixing import repeats
 from treino.corpus.order.table import ORDER, SCORES, read_columns, write_columns
+from treino.corpus.shards import text_bytes
 from treino.errors import DataError
 from treino.messages import N_
 
@@ -79,8 +80,8 @@ def composition(documents: Path) -> dict[str, Any]:
     shares: dict[str, dict[str, Counter[str]]] = {name: {} for name in SHARES}
     for part in PARTS:
         for rows in read_documents(documents, part, ["text", *SHARES]):
-            size = pc.binary_length(rows["text"])
-            parts[part].update(documents=rows.num_rows, bytes=pc.sum(size).as_py() or 0)
+            size = pc.call_function("binary_length", [rows["text"]])
+            parts[part].update(documents=rows.num_rows, bytes=text_bytes(rows))
             for name in SHARES:
                 table = (
                     pa.table({name: rows[name], "size": size})
