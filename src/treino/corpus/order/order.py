@@ -76,7 +76,7 @@ def _facts(columns: dict[str, np.ndarray], count: int) -> dict[str, Any]:
 
 def composition(documents: Path) -> dict[str, Any]:
     """Documents and bytes of text of the parts, and by language and licence: {"language": {"pt": {documents, bytes}}, …}."""
-    parts: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
+    parts: dict[str, Counter[str]] = {part: Counter(documents=0, bytes=0) for part in PARTS}
     shares: dict[str, dict[str, Counter[str]]] = {name: {} for name in SHARES}
     for part in PARTS:
         for rows in read_documents(documents, part, ["text", *SHARES]):
