@@ -95,7 +95,7 @@ def unwrap(text: str) -> str:
             paragraphs.append([line])
         elif previous[-1] == "-" and _DIVIDED.search(previous) and line[0].islower():
             words = Counter(_WORD.findall(text.lower())) if words is None else words
-            paragraphs[-1][-1] = _rejoined(paragraphs[-1][-1], line, words)
+            paragraphs[-1][-1] = rejoined(paragraphs[-1][-1], line, words)
         else:
             paragraphs[-1].append(line)
     return "\n".join(" ".join(paragraph) for paragraph in paragraphs)
@@ -109,7 +109,7 @@ def _belongs_to(previous: str, line: str, width: int) -> bool:
     return not heading and not _BEGINS_ANEW.match(line)
 
 
-def _rejoined(start: str, line: str, words: Counter[str]) -> str:
+def rejoined(start: str, line: str, words: Counter[str]) -> str:
     """A word divided at a line's end, whole or with its hyphen: as the text has it elsewhere.
 
     Where it does not tell, the hyphen stays before a pronoun, and between two parts that are words by themselves.
