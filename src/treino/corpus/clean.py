@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import ftfy
 import pyarrow as pa
 
+from treino.corpus.boilerplate import Boilerplate, repeated_lines
 from treino.corpus.documents import removed_row
-from treino.corpus.shards import Outcome, apply, with_texts
+from treino.corpus.shards import Outcome, Step, apply, with_texts
 from treino.corpus.unwrap import unwrap
 from treino.errors import DataError
 from treino.messages import N_
@@ -135,7 +136,10 @@ class Clean:
 
 def clean(settings: CleanSettings, documents: Path, output: Path) -> dict[str, Any]:
     """Clean both parts of a documents folder."""
-    facts = apply([Clean(settings)], documents, output, "clean")
+    steps: list[Step] = [Clean(settings)]
+    if settings.boilerplate != "none":  # first, for unwrapping would join a menu's lines
+        steps.insert(0, Boilerplate(repeated_lines(documents, settings.boilerplate), settings.boilerplate))
+    facts = apply(steps, documents, output, "clean")
     if facts["documents_out"] == facts["held_out_documents"]:
         raise DataError(
             N_("no text is left after cleaning: {count} documents were removed"),

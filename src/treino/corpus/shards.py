@@ -30,6 +30,7 @@ from treino.corpus.documents import (
     read_part,
     writing_part,
 )
+from treino.corpus.threads import in_order
 from treino.messages import N_
 
 ACCOUNTS = "records/shards"
@@ -156,8 +157,10 @@ class Sifting:
         files.write_text(self.shards[item].account, result)
 
 
-def apply(steps: Sequence[Step], documents: Path, output: Path, stage: str) -> dict[str, Any]:
+def apply(steps: Sequence[Step], documents: Path, output: Path, stage: str, *, threads: bool = False) -> dict[str, Any]:
     """Put both parts of a documents folder through the steps, shard by shard; what is finished is not done again.
+
+    `threads`: the steps let go of the interpreter for most of their time, so threads of this process do instead of others.
 
     Returns the stage's facts: documents and bytes in and out, the held-out ones apart, what was removed and changed by
     rule. The account of each step with its seconds is in `records/steps.json`.
@@ -175,11 +178,13 @@ def apply(steps: Sequence[Step], documents: Path, output: Path, stage: str) -> d
         done += more
         events.progress(stage, done, total, N_("documents"))
 
-    carry_out(job, [shard.number for shard in waiting], [shard.size for shard in waiting], seen)
+    carry_out(job, [shard.number for shard in waiting], [shard.size for shard in waiting], seen, threads)
     return _finish(job)
 
 
-def carry_out(job: Job, items: Sequence[int], sizes: Sequence[int], seen: Callable[[int], None]) -> None:
+def carry_out(
+    job: Job, items: Sequence[int], sizes: Sequence[int], seen: Callable[[int], None], threads: bool = False
+) -> None:
     """Do the items of a job here and now where that is quickest, else by several processes or the cluster.
 
     `sizes`: bytes of each item; what could be done beside the largest one must be worth the start of processes.
@@ -187,6 +192,11 @@ def carry_out(job: Job, items: Sequence[int], sizes: Sequence[int], seen: Callab
     from treino.corpus import engine
 
     processes = min(environment.processors(), len(items))
+    if threads and processes > 1 and not engine.is_on_ray():
+        for item, answers in zip(items, in_order(lambda item: list(job.work(item)), items), strict=True):
+            job.keep(item, str(answers[-1]))
+            seen(sum(answer for answer in answers if isinstance(answer, int)))
+        return
     if engine.is_on_ray() or (processes > 1 and sum(sizes) - max(sizes) >= WORTH_PROCESSES):
         engine.spread(job, items, processes, seen)
         return
