@@ -142,9 +142,9 @@ class Sifting:
             for batch in read_part(shard.source):
                 rows = batch
                 for step, account in zip(self.steps, accounts, strict=True):
-                    started = time.process_time()
+                    started = time.thread_time()
                     outcome = step(rows)
-                    account.see(rows, outcome, time.process_time() - started)
+                    account.see(rows, outcome, time.thread_time() - started)
                     told = [row | {"step": step.name} for row in outcome.record]
                     record_out.add(pa.RecordBatch.from_pylist(told, REMOVED))
                     rows = outcome.rows

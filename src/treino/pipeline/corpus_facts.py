@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -29,7 +29,7 @@ def corpus_facts(
         "name": settings["name"],
         "treino_version": __version__,
         "seed": settings["seed"],
-        "sources": _sources(settings["corpus"]["sources"], reads, collected.get("documents_by_source", {})),
+        "sources": _sources(settings["corpus"]["sources"], reads, collected.get("documents_by_source", ())),
         "held_out_method": collected.get("held_out_method"),
         "steps": [row for record in records for row in steps_of(record)],
         "parts": ordered.get("parts"),
@@ -43,24 +43,22 @@ def corpus_facts(
 
 
 def _sources(
-    sources: Sequence[Mapping[str, Any]], reads: Mapping[str, str], documents: Mapping[str, int]
+    sources: Sequence[Mapping[str, Any]], reads: Mapping[str, str], documents: Sequence[int]
 ) -> list[dict[str, Any]]:
     """The sources without their places on this machine: what was said of each, what it held, and the digest of that."""
-    rows, seen = [], Counter[str]()
-    for source in sources:
+    rows = []
+    for source, count in zip_longest(sources, documents):
         path = source["path"]
-        name = unicodedata.normalize("NFC", PurePath(path).name) if path else "recipe"
-        seen[name] += 1
         own = {
             key.removeprefix(f"{path}/"): value for key, value in reads.items() if path and key.startswith(f"{path}/")
         }
         told = {key: source[key] for key in ("language", "licence", "weight")}
         rows.append(
             {
-                "name": path if "://" in path else name,
+                "name": path if "://" in path else PurePath(path).name,
+                "documents": count,
                 "files": len(own),
                 "digest": files.digest(own) if own else None,
-                "documents": documents.get(name if seen[name] == 1 else f"{name}#{seen[name]}"),
                 **told,
             }
         )

@@ -9,7 +9,7 @@ import gzip
 import io
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -55,6 +55,12 @@ class Problems:
         if len(self.rows) < self.kept:
             row = {"id": place, "source": place, "rule": rule, "detail": place, "before": excerpt[:200], "after": ""}
             self.rows.append(row)
+
+    def merge(self, other: Mapping[str, Any]) -> None:
+        """Add the problems (the fields of them) that another process found."""
+        for rule, count in other["counts"].items():
+            self.counts[rule] = self.counts.get(rule, 0) + count
+        self.rows += other["rows"][: max(0, self.kept - len(self.rows))]
 
     def tell(self) -> None:
         """Say how many rows or files could not be used, and why the first one."""

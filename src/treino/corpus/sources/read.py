@@ -6,7 +6,7 @@ import contextlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,10 +140,11 @@ def read_source(
     problems: Problems,
     labelled: Path | None = None,
     records: Path | None = None,
+    names: Collection[str] | None = None,
 ) -> Iterator[RawDocument]:
     """Every document of a source. What cannot be used is noted in `problems` and never stops the rest. `labelled`: the
     folder of the split rows, for the source "labels". `records`: where the raw pages of a web site are kept, and are
-    looked for before they are asked for.
+    looked for before they are asked for. `names`: of the files to be read, where it is not all of them.
     """
     if source.path == LABELS:
         assert labelled is not None, "the pipeline splits the rows before it collects them"
@@ -166,6 +167,8 @@ def read_source(
         return
     named = source_files(source, base)
     for name, path in named:
+        if names is not None and name not in names:
+            continue
         try:
             yield from read_file(path, name, kind_of(path) or "text", Reading(source, problems))
         except MissingColumn as error:
