@@ -13,7 +13,7 @@ import pytest
 from treino import events
 from treino.corpus.clean import clean
 from treino.corpus.collect import collect, tail_cut
-from treino.corpus.deduplicate import deduplicate
+from treino.corpus.deduplicate.deduplicate import deduplicate
 from treino.corpus.documents import read_rows
 from treino.errors import DataError, UsageError
 from treino.recipe import CleanSettings, CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings

@@ -49,7 +49,7 @@ def collect(
     if names:
         _check_names(names, corpus, base)
     method = _write(rows, corpus.held_out, output, totals)
-    write_rows(output / "removed", problems.rows, REMOVED)
+    write_rows(output / "removed", ({"step": "collect"} | row for row in problems.rows), REMOVED)
     problems.tell()
     if any(source.path == WORLD for source in corpus.sources):
         from treino.corpus.world.facts import World

@@ -1,8 +1,8 @@
-"""Settings of the stages that make documents: collect, clean, deduplicate, and of the embedded world."""
+"""Settings of the stages that make documents: collect, clean, and of the embedded world."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -74,6 +74,9 @@ class WorldSettings(Settings):
         0.01, N_("share of documents damaged on purpose, to measure what cleaning mends"), ge=0, le=0.5
     )
     toxic: float = setting(0.0, N_("share of rude lines planted; none unless asked"), ge=0, le=0.5)
+    personal_data: float = setting(
+        0.0, N_("share of documents with invented personal data planted; none unless asked"), ge=0, le=0.5
+    )
     gender_bias: float = setting(0.0, N_("how strongly a trade goes with a gender (0 none, 1 always)"), ge=0, le=1)
 
 
@@ -83,9 +86,7 @@ class CleanSettings(Settings):
     fix_encoding: bool = setting(True, N_('mend text that was decoded wrongly ("nÃ£o" becomes "não")'))
     unwrap: bool = setting(True, N_("join the lines of paragraphs that were wrapped at a fixed width"))
     minimum_characters: int = setting(20, N_("shorter documents are removed"), beginner=True, ge=0)
-
-
-class DeduplicateSettings(Settings):
-    """[deduplicate]: which copies go."""
-
-    exact: bool = setting(True, N_("remove documents that are equal but for case and white space"))
+    boilerplate: Literal["web", "all", "none"] = setting(
+        "web",
+        N_('take out lines that many pages of a site share: of "web" pages, of "all" documents by folder, or "none"'),
+    )

@@ -1,0 +1,14 @@
+"""Speed of the document stages beside peers: `python benchmarks/corpus.py near --data FOLDER …`."""
+
+from __future__ import annotations
+
+import sys
+
+import near
+
+COMMANDS = {"near": near.main}
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        sys.exit(f"usage: corpus.py {{{','.join(COMMANDS)}}} --data FOLDER …")
+    COMMANDS[sys.argv[1]](sys.argv[2:])
