@@ -60,7 +60,11 @@ def zeros(data: bytes, chance: random.Random) -> bytes:
 def no_unicode(data: bytes, chance: random.Random) -> bytes:
     """Bytes put in that are no UTF-8: lone continuation bytes, surrogates, overlong forms."""
     place = chance.randrange(len(data))
-    return data[:place] + chance.choice((b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf5\x80\x80\x80")) + data[place:]
+    return (
+        data[:place]
+        + chance.choice((b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf5\x80\x80\x80"))
+        + data[place:]
+    )
 
 
 def cut_out(data: bytes, chance: random.Random) -> bytes:
@@ -107,7 +111,22 @@ class Found:
 def texts_of(seed: int) -> list[str]:
     """Texts that do not compress into nothing, with accents, quotes and line breaks."""
     chance = random.Random(seed)
-    words = ["ação", "“mar”", "o", "não", "vila", "disse:", "é", "barco", "e", "depois,", "três", "a", "navio", "longe."]
+    words = [
+        "ação",
+        "“mar”",
+        "o",
+        "não",
+        "vila",
+        "disse:",
+        "é",
+        "barco",
+        "e",
+        "depois,",
+        "três",
+        "a",
+        "navio",
+        "longe.",
+    ]
     return [
         f"Texto {seed}-{row} começa aqui. " + " ".join(chance.choice(words) for _ in range(60)) + f" fim{row}"
         for row in range(ROWS)
@@ -127,7 +146,10 @@ def damaged_file(number: int, seed: int) -> tuple[str, bytes, list[str], str]:
     if chance.random() < 0.25:
         data, told = chance.choice(MUTATIONS)(data or b"x", chance), f"{told}+"
     if chance.random() < 0.2:
-        ending, told = chance.choice([*kinds.MAKERS, ".md", ".htm", ".zip"]) + chance.choice(["", ".gz"]), f"{told} renamed"
+        ending, told = (
+            chance.choice([*kinds.MAKERS, ".md", ".htm", ".zip"]) + chance.choice(["", ".gz"]),
+            f"{told} renamed",
+        )
     return f"d{number:05d}{ending}", data, texts, told
 
 
@@ -147,7 +169,9 @@ def run(folder: Path, count: int, seed: int, first: int = 0) -> Found:
     return found
 
 
-def _check(place: Path, files: list[tuple[str, bytes, list[str], str]], whole: dict[str, list[str]], found: Found) -> None:
+def _check(
+    place: Path, files: list[tuple[str, bytes, list[str], str]], whole: dict[str, list[str]], found: Found
+) -> None:
     problems = Problems(kept=10**6)
     got: dict[str, list[str]] = {}
     source = SourceSettings(path=place.name)

@@ -108,7 +108,9 @@ def test_a_site_is_walked_as_its_robots_say(serve: Any) -> None:
     site = serve(
         {
             "/robots.txt": (200, {"Content-Type": "text/plain"}, ROBOTS),
-            "/": story("zero", "a", "/a#parte", "/x/segredo", "b.php", "http://fora.invalid/", "foto.jpg", "sumiu", "mailto:x"),
+            "/": story(
+                "zero", "a", "/a#parte", "/x/segredo", "b.php", "http://fora.invalid/", "foto.jpg", "sumiu", "mailto:x"
+            ),
             "/a": story("a", "/", "/a", "c/", "http://[ruim"),
             "/c/": story("c", "/a", "d"),
             "/c/d": story("d", "e"),
@@ -127,7 +129,7 @@ def test_a_site_is_walked_as_its_robots_say(serve: Any) -> None:
     assert problems.counts == {"robots": 2, "http_error": 1}
     first = documents[0]
     assert STORY.format("zero") in first.text
-    assert first.meta == {"url": f"{site.address}/", "title": "Página zero", "language": "pt-BR"}
+    assert first.meta == {"kind": "web", "url": f"{site.address}/", "title": "Página zero", "language": "pt-BR"}
 
 
 def test_title_date_language_and_licence_are_kept(serve: Any) -> None:
@@ -364,14 +366,28 @@ def test_the_pages_are_kept_as_they_were_sent(serve: Any, tmp_path: Path) -> Non
     assert [document.meta["url"] for document in again] == [document.name for document in documents]
     assert problems.counts == {}
     iterator = pytest.importorskip("fastwarc.warc").ArchiveIterator
-    found = [(record.headers["WARC-Target-URI"], record.reader.read()) for record in iterator(open(kept, "rb"))
-             if record.headers["WARC-Type"] == "response"]  # fmt: skip
-    assert story("a", "b") in [body for _, body in found]
-    assert documents[1].name in [url for url, _ in found]
+    with open(kept, "rb") as file:
+        found = {
+            record.headers["WARC-Target-URI"]: record.reader.read()
+            for record in iterator(file)
+            if record.headers["WARC-Type"] == "response"
+        }
+    assert found[documents[0].name] == story("a", "b")
+    assert documents[1].name in found
 
 
 def test_addresses_in_one_spelling() -> None:
-    same = {web.normal(spelling) for spelling in ("HTTP://A.org", "http://a.org:80/#x", " http://a.org/ ", "http://a.org./")}
+    same = {
+        web.normal(spelling) for spelling in ("HTTP://A.org", "http://a.org:80/#x", " http://a.org/ ", "http://a.org./")
+    }
     assert same == {"http://a.org/"}
-    for other in ("ftp://a.org/", "http://u:p@a.org/", "http:///x", "http://a.org:x/", "javascript:x", "http://[", "x" * 2000):
+    for other in (
+        "ftp://a.org/",
+        "http://u:p@a.org/",
+        "http:///x",
+        "http://a.org:x/",
+        "javascript:x",
+        "http://[",
+        "x" * 2000,
+    ):
         assert web.normal(other) is None

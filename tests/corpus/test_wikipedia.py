@@ -37,7 +37,7 @@ CASES = {
     "<gallery>\nA.jpg|x\n</gallery>Texto<sup>2</sup> __NOTOC__": "Texto2",
     "* um\n** dois\n# três\n:; quatro\n----\nfim": "um\ndois\ntrês\nquatro\nfim",
     "<poem>\nverso um\nverso dois\n</poem>": "verso um\nverso dois",
-    "A\n== B ==\n=== C ===\n== D ==\ntexto\n== Ver também ==\n* [[x]]\n=== y ===\nz\n== E ==\nfim": "A\n\nD\n\ntexto\n\nE\n\nfim",
+    "A\n== B ==\n=== C ===\n== D ==\nx\n== Ver também ==\n* [[x]]\n=== y ===\nz\n== E ==\nfim": "A\n\nD\n\nx\n\nE\n\nfim",
     "A\n== References ==\n{{reflist}}\n== External links ==\n* [http://x y]": "A",
     "Sobra ]] aqui }} e {{ali": "Sobra  aqui  e ali",
     "Fecha {{mal|[[a]}} bem": "Fecha  bem",

@@ -21,6 +21,9 @@ from treino.messages import N_
 if TYPE_CHECKING:
     from treino.recipe import CorpusSettings, SourceSettings, WorldSettings
 
+PAGES = "records/pages"
+"""Folder of the raw pages of web sites (WARC): what was measured once, and no part of what the documents are."""
+
 FEW_DOCUMENTS = 20
 SHORTEST_TAIL = 200
 """Characters that the held-out tail of a document has at least; shorter documents are not cut."""
@@ -44,7 +47,9 @@ def collect(
     """
     problems = Problems()
     totals: Counter[str] = Counter()
-    rows = _documents(corpus, world, base, seed, problems, totals, labelled)
+    for part in ("training", "held_out", "removed"):  # of a crawl that was interrupted; its pages are kept
+        files.remove_folder(output / part)
+    rows = _documents(corpus, world, base, seed, problems, totals, labelled, output / PAGES)
     names = corpus.held_out if isinstance(corpus.held_out, tuple) else ()
     if names:
         _check_names(names, corpus, base)
@@ -75,6 +80,7 @@ def _documents(
     problems: Problems,
     totals: Counter[str],
     labelled: Path | None,
+    pages: Path,
 ) -> Iterator[tuple[dict[str, Any], bool]]:
     """Rows of all sources, and whether each may be held out; a source that gives nothing is an error."""
     labels: Counter[str] = Counter()
@@ -83,7 +89,7 @@ def _documents(
         labels[label] += 1
         label = label if labels[label] == 1 else f"{label}#{labels[label]}"
         before = totals["read"]
-        for raw in read_source(source, world, base, seed, problems, labelled):
+        for raw in read_source(source, world, base, seed, problems, labelled, pages):
             totals["read"] += 1
             events.progress(
                 "collect", totals["read"], world.documents if source.path == WORLD else None, N_("documents")

@@ -88,7 +88,7 @@ def epub_file(path: Path, name: str, problems: Problems) -> Iterator[RawDocument
             problems.add(name, str(error))
     text = "\n\n".join(chapter.strip() for chapter in chapters if chapter.strip())
     if text:
-        yield RawDocument(name, 0, text, meta)
+        yield RawDocument(name, 0, text, {"kind": "epub", **meta})
     elif whole:
         problems.add(name, "empty")
 
@@ -99,7 +99,7 @@ def pdf_file(path: Path, name: str, problems: Problems) -> Iterator[RawDocument]
         meta, pages, failed = _pdf_pages(plain, problems, name)
     text = running_text(pages)
     if text.strip():
-        yield RawDocument(name, 0, text, meta)
+        yield RawDocument(name, 0, text, {"kind": "pdf", **meta})
     elif pages and not failed:
         problems.add(name, "pdf_without_text")
 

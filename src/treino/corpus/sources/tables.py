@@ -116,7 +116,9 @@ def parquet_records(path: Path, columns: list[str], problems: Problems, place: s
                 try:
                     rows = batch.to_pylist()
                 except UnicodeDecodeError:  # damaged: some text is none
-                    rows = pa.record_batch([_as_bytes(column) for column in batch.columns], batch.schema.names).to_pylist()
+                    rows = pa.record_batch(
+                        [_as_bytes(column) for column in batch.columns], batch.schema.names
+                    ).to_pylist()
                 for values in rows:
                     number += 1
                     yield Record(number, values, str(values)[:200])

@@ -107,7 +107,7 @@ def warc_file(path: Path, name: str, problems: Problems, fast: bool) -> Iterator
                 response = _response(head, block)
                 page = page_of(response, place, problems, fast)
                 if page and page.wanted and page.text.strip():
-                    yield RawDocument(name, number, page.text, {"url": response.url, **page.meta})
+                    yield RawDocument(name, number, page.text, {"kind": "warc", "url": response.url, **page.meta})
     except (Unreadable, OSError) as error:
         problems.add(name, rule_of(error))
 
