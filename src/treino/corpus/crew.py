@@ -39,6 +39,11 @@ class Job(Protocol):
         ...
 
 
+def packed(job: Job) -> bytes:
+    """A job as it is sent to another process of the same program."""
+    return pickle.dumps(job)
+
+
 class Worker:
     """One process that knows the job."""
 
@@ -144,7 +149,7 @@ def share(job: Job, items: Sequence[int], processes: int, seen: Callable[[int], 
     Raises:
         TreinoError: what went wrong with an item, or with a process; `Interrupted` among it. All processes have ended then.
     """
-    crew = Crew(pickle.dumps(job), processes, seen)
+    crew = Crew(packed(job), processes, seen)
     with ThreadPoolExecutor(processes) as threads:
         try:
             pending = {threads.submit(crew.carry_out, item) for item in items}
