@@ -68,7 +68,7 @@ def test_a_second_run_runs_nothing_and_still_says_the_sample(
     assert run_command(["run", str(finished / "mini.toml"), "--runs", str(finished / "runs")]) == 0
     captured = capsys.readouterr()
     assert "▸" not in captured.err
-    assert captured.err.count("✓") == 7
+    assert captured.err.count("✓") == 8
     assert "The model says:" in captured.out
     assert "A padaria" in captured.out
 
@@ -155,7 +155,7 @@ def test_prune_removes_what_no_run_uses(finished: Path, tmp_path: Path, capsys: 
     said(capsys, "prune", "--yes", "--runs", str(folder / "runs"))
     left = {path.name for path in (folder / "runs" / "store").iterdir()}
     assert not unused & left
-    assert len(left) == 7
+    assert len(left) == 8
 
 
 def test_doctor_names_versions_and_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
