@@ -1,4 +1,4 @@
-"""Speed and truth of the document stages beside peers: `python benchmarks/corpus.py filters --data FOLDER …`."""
+"""Speed and truth of the document stages beside peers: `python benchmarks/corpus.py near --data FOLDER …`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import sys
 
 import filter_truth
 import filters
+import near
 
-COMMANDS = {"filters": filters.main, "filter-truth": filter_truth.main}
+COMMANDS = {"near": near.main, "filters": filters.main, "filter-truth": filter_truth.main}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:

@@ -87,7 +87,12 @@ def test_explain_names_what_changed_and_what_follows(finished: Path, capsys: pyt
     assert {row["state"] for row in json.loads(said(capsys, "explain", *arguments))["stages"]} == {"ready"}
     changed = json.loads(said(capsys, "explain", *arguments, "--set", "tokens.vocabulary=330"))["stages"]
     states = {row["stage"]: row["state"] for row in changed}
-    assert [name for name, state in states.items() if state == "ready"] == ["collect", "clean", "deduplicate"]
+    assert [name for name, state in states.items() if state == "ready"] == [
+        "collect",
+        "clean",
+        "deduplicate",
+        "decontaminate",
+    ]
     why = {row["stage"]: " ".join(row["why"]) for row in changed}
     assert "vocabulary" in why["tokenise"]
     assert "tokenise" in why["pretrain"]
@@ -120,7 +125,7 @@ def test_generate_text_bars_stream_and_json(finished: Path, capsys: pytest.Captu
 def test_show_walks_back_to_the_raw_text(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = json.loads(said(capsys, "show", "--runs", str(finished / "runs"), "--json"))
     stages = [stage["stage"] for stage in content["stages"]]
-    assert stages == ["collect", "clean", "deduplicate", "tokenise", "pretrain", "evaluate", "report"]
+    assert stages == ["collect", "clean", "deduplicate", "decontaminate", "tokenise", "pretrain", "evaluate", "report"]
     assert content["lineage"][-1].endswith("world")
     origins = {row["where"]: row["origin"] for row in content["settings"]}
     assert origins["pretrain.steps"] == "measured"

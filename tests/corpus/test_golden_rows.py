@@ -11,7 +11,7 @@ import pytest
 from treino import files
 from treino.corpus.clean import clean
 from treino.corpus.collect import collect
-from treino.corpus.deduplicate import deduplicate
+from treino.corpus.deduplicate.deduplicate import deduplicate
 from treino.corpus.documents import read_rows
 from treino.recipe import CleanSettings, CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings
 

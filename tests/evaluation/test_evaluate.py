@@ -18,7 +18,7 @@ from treino import files
 from treino.corpus import documents as documents_module
 from treino.corpus.clean import clean
 from treino.corpus.collect import collect
-from treino.corpus.deduplicate import deduplicate
+from treino.corpus.deduplicate.deduplicate import deduplicate
 from treino.corpus.documents import iterate_texts, read_rows, write_rows
 from treino.corpus.world.documents import log_probability
 from treino.corpus.world.facts import World

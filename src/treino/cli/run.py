@@ -13,6 +13,7 @@ from treino.cli.options import Command, json_option, runs_option, set_option
 from treino.cli.text import _
 
 if TYPE_CHECKING:
+    from treino import events
     from treino.pipeline.api import Run
     from treino.pipeline.place import Cluster
     from treino.pipeline.slurm import Job
@@ -121,23 +122,13 @@ def execute(
 
     where: dict[str, Any] = {"ranks": ranks, "cluster": cluster}
     if as_json:
-        from treino import events
-
-        def listener(event: events.Event) -> None:
-            if event.kind != "progress":
-                click.echo(
-                    json.dumps(
-                        {"kind": event.kind, "time": event.time, **event.values}, ensure_ascii=False, default=str
-                    )
-                )
-
-        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=listener, **where)
+        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=emit_json_lines, **where)
         result = {"kind": "result", "run": finished.name, "folder": str(finished.folder), "digests": finished.digests}
         paths = {"model": str(finished.model_folder), "report": str(finished.report)}
         if finished.classifier_folder:
             paths["classifier"] = str(finished.classifier_folder)
         result |= {"passed": finished.passed}
-        click.echo(json.dumps(result | paths | {"facts": finished.facts}, ensure_ascii=False, default=str))
+        json_line(result | paths | {"facts": finished.facts})
         check_gate(finished)
         return
     from treino.cli.terminal import TerminalView
@@ -145,6 +136,17 @@ def execute(
     with TerminalView() as view:
         finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=view, **where)
     close(finished)
+
+
+def emit_json_lines(event: events.Event) -> None:
+    """Listener that prints every event but progress as a line of JSON."""
+    if event.kind != "progress":
+        json_line({"kind": event.kind, "time": event.time, **event.values})
+
+
+def json_line(value: dict[str, Any]) -> None:
+    """One line of JSON on standard output."""
+    click.echo(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def close(finished: Run) -> None:

@@ -25,6 +25,9 @@ SUMMARIES = {
     "clean": N_("{documents_out} of {documents_in} documents kept"),
     "filter": N_("{documents_out} of {documents_in} documents kept"),
     "deduplicate": N_("{documents_out} of {documents_in} documents kept"),
+    "decontaminate": N_(
+        "evaluation items in {contaminated_documents} documents; {documents_out} of {documents_in} kept"
+    ),
     "tokenise": N_("{training_tokens} tokens, vocabulary of {vocabulary}"),
     "pretrain": N_(
         "loss {first_loss:3} → {last_loss:3} ({improvement_percent:1}% better), {tokens_per_second:0} tokens/s"

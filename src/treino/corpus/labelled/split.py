@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from treino import events, files
 from treino.corpus.clean import clean_text
-from treino.corpus.deduplicate import comparison_key
+from treino.corpus.deduplicate.exact import comparison_key
 from treino.corpus.documents import REMOVED, read_rows, write_rows
 from treino.corpus.labelled.read import LabelledText, read_labelled
 from treino.corpus.sources.raw import Problems
