@@ -8,7 +8,7 @@ import filter_truth
 import filters
 import near
 
-COMMANDS = {"near": near.main, "filters": filters.main, "filter-truth": filter_truth.main}
+COMMANDS = {"filters": filters.main, "filter-truth": filter_truth.main, "near": near.main}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from treino import events, files
 from treino.corpus.documents import REMOVED, write_rows
-from treino.corpus.gathering import Gathering, Piece
+from treino.corpus.gathering import PAGES, Gathering, Piece
 from treino.corpus.held_out import FEW_DOCUMENTS, check_names, hold_out_some
 from treino.corpus.shards import ACCOUNTS, carry_out
 from treino.corpus.sources.raw import Problems
 from treino.corpus.sources.read import COMPRESSIONS, LABELS, WORLD, source_digest, source_files
-from treino.errors import DataError
+from treino.errors import DataError, NothingLeft
 from treino.messages import N_
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ def _finish(job: Gathering) -> dict[str, Any]:
         read.update(account["read"])
     for number, source in enumerate(job.corpus.sources):
         if not read[str(number)]:
-            raise _nothing(source, problems)
+            crawled = any((job.output / PAGES).glob("*"))  # which nobody wants to ask for again
+            raise _nothing(source, problems, DataError if crawled else NothingLeft)
     method = _hold_out(job, accounts, documents, size)
     write_rows(job.output / "removed", ({"step": "collect"} | row for row in problems.rows), REMOVED)
     problems.tell()
@@ -145,6 +146,7 @@ def _finish(job: Gathering) -> dict[str, Any]:
         "held_out_bytes": size["held_out"],
         "set_aside": sum(problems.counts.values()),
         "removed_by_rule": dict(sorted(problems.counts.items())),
+        "documents_by_source": [read[str(number)] for number in range(len(job.corpus.sources))],
     }
 
 
@@ -165,12 +167,12 @@ def _hold_out(job: Gathering, accounts: list[dict[str, Any]], documents: Counter
     return method
 
 
-def _nothing(source: SourceSettings, problems: Problems) -> DataError:
+def _nothing(source: SourceSettings, problems: Problems, kind: type[DataError]) -> DataError:
     """The error of a source without a document, with the first reason if one is known."""
     fix = N_('check that it holds text, and name its column or key with text = "..."')
     if not problems.rows:
-        return DataError(N_("the source {source} gives no document"), fix=fix, source=source.path)
-    return DataError(
+        return kind(N_("the source {source} gives no document"), fix=fix, source=source.path)
+    return kind(
         N_("the source {source} gives no document; the first problem: {first} ({reason})"),
         fix=fix,
         source=source.path,

@@ -155,7 +155,7 @@ def _split(work: Work) -> dict[str, Any]:
 
 SPLITTING: Pipeline = (Stage("split", 2, (), (LABELLED,), _split_settings, _split, reads=_split_reads),)
 CORPUS: Pipeline = (
-    Stage("collect", 5, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads, resumes=GATHERED),
+    Stage("collect", 6, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads, resumes=GATHERED),
     Stage("clean", 5, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: dump(loaded.recipe.clean), _clean, resumes=SHARDS),
     Stage(
         "filter",

@@ -13,7 +13,7 @@ from typing import Any
 from treino.corpus.sources import isolated
 from treino.corpus.sources.document import RawDocument
 from treino.corpus.sources.raw import Problems, Unreadable, read_text, uncompressed
-from treino.corpus.unwrap import rejoined
+from treino.corpus.unwrap import NEARLY_FULL, is_full, rejoined
 
 COVER = 30_000
 """Characters from either end of a text in which Gutenberg's cover sheets are looked for."""
@@ -40,7 +40,10 @@ _NUMBER = re.compile(
     r"[\s\-–—\[(.]*(?:(\d{1,5})|(m{0,3}(?:c[dm]|d?c{0,3})(?:x[cl]|l?x{0,3})(?:i[vx]|v?i{0,3})))[\s\-–—\]).]*"
 )
 _ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100, "d": 500, "m": 1000}
-_DIVIDED = re.compile(r"[^\W\d_][-\x02\xad\u2010\ufffe]$")
+_DIVIDED = re.compile(r"[^\W\d_][-\xad\u2010]$")
+_PDF_DIVIDED = "\ufffe"
+"""What pdfium makes of a hyphen at a line's end and of that end."""
+
 _SENTENCE_END = re.compile(r"""[.!?…:;]["'”’»)]*$""")
 
 
@@ -85,7 +88,7 @@ def epub_file(path: Path, name: str, problems: Problems) -> Iterator[RawDocument
             problems.add(name, str(error))
     text = "\n\n".join(chapter.strip() for chapter in chapters if chapter.strip())
     if text:
-        yield RawDocument(name, 0, text, meta)
+        yield RawDocument(name, 0, text, {"kind": "epub", **meta})
     elif whole:
         problems.add(name, "empty")
 
@@ -96,7 +99,7 @@ def pdf_file(path: Path, name: str, problems: Problems) -> Iterator[RawDocument]
         meta, pages, failed = _pdf_pages(plain, problems, name)
     text = running_text(pages)
     if text.strip():
-        yield RawDocument(name, 0, text, meta)
+        yield RawDocument(name, 0, text, {"kind": "pdf", **meta})
     elif pages and not failed:
         problems.add(name, "pdf_without_text")
 
@@ -132,15 +135,17 @@ def running_text(pages: list[str]) -> str:
     next of them one or two away; a number alone, where it counts the pages. Lines stay as they are broken: what is verse
     and what is prose is decided when the text is cleaned.
     """
-    leaves = [[line.rstrip() for line in page.splitlines()] for page in pages]
+    leaves = [[line.rstrip() for line in page.replace(_PDF_DIVIDED, "-\n").splitlines()] for page in pages]
     for _ in range(2):  # a head may have two lines
         for edge in (0, -1):
             leaves = _without_heads(leaves, edge)
     lines: list[str] = []
-    for leaf in leaves:
-        if lines and leaf and _SENTENCE_END.search(lines[-1]) and not leaf[0][:1].islower():
+    width = 0
+    for leaf in filter(None, leaves):
+        if lines and _SENTENCE_END.search(lines[-1]) and not is_full(lines[-1], leaf[0], NEARLY_FULL * width):
             lines.append("")
         lines += leaf
+        width = max(map(len, leaf))
     return "\n".join(_undivided(lines))
 
 

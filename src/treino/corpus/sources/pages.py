@@ -95,6 +95,6 @@ def html_file(path: Path, name: str, problems: Problems, fast: bool) -> Iterator
         problems.add(name, str(error))
         return
     if page.text.strip():
-        yield RawDocument(name, 0, page.text, page.meta)
+        yield RawDocument(name, 0, page.text, {"kind": "html", **page.meta})
     else:
         problems.add(name, "page_without_text")

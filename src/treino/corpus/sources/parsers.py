@@ -234,18 +234,10 @@ def parquet(_payload: bytes, path: str, columns: list[str]) -> Iterator[bytes]:
         raise Unreadable("damaged")
 
 
-def wikitext(payload: bytes) -> Iterator[bytes]:
-    """Text of wikitext whose brackets do not match, by mwparserfromhell."""
-    import mwparserfromhell
-
-    code = mwparserfromhell.parse(payload.decode())
-    yield code.strip_code(normalize=False, collapse=False).encode("utf-8", "replace")
-
-
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
 TASKS: dict[str, Callable[..., Iterator[bytes]]] = {
-    task.__name__: task for task in (page, epub, pdf, parquet_columns, parquet, wikitext)
+    task.__name__: task for task in (page, epub, pdf, parquet_columns, parquet)
 }

@@ -113,7 +113,13 @@ def parquet_records(path: Path, columns: list[str], problems: Problems, place: s
     try:
         for piece in isolated.stream("parquet", path=str(path.absolute()), columns=columns):
             for batch in pa.ipc.open_stream(piece):
-                for values in batch.to_pylist():
+                try:
+                    rows = batch.to_pylist()
+                except UnicodeDecodeError:  # damaged: some text is none
+                    rows = pa.record_batch(
+                        [_as_bytes(column) for column in batch.columns], batch.schema.names
+                    ).to_pylist()
+                for values in rows:
                     number += 1
                     yield Record(number, values, str(values)[:200])
     except Unreadable as error:
@@ -134,6 +140,13 @@ def parquet_rows(path: Path, text: str, problems: Problems, place: str) -> Itera
             yield record.line, value
         else:
             problems.add(f"{place}:{record.line}", "no_text", record.raw)
+
+
+def _as_bytes(column: Any) -> Any:
+    import pyarrow as pa
+
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return column.cast(pa.large_binary()) if is_text else column
 
 
 def _as_text(value: Any) -> str:

@@ -19,6 +19,7 @@ from treino.corpus.sources.pages import LARGEST_PAGE, Page, decode_page, is_html
 from treino.corpus.sources.raw import LARGEST_RATIO, Problems, Unreadable, open_bytes, rule_of
 
 LARGEST_HEAD = 1 << 16
+_NEXT = b"\r\n\r\nWARC/1."
 FREE_PAGE = 1_000_000
 """Bytes that a page may expand to whatever its ratio."""
 
@@ -106,7 +107,7 @@ def warc_file(path: Path, name: str, problems: Problems, fast: bool) -> Iterator
                 response = _response(head, block)
                 page = page_of(response, place, problems, fast)
                 if page and page.wanted and page.text.strip():
-                    yield RawDocument(name, number, page.text, {"url": response.url, **page.meta})
+                    yield RawDocument(name, number, page.text, {"kind": "warc", "url": response.url, **page.meta})
     except (Unreadable, OSError) as error:
         problems.add(name, rule_of(error))
 
@@ -128,32 +129,73 @@ def page_of(response: Response, place: str, problems: Problems, fast: bool) -> P
     return page
 
 
+class Stream:
+    """A file of which something read too far can be given back."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._given = file, io.BytesIO()
+
+    def readline(self, most: int) -> bytes:
+        """The next line, or as much of it as asked."""
+        line = self._given.readline(most)
+        return line if line.endswith(b"\n") or len(line) == most else line + self._file.readline(most - len(line))
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, fewer only at the end."""
+        data = bytearray(self._given.read(size))
+        while len(data) < size and (chunk := self._file.read(min(_PORTION, size - len(data)))):
+            data += chunk
+        return bytes(data)
+
+    def give_back(self, data: bytes) -> None:
+        """Let these bytes be read again."""
+        self._given = io.BytesIO(data + self._given.read())
+
+
 def records(file: BinaryIO, problems: Problems, name: str) -> Iterator[tuple[dict[str, str], bytes | None]]:
     """(head, block) of every record; None for a block over the bound. Between broken records the next one is looked for."""
+    stream = Stream(file)
     lost = False
-    while line := file.readline(LARGEST_HEAD):
+    while line := stream.readline(LARGEST_HEAD):
         if not line.startswith(b"WARC/"):
             if line.strip() and not lost:
                 problems.add(name, "damaged")
                 lost = True
             continue
-        head = _fields(file)
+        head = _fields(stream)
         length = head.get("content-length", "")
         if not length.isdecimal():
             problems.add(name, "damaged")
             lost = True
             continue
         lost = False
-        size = int(length)
-        block = _exactly(file, size) if size <= LARGEST_PAGE else None
-        if block is None:
-            _skip(file, size)
-        elif len(block) < size:
-            problems.add(name, "truncated")
-        yield head, block
+        yield head, _block(stream, int(length), problems, name)
 
 
-def _fields(file: BinaryIO) -> dict[str, str]:
+def _block(stream: Stream, size: int, problems: Problems, name: str) -> bytes | None:
+    """What a record holds. Where its stated length is wrong, it ends before the next record."""
+    if size > LARGEST_PAGE:
+        head = stream.read(LARGEST_PAGE)
+        if (end := head.find(_NEXT)) < 0:
+            while size > LARGEST_PAGE and (chunk := stream.read(min(_PORTION, size - LARGEST_PAGE))):
+                size -= len(chunk)
+            return None
+        block = head
+    else:
+        block, after = stream.read(size), stream.read(4)
+        if len(block) == size and after in (b"\r\n\r\n", b""):
+            return block
+        block += after
+        end = block.find(_NEXT)
+    problems.add(name, "damaged" if end >= 0 or len(block) > size else "truncated")
+    if end >= 0:
+        stream.give_back(block[end:])
+        return block[:end]
+    stream.give_back(block[size:])
+    return block[:size]
+
+
+def _fields(file: Stream) -> dict[str, str]:
     """Header lines up to an empty one, names in small letters; of two of a name the last."""
     found: dict[str, str] = {}
     room = LARGEST_HEAD
@@ -165,28 +207,16 @@ def _fields(file: BinaryIO) -> dict[str, str]:
     return found
 
 
-def _exactly(file: BinaryIO, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size and (chunk := file.read(min(_PORTION, size - len(data)))):
-        data += chunk
-    return bytes(data)
-
-
-def _skip(file: BinaryIO, size: int) -> None:
-    while size > 0 and (chunk := file.read(min(_PORTION, size))):
-        size -= len(chunk)
-
-
 def _response(head: dict[str, str], block: bytes) -> Response:
     """The answer that a record holds."""
     url = head.get("warc-target-uri", "").strip("<>")
     if head.get("warc-type") != "response":
         kind = head.get("content-type", "") if head.get("warc-type") == "resource" else "text/plain"
         return Response(url, 200, {"content-type": kind}, block)
-    file = io.BytesIO(block)
+    file = Stream(io.BytesIO(block))
     status = re.match(rb"HTTP/[\d.]+ +(\d{3})", file.readline(LARGEST_HEAD))
     headers = _fields(file)
-    body = file.read()
+    body = file.read(len(block))
     if headers.get("transfer-encoding", "").lower() == "chunked":
         body = _unchunked(body)
     cut = "page_cut" if head.get("warc-truncated") else ""

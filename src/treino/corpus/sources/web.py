@@ -102,7 +102,7 @@ class Crawl:
             if page.wanted and page.text.strip():
                 if response.rule:
                     self._problems.add(response.url, response.rule)
-                yield RawDocument(response.url, 0, page.text, {"url": response.url, **page.meta})
+                yield RawDocument(response.url, 0, page.text, {"kind": "web", "url": response.url, **page.meta})
 
     def _add(self, address: str, depth: int) -> None:
         """Let an address of the site wait, unless it is known."""

@@ -86,4 +86,4 @@ def _article(page: ElementTree.Element, name: str, number: int) -> RawDocument |
     told = {"title": page.findtext("title"), "date": page.findtext("revision/timestamp")}
     identifier = (page.findtext("id") or "").strip()
     row = int(identifier) if identifier.isdecimal() else number
-    return RawDocument(name, row, text, {key: value for key, value in told.items() if value})
+    return RawDocument(name, row, text, {"kind": "wikipedia", **{key: value for key, value in told.items() if value}})

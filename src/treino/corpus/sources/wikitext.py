@@ -9,15 +9,6 @@ import html
 import re
 from collections.abc import Callable, Iterator
 
-from treino.corpus.sources import isolated
-from treino.corpus.sources.raw import Unreadable
-
-LARGEST_UNBALANCED = 300_000
-"""Characters of a page with unmatched brackets that the slow parser is asked about."""
-
-SLOWEST = 10.0
-"""Seconds that it may take."""
-
 FILES = {"file", "image", "ficheiro", "imagem", "arquivo", "media", "multimédia", "multimídia"}
 CATEGORIES = {"category", "categoria"}
 LANGUAGE = re.compile(r"(?:[a-z]{2,3}|simple|tokipona)(?:-[a-z-]+)?")
@@ -56,10 +47,7 @@ def is_redirect(wikitext: str) -> bool:
 def plain(wikitext: str) -> str:
     """What a reader of the page reads, a paragraph, heading or item a line."""
     text = _NOWIKI.sub(lambda found: _guarded(found[1]), _without_comments(wikitext))
-    text, balanced = resolve_brackets(_without_elements(text))
-    if not balanced:
-        text = _asked_again(text)
-    text = _TAG.sub("", _BREAK.sub("\n", text))
+    text = _TAG.sub("", _BREAK.sub("\n", resolve_brackets(_without_elements(text))))
     text = _OUTER_LINK.sub(lambda found: found[1] or "", text)
     text = _MAGIC.sub("", _QUOTES.sub("", text))
     text = _HOLLOW_END.sub(")", _HOLLOW_START.sub("(", _HOLLOW.sub("", text)))
@@ -101,12 +89,14 @@ def _without_elements(text: str) -> str:
     return "".join([*parts, text[position:]])
 
 
-def resolve_brackets(text: str) -> tuple[str, bool]:
-    """Links become their text, templates and tables what they say in running text (mostly nothing); whether all brackets
-    match. One that is never closed loses only itself.
+def resolve_brackets(text: str) -> str:
+    """Links become their text, templates and tables what they say in running text, mostly nothing.
+
+    A bracket that is never closed loses only itself: one that closes ends the nearest of its sort that is open, and what
+    was opened since is text. (The rows of an open table or template go later, for their lines begin with a bar.)
     """
     stack: list[tuple[str, list[str]]] = [("", [])]
-    position, balanced = 0, True
+    position = 0
     for bracket in _BRACKET.finditer(text):
         stack[-1][1].append(text[position : bracket.start()])
         position, mark = bracket.end(), bracket[0].strip(" \t:*")
@@ -114,16 +104,19 @@ def resolve_brackets(text: str) -> tuple[str, bool]:
             stack.append((mark, []))
             continue
         if not any(opened == _CLOSES[mark] for opened, _ in stack[-8:]):
-            balanced = False
             continue
         while stack[-1][0] != _CLOSES[mark]:
-            balanced = False
-            _, parts = stack.pop()
-            stack[-1][1].extend(parts)
+            opened, parts = stack.pop()
+            stack[-1][1].extend([_left_open(opened), *parts])
         opened, parts = stack.pop()
         stack[-1][1].append(_MEANING[opened]("".join(parts)))
     stack[-1][1].append(text[position:])
-    return "".join(part for _, parts in stack for part in parts), balanced and len(stack) == 1
+    return "".join("".join([_left_open(opened), *parts]) for opened, parts in stack)
+
+
+def _left_open(mark: str) -> str:
+    """What stays of a bracket that is never closed: of a table its mark, by which its first line goes."""
+    return mark if mark == "{|" else ""
 
 
 def _link(content: str) -> str:
@@ -202,16 +195,6 @@ _TEMPLATES: dict[str, Callable[[list[str]], str]] = {
     **_SPOKEN,
 }  # fmt: skip
 _MEANING: dict[str, Callable[[str], str]] = {"[[": _link, "{{": _template, "{|": lambda _content: ""}
-
-
-def _asked_again(text: str) -> str:
-    """Text of which some brackets are left over, by a full parser; as it is where that cannot say."""
-    if len(text) > LARGEST_UNBALANCED:
-        return text
-    try:
-        return isolated.one("wikitext", text.encode("utf-8", "replace"), SLOWEST).decode()
-    except Unreadable:
-        return text
 
 
 def _sections(lines: list[str]) -> Iterator[str]:
