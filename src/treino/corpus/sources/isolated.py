@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -124,6 +125,9 @@ def serve() -> None:
     """What the child does: answer requests until its parent is gone. What parsers print goes nowhere."""
     from treino.corpus.sources.parsers import TASKS
 
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is the parent's; a page lost by it would be told of as damaged
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     _bound_memory()

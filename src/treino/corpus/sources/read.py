@@ -18,7 +18,6 @@ from treino.corpus.sources.archives import Room, members
 from treino.corpus.sources.document import RawDocument
 from treino.corpus.sources.raw import DEEPEST, Problems, Unreadable, head_of, is_binary, rule_of, uncompressed
 from treino.corpus.sources.tables import MissingColumn, csv_rows, json_rows, parquet_rows
-from treino.corpus.sources.web import is_address, site
 from treino.errors import DataError
 from treino.messages import N_
 
@@ -51,6 +50,11 @@ class Reading:
     problems: Problems
     depth: int = 0
     room: Room | None = None
+
+
+def is_address(path: str) -> bool:
+    """Whether a source is a web site."""
+    return path.lower().startswith(("https://", "http://"))
 
 
 def kind_of(path: Path) -> str | None:
@@ -162,6 +166,8 @@ def read_source(
             yield RawDocument(WORLD, document.index, document.text, document.meta, clean)
         return
     if is_address(source.path):
+        from treino.corpus.sources.web import site
+
         yield from site(source, records, problems)
         return
     named = source_files(source, base)
