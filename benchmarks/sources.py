@@ -48,7 +48,8 @@ def damaged(folder: Path, files: int = FILES, seed: int = 1) -> tuple[str, bool]
     rules = ", ".join(f"{name} {count}" for name, count in found.rules.most_common())
     told = (
         f"{found.files} damaged files among {len(fuzzing.kinds.MAKERS) * -(-files // 50)} whole ones: "
-        f"{found.documents} documents, {len(found.broken)} promises broken, {seconds:.0f} s, slowest {found.slowest:.1f} s; {rules}"
+        f"{found.documents} documents, {len(found.broken)} promises broken, {seconds:.0f} s, "
+        f"slowest {found.slowest:.1f} s; {rules}"
     )
     return "; ".join([told, *found.broken[:5]]), not found.broken
 

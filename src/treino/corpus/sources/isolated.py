@@ -23,6 +23,9 @@ from treino.corpus.sources.raw import Unreadable
 SECONDS = 60.0
 """How long a parser may take for its next piece: a page, a chapter, a batch of rows."""
 
+CHILDREN = 8
+"""Children at most that work side by side for one source; each has its parsers in memory."""
+
 MOST_MEMORY = 6_000_000_000
 """Bytes of address space that the child may have, where the system can hold it to that."""
 
@@ -32,7 +35,10 @@ DATA, END, FAILED = b"D", b"E", b"F"
 
 def stream(task: str, payload: bytes = b"", seconds: float = SECONDS, **arguments: Any) -> Iterator[bytes]:
     """What a task of `parsers.TASKS` gives, piece by piece. `Unreadable`: it failed, crashed, or took too long."""
-    child = _idle.pop() if _idle else Child()
+    try:
+        child = _idle.pop()
+    except IndexError:
+        child = Child()
     finished = False
     try:
         child.ask(task, payload, arguments)

@@ -56,6 +56,12 @@ class Problems:
             row = {"id": place, "source": place, "rule": rule, "detail": place, "before": excerpt[:200], "after": ""}
             self.rows.append(row)
 
+    def take(self, others: Problems) -> None:
+        """Add those that were noted apart."""
+        for rule, count in others.counts.items():
+            self.counts[rule] = self.counts.get(rule, 0) + count
+        self.rows += others.rows[: max(0, self.kept - len(self.rows))]
+
     def tell(self) -> None:
         """Say how many rows or files could not be used, and why the first one."""
         if self.rows:
