@@ -2,10 +2,10 @@
 
     python benchmarks/corpus_growth.py [--data DIR] [--megabytes 190 750 3000] [--stages collect clean ...]
 
-The text is JSON lines of documents of about 2 kB, made from paragraphs of the texts in DIR (of the embedded world without it)
-in an order that no two documents share. Each size runs in a process of its own, from raw text through the stages of a recipe
-up to the last one that makes documents. Measured are the largest sum of the resident memory of all its processes, looked
-at ten times a second (pages that processes share count for each), and wall and processor seconds of each stage.
+The text is JSON lines of documents of about 2 kB, made of runs of four to eight words from the texts in DIR (of the embedded
+world without it), so that no two documents share a longer one. Each size runs in a process of its own, from raw text through
+all stages that make documents. Measured are the largest sum of the resident memory of all its processes, looked at ten times
+a second (pages that processes share count for each), and wall and processor seconds of each stage.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,17 +30,18 @@ LIMIT = 1.5e9
 WITHIN = 0.15
 
 
-def paragraphs(data: Path | None) -> list[str]:
-    """Paragraphs to make documents of."""
+def words(data: Path | None) -> list[str]:
+    """Words to make documents of, each with the white space behind it."""
     if data:
         texts = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(data.rglob("*.txt"))]
-        return sorted({part.strip() for text in texts for part in text.split("\n\n") if 80 < len(part) < 2000})
-    from treino.corpus.world.documents import generate_document
-    from treino.corpus.world.facts import World
-    from treino.recipe import WorldSettings
+    else:
+        from treino.corpus.world.documents import generate_document
+        from treino.corpus.world.facts import World
+        from treino.recipe import WorldSettings
 
-    world = World.build(WorldSettings(documents=20_000), 0)
-    return sorted({generate_document(world, number).text for number in range(20_000)})
+        world = World.build(WorldSettings(documents=20_000), 0)
+        texts = [generate_document(world, number).text for number in range(20_000)]
+    return [word for text in texts for word in re.findall(r"\S+\s*", text + "\n\n")]
 
 
 def write_text(pool: list[str], megabytes: float, folder: Path) -> tuple[int, int]:
@@ -60,9 +62,10 @@ def write_text(pool: list[str], megabytes: float, folder: Path) -> tuple[int, in
 def _document(pool: list[str], draw: random.Random) -> str:
     parts, length = [], 0
     while length < DOCUMENT_BYTES:
-        parts.append(draw.choice(pool))
-        length += len(parts[-1])
-    return "\n\n".join(parts)
+        first, count = draw.randrange(len(pool)), draw.randrange(4, 9)
+        parts += pool[first : first + count]
+        length += sum(map(len, parts[-count:]))
+    return "".join(parts)
 
 
 def child(source: str, runs: str, stages: list[str]) -> None:
@@ -127,7 +130,7 @@ def main() -> None:
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
     )
-    pool = paragraphs(options.data)
+    pool = words(options.data)
     rates: list[float] = []
     for megabytes in options.megabytes:
         with tempfile.TemporaryDirectory() as folder:
