@@ -2,10 +2,11 @@
 
     python benchmarks/corpus_growth.py [--data DIR] [--megabytes 190 750 3000] [--stages collect clean ...]
 
-The text is JSON lines of documents of about 2 kB, made from paragraphs of the texts in DIR (of the embedded world without it)
-in an order that no two documents share. Each size runs in a process of its own, from raw text through the stages of a recipe
-up to the last one that makes documents. Measured are the largest sum of the resident memory of all its processes, looked
-at ten times a second (pages that processes share count for each), and wall and processor seconds of each stage.
+The text is JSON lines of documents of about 2 kB, made of runs of four to eight words from the texts in DIR (of the embedded
+world without it), so that no two documents share a longer one. Each size runs in a process of its own, from raw text through
+all stages that make documents. Measured are the largest sum of the resident memory of all its processes, looked at ten times
+a second (pages that processes share count for each), and for each stage the sum of what each process held at most, wall and
+processor seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,17 +31,18 @@ LIMIT = 1.5e9
 WITHIN = 0.15
 
 
-def paragraphs(data: Path | None) -> list[str]:
-    """Paragraphs to make documents of."""
+def words(data: Path | None) -> list[str]:
+    """Words to make documents of, each with the white space behind it."""
     if data:
         texts = [path.read_text(encoding="utf-8", errors="replace") for path in sorted(data.rglob("*.txt"))]
-        return sorted({part.strip() for text in texts for part in text.split("\n\n") if 80 < len(part) < 2000})
-    from treino.corpus.world.documents import generate_document
-    from treino.corpus.world.facts import World
-    from treino.recipe import WorldSettings
+    else:
+        from treino.corpus.world.documents import generate_document
+        from treino.corpus.world.facts import World
+        from treino.recipe import WorldSettings
 
-    world = World.build(WorldSettings(documents=20_000), 0)
-    return sorted({generate_document(world, number).text for number in range(20_000)})
+        world = World.build(WorldSettings(documents=20_000), 0)
+        texts = [generate_document(world, number).text for number in range(20_000)]
+    return [word for text in texts for word in re.findall(r"\S+\s*", text + "\n\n")]
 
 
 def write_text(pool: list[str], megabytes: float, folder: Path) -> tuple[int, int]:
@@ -60,30 +63,30 @@ def write_text(pool: list[str], megabytes: float, folder: Path) -> tuple[int, in
 def _document(pool: list[str], draw: random.Random) -> str:
     parts, length = [], 0
     while length < DOCUMENT_BYTES:
-        parts.append(draw.choice(pool))
-        length += len(parts[-1])
-    return "\n\n".join(parts)
+        first, count = draw.randrange(len(pool)), draw.randrange(4, 9)
+        parts += pool[first : first + count]
+        length += sum(map(len, parts[-count:]))
+    return "".join(parts)
 
 
 def child(source: str, runs: str, stages: list[str]) -> None:
-    """Run the document stages; one JSON line for each with its seconds."""
+    """Run the document stages; one JSON line for each with its seconds and memory."""
     import treino
     from treino import events
     from treino.pipeline.corpus_stages import CORPUS
 
     pipeline = tuple(stage for stage in CORPUS if stage.name in stages)
-    spent = sum(os.times()[:4])
+    spent = [sum(os.times()[:4])]
 
     def listener(event: events.Event) -> None:
-        nonlocal spent
         if event.kind == "stage.finished":
-            now = sum(os.times()[:4])
-            row = {"stage": event.values["stage"], "wall": event.values["seconds"], "cpu": now - spent}
-            print(json.dumps(row), flush=True)
-            spent = now
+            spent.append(sum(os.times()[:4]))
 
     recipe = {"name": "growth", "corpus": {"sources": [source]}}
-    treino.run(recipe, runs=runs, pipeline=pipeline, listener=listener)
+    made = treino.run(recipe, runs=runs, pipeline=pipeline, listener=listener).artefacts
+    for number, (name, artefact) in enumerate(made.items()):
+        row = {"wall": artefact.record["seconds"], "cpu": spent[number + 1] - spent[number]}
+        print(json.dumps({"stage": name, "peak": artefact.record["peak_memory"]} | row))
 
 
 def measure(source: Path, runs: Path, stages: list[str]) -> tuple[list[dict], float]:
@@ -127,7 +130,7 @@ def main() -> None:
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
     )
-    pool = paragraphs(options.data)
+    pool = words(options.data)
     rates: list[float] = []
     for megabytes in options.megabytes:
         with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +141,7 @@ def main() -> None:
         print(f"{size / 1e6:.0f} MB, {documents} documents: peak {peak / 1e6:.0f} MB")
         for row in rows:
             speeds = [f"{size / 1e6 / max(row[name], 1e-9):.1f} MB/s {name}" for name in ("wall", "cpu")]
-            print(f"  {row['stage']:<14} {row['wall']:7.1f} s  {', '.join(speeds)}")
+            print(f"  {row['stage']:<14} {row['wall']:7.1f} s  {', '.join(speeds)}, {row['peak'] / 1e6:.0f} MB at most")
         rates.append(1e6 * sum(row["cpu"] for row in rows) / size)
         print(
             f"  together {rates[-1]:.3f} processor seconds a MB, {rates[-1] / rates[0] - 1:+.0%} against the smallest",

@@ -5,16 +5,24 @@ Steps see ids and keys, never texts, where they group or sort: texts would have 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
 import socket
-from collections.abc import Callable, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from treino import environment
 from treino.corpus import crew
 from treino.corpus.crew import Job
-from treino.errors import UsageError, from_row, reason_of, to_row
+from treino.errors import Interrupted, UsageError, from_row, reason_of, to_row
 from treino.messages import N_
+
+if TYPE_CHECKING:
+    import daft
 
 _on_ray = False
 
@@ -90,14 +98,43 @@ def spread(job: Job, items: Sequence[int], processes: int, seen: Callable[[int],
 
     dealt = daft.from_pydict({"item": list(items)}).into_partitions(len(items)).into_batches(1)
     finished = 0
-    for row in dealt.select(carry_out(daft.col("item")).alias("done")).iter_rows():
-        done = json.loads(row["done"])
-        if isinstance(done, dict):
-            raise from_row(done)
-        finished += 1
-        seen(done)
+    try:
+        for told in _as_they_come(dealt.select(carry_out(daft.col("item")).alias("done"))):
+            done = json.loads(told["done"])
+            if isinstance(done, dict):
+                raise from_row(done)
+            finished += 1
+            seen(done)
+    except Interrupted:
+        sys.modules["ray"].shutdown()  # what is still in work would keep the interpreter from ending
+        raise
     if finished < len(items):  # Daft ends quietly when it is stopped
         raise RuntimeError(f"the engine ended after {finished} of {len(items)} parts")
+
+
+def _as_they_come(program: daft.DataFrame) -> Iterator[dict[str, Any]]:
+    """The rows of a program on Ray. It runs in a thread: an exception that a signal raises in the middle of Ray's own code
+    would end the interpreter.
+    """
+    told: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            for row in program.iter_rows():
+                told.put(row)
+            told.put(None)
+        except Exception as error:
+            told.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        with contextlib.suppress(queue.Empty):  # waits are short, for on Windows a Ctrl-C interrupts none
+            row = told.get(timeout=crew.LOOK_SECONDS)
+            if row is None:
+                return
+            if isinstance(row, Exception):
+                raise row
+            yield row
 
 
 def first_of_each(paths: list[Path], key: str) -> dict[str, str]:
