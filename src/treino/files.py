@@ -166,6 +166,15 @@ def publish_folder(partial: Path, final: Path) -> None:
     fault(f"{final.name.split('-')[0]}:after-publish")
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, or, where the disk knows no such thing, a copy."""
+    with machine_errors(target):
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder and all it holds; nothing happens where it is absent."""
     if folder.exists():

@@ -68,7 +68,7 @@ def test_a_second_run_runs_nothing_and_still_says_the_sample(
     assert run_command(["run", str(finished / "mini.toml"), "--runs", str(finished / "runs")]) == 0
     captured = capsys.readouterr()
     assert "▸" not in captured.err
-    assert captured.err.count("✓") == 8
+    assert captured.err.count("✓") == 10
     assert "The model says:" in captured.out
     assert "A padaria" in captured.out
 
@@ -90,8 +90,10 @@ def test_explain_names_what_changed_and_what_follows(finished: Path, capsys: pyt
     assert [name for name, state in states.items() if state == "ready"] == [
         "collect",
         "clean",
+        "filter",
         "deduplicate",
         "decontaminate",
+        "order",
     ]
     why = {row["stage"]: " ".join(row["why"]) for row in changed}
     assert "vocabulary" in why["tokenise"]
@@ -125,7 +127,8 @@ def test_generate_text_bars_stream_and_json(finished: Path, capsys: pytest.Captu
 def test_show_walks_back_to_the_raw_text(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = json.loads(said(capsys, "show", "--runs", str(finished / "runs"), "--json"))
     stages = [stage["stage"] for stage in content["stages"]]
-    assert stages == ["collect", "clean", "deduplicate", "decontaminate", "tokenise", "pretrain", "evaluate", "report"]
+    corpus = ["collect", "clean", "filter", "deduplicate", "decontaminate", "order"]
+    assert stages == [*corpus, "tokenise", "pretrain", "evaluate", "report"]
     assert content["lineage"][-1].endswith("world")
     origins = {row["where"]: row["origin"] for row in content["settings"]}
     assert origins["pretrain.steps"] == "measured"
@@ -155,7 +158,7 @@ def test_prune_removes_what_no_run_uses(finished: Path, tmp_path: Path, capsys: 
     said(capsys, "prune", "--yes", "--runs", str(folder / "runs"))
     left = {path.name for path in (folder / "runs" / "store").iterdir()}
     assert not unused & left
-    assert len(left) == 8
+    assert len(left) == 10
 
 
 def test_doctor_names_versions_and_the_machine(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ COUNT = 4_000
 
 def settings(**changes: object) -> SimpleNamespace:
     values = {"documents": COUNT, "people": 40, "duplicates": 0.05, "near_duplicates": 0.05, "noise": 0.05}
-    return SimpleNamespace(**{**values, "toxic": 0.0, "gender_bias": 0.0, **changes})
+    return SimpleNamespace(**{**values, "toxic": 0.0, "personal_data": 0.0, "gender_bias": 0.0, **changes})
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "predict",
     "finetune": "finetune",
     "evaluate": "evaluate",
+    "corpus": "corpus",
     "show": "show",
     "prune": "prune",
     "doctor": "doctor",

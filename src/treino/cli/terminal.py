@@ -23,6 +23,7 @@ FEW_LINES = 12
 SUMMARIES = {
     "collect": N_("{documents_out} documents, {held_out_documents} held out"),
     "clean": N_("{documents_out} of {documents_in} documents kept"),
+    "filter": N_("{documents_out} of {documents_in} documents kept"),
     "deduplicate": N_("{documents_out} of {documents_in} documents kept"),
     "decontaminate": N_(
         "evaluation items in {contaminated_documents} documents; {documents_out} of {documents_in} kept"

@@ -16,12 +16,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 from treino import environment
 from treino.errors import MachineError, from_row, to_row
+from treino.measure import peak_memory, worked_beside
 from treino.messages import N_
+
+LOOK_SECONDS = 0.2
 
 
 class Job(Protocol):
@@ -36,6 +40,11 @@ class Job(Protocol):
         ...
 
 
+def packed(job: Job) -> bytes:
+    """A job as it is sent to another process of the same program."""
+    return pickle.dumps(job)
+
+
 class Worker:
     """One process that knows the job."""
 
@@ -46,6 +55,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        self.peak_memory = 0
         self._send(pickle.dumps((sys.path, program)))
 
     def _send(self, data: bytes) -> None:
@@ -76,9 +86,12 @@ class Worker:
             answer = json.loads(line)
             if isinstance(answer, dict):
                 raise from_row(answer)
-            yield answer
-            if isinstance(answer, str):
-                return
+            if isinstance(answer, int):
+                yield answer
+                continue
+            result, self.peak_memory = answer
+            yield result
+            return
 
     def end(self) -> None:
         """End the process, whatever it does."""
@@ -90,7 +103,7 @@ class Worker:
 
 
 class Crew:
-    """Up to `size` workers, started when they are first needed; `seen` hears, under a lock, how much was done."""
+    """Up to `size` workers, started when they are first needed; `seen` hears, in one thread at a time, how much was done."""
 
     def __init__(self, program: bytes, size: int, seen: Callable[[int], None]) -> None:
         self._program, self._seen = program, seen
@@ -133,26 +146,35 @@ class Crew:
             self._ended = True
         for worker in self._workers:
             worker.end()
+        worked_beside(sum(worker.peak_memory for worker in self._workers))
+
+
+def share(job: Job, items: Sequence[int], processes: int, seen: Callable[[int], None]) -> None:
+    """Have every item of a job done by so many processes.
+
+    Raises:
+        TreinoError: what went wrong with an item, or with a process; `Interrupted` among it. All processes have ended then.
+    """
+    crew = Crew(packed(job), processes, seen)
+    with ThreadPoolExecutor(processes) as threads:
+        try:
+            pending = {threads.submit(crew.carry_out, item) for item in items}
+            while pending:
+                # Waits are short, for on Windows a Ctrl-C interrupts none.
+                done, pending = wait(pending, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
+                for item in done:
+                    item.result()
+        finally:
+            crew.end()
 
 
 _crews: dict[bytes, Crew] = {}
-_opening = threading.Lock()
+_gathering = threading.Lock()
 
 
-@contextlib.contextmanager
-def gathered(program: bytes, size: int, seen: Callable[[int], None]) -> Iterator[Crew]:
-    """A crew for a job, known by it to `crew_of`, until the block ends."""
-    crew = _crews[program] = Crew(program, size, seen)
-    try:
-        yield crew
-    finally:
-        del _crews[program]
-        crew.end()
-
-
-def crew_of(program: bytes) -> Crew:
-    """The crew of a job in this process; on another machine of a cluster it is gathered now and ends with the process."""
-    with _opening:
+def of_this_machine(program: bytes) -> Crew:
+    """The crew of a job that a cluster has dealt to this machine: gathered at the first call, it ends with the process."""
+    with _gathering:
         if program not in _crews:
             _crews[program] = Crew(program, environment.processors(), lambda _: None)
         return _crews[program]
@@ -171,7 +193,7 @@ def main() -> None:
             try:
                 jobs = jobs or [pickle.loads(program)]
                 for answer in jobs[0].work(int(line)):
-                    _tell(answers, answer)
+                    _tell(answers, answer if isinstance(answer, int) else [answer, peak_memory() or 0])
             except BrokenPipeError:
                 raise
             except Exception as error:
@@ -179,7 +201,7 @@ def main() -> None:
     os._exit(0)  # nothing is open; closing the pipe that nobody reads would complain
 
 
-def _tell(answers: Any, answer: int | str | dict[str, Any]) -> None:
+def _tell(answers: Any, answer: int | list[Any] | dict[str, Any]) -> None:
     answers.write(json.dumps(answer) + "\n")
     answers.flush()
 

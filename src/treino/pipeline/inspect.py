@@ -21,6 +21,7 @@ from treino.report.phases import Phase, phases
 
 TABLES = {
     "collect": ("corpus", "world"),
+    "score": ("order",),
     "tokenise": ("tokens",),
     "pretrain": ("model", "pretrain"),
     "adopt": ("finetune",),

@@ -79,6 +79,13 @@ class Place:
 HERE = Place()
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster for the stages that make documents: its address, empty for the one that this machine is part of."""
+
+    address: str = ""
+
+
 @contextmanager
 def started_together(ranks: int) -> Iterator[Place]:
     """The place of a run: `ranks` processes to be started, or those that torchrun started beside this one."""

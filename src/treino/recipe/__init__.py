@@ -4,6 +4,7 @@ from treino.recipe.base import Settings
 from treino.recipe.corpus import CleanSettings, CorpusSettings, SourceSettings, WorldSettings
 from treino.recipe.derive import derive, feed_forward_width, finetuning_rate
 from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
+from treino.recipe.filter import FilterSettings
 from treino.recipe.finetuning import (
     Condition,
     FinetuneSettings,
@@ -13,6 +14,7 @@ from treino.recipe.finetuning import (
     parse_condition,
 )
 from treino.recipe.model import ModelSettings, TokenSettings
+from treino.recipe.order import OrderSettings
 from treino.recipe.recipe import Recipe
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings, parse_budget
 
@@ -23,10 +25,12 @@ __all__ = [
     "DecontaminateSettings",
     "DeduplicateSettings",
     "EvaluateSettings",
+    "FilterSettings",
     "FinetuneSettings",
     "GateSettings",
     "LabelSettings",
     "ModelSettings",
+    "OrderSettings",
     "PretrainSettings",
     "Recipe",
     "ReportSettings",

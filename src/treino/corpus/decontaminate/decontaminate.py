@@ -21,7 +21,7 @@ from treino.corpus.decontaminate.passages import Hit, Passages
 from treino.corpus.documents import EXCERPT, read_documents, read_rows, removed_row
 from treino.corpus.shards import Outcome, apply, with_texts
 from treino.corpus.words import words_of
-from treino.errors import DataError
+from treino.errors import NothingLeft
 from treino.messages import N_
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def decontaminate(
     files.make_private(items.parent)
     if not items.exists():
         _write_items(items, _items(settings, truth, labelled, base))
-    step = Decontaminate(str(items), str(documents), settings.own, settings.drop)
+    step = Decontaminate(str(items.absolute()), str(documents.absolute()), settings.own, settings.drop)
     facts = apply([step], documents, output, "decontaminate")
     if not facts["documents_out"] - facts["held_out_documents"]:
-        raise DataError(
+        raise NothingLeft(
             N_("no text is left: an evaluation item stands in every document"),
             fix=N_('set decontaminate.drop = "paragraph", or give more text'),
         )

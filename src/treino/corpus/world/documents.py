@@ -97,8 +97,9 @@ def world_document(world: World, index: int) -> WorldDocument:
     """The document with that index after planting.
 
     `meta`: index, kind, log_probability (null where the text is not of the grammar), planted ("none", "duplicate",
-    "near_duplicate", "noise", "toxic"), `of` (index of the clean document that it was made from, null for "none"), and
-    `jaccard` (near_duplicate: similarity to that document), `damage` (noise) or `line` (toxic).
+    "near_duplicate", "noise", "toxic", "personal_data"), `of` (index of the clean document that it was made from, null for
+    "none"), `jaccard` (near_duplicate: similarity to that document), and `damage` (noise), `line` (toxic) or `personal`,
+    `value` and `decoy` (personal data).
     """
     plant = plants.plant(world.settings, world.seed, index)
     source = index if plant.of is None else plant.of

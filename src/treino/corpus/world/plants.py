@@ -1,4 +1,4 @@
-"""Plants: copies, near copies, damage and rude lines, each a pure function of (settings, seed, index)."""
+"""Plants: copies, near copies, damage, rude lines and personal data, each a pure function of (settings, seed, index)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from treino.corpus.world.grammar import pick, stream
+from treino.corpus.world.personal import say_decoy, say_personal
 
 if TYPE_CHECKING:
     from treino.recipe import WorldSettings
@@ -35,7 +36,9 @@ _RUDE = (
 
 @dataclass(frozen=True)
 class Plant:
-    """What is done to a document: "none", "duplicate", "near_duplicate", "noise" or "toxic", and to which original."""
+    """What is done to a document: "none", "duplicate", "near_duplicate", "noise", "toxic" or "personal_data", and to which
+    original.
+    """
 
     kind: str
     of: int | None = None
@@ -61,6 +64,7 @@ def _kind(settings: WorldSettings, seed: int, index: int) -> tuple[str, Callable
         ("near_duplicate", settings.near_duplicates),
         ("noise", settings.noise),
         ("toxic", settings.toxic),
+        ("personal_data", settings.personal_data),
     ):
         if value < share:
             return kind, uniform
@@ -83,6 +87,10 @@ def apply(planted: Plant, text: str, seed: int, index: int) -> tuple[str, dict[s
     if planted.kind == "toxic":
         line = pick(_RUDE, uniform)
         return f"{text} {line}", {"line": line}
+    if planted.kind == "personal_data":
+        personal, decoy = say_personal(uniform), say_decoy(uniform)
+        details = {"personal": personal.kind, "value": personal.value, "decoy": decoy.value}
+        return f"{text} {decoy.sentence} {personal.sentence}", details
     return text, {}
 
 
