@@ -12,7 +12,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from treino import environment
@@ -135,21 +134,3 @@ def _as_they_come(program: daft.DataFrame) -> Iterator[dict[str, Any]]:
             if isinstance(row, Exception):
                 raise row
             yield row
-
-
-def first_of_each(paths: list[Path], key: str) -> dict[str, str]:
-    """{id: smallest id with the same key} for every row that is not itself the first of its key.
-
-    Group order varies from run to run, so the survivor is the minimum, which does not.
-    """
-    environment.prepare()
-    import daft
-
-    if not paths:
-        return {}
-    rows = daft.read_parquet([str(path) for path in paths]).select("id", key)
-    first = rows.groupby(key).agg(daft.col("id").min().alias("first"), daft.col("id").count().alias("copies"))
-    repeated = first.where(daft.col("copies") != daft.lit(1))
-    copies = rows.join(repeated, on=key).where(daft.col("id") != daft.col("first"))
-    found = copies.select("id", "first").to_pydict()
-    return dict(zip(found["id"], found["first"], strict=True))
