@@ -144,6 +144,10 @@ def test_what_only_looks_like_a_head_or_a_number_stays() -> None:
     assert running_text(["\n".join(page) for page in twice]).count("— Sim.") == 2
 
 
+def test_a_ligature_is_its_letters() -> None:
+    assert running_text(["a \ufb01gura o\ufb03cial do pala\ufffevra final"]) == "a figura official do palavra\nfinal"
+
+
 def test_small_roman_numbers_count_pages() -> None:
     pages = [f"linha {word}\n{number}" for word, number in zip("abcd", ("vi", "vii", "viii", "ix"), strict=True)]
     assert running_text(pages) == "linha a\nlinha b\nlinha c\nlinha d"

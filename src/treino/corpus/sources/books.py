@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -39,6 +40,7 @@ _FIELD = re.compile(r"^(Title|Author|Language|Release Date): *([^\n]+)$", re.MUL
 _NUMBER = re.compile(
     r"[\s\-–—\[(.]*(?:(\d{1,5})|(m{0,3}(?:c[dm]|d?c{0,3})(?:x[cl]|l?x{0,3})(?:i[vx]|v?i{0,3})))[\s\-–—\]).]*"
 )
+_LIGATURE = re.compile("[\ufb00-\ufb06]")
 _ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100, "d": 500, "m": 1000}
 _DIVIDED = re.compile(r"[^\W\d_][-\xad\u2010]$")
 _PDF_DIVIDED = "\ufffe"
@@ -135,7 +137,7 @@ def running_text(pages: list[str]) -> str:
     next of them one or two away; a number alone, where it counts the pages. Lines stay as they are broken: what is verse
     and what is prose is decided when the text is cleaned.
     """
-    leaves = [[line.rstrip() for line in page.replace(_PDF_DIVIDED, "-\n").splitlines()] for page in pages]
+    leaves = [[line.rstrip() for line in _letters(page).splitlines()] for page in pages]
     for _ in range(2):  # a head may have two lines
         for edge in (0, -1):
             leaves = _without_heads(leaves, edge)
@@ -147,6 +149,11 @@ def running_text(pages: list[str]) -> str:
         lines += leaf
         width = max(map(len, leaf))
     return "\n".join(_undivided(lines))
+
+
+def _letters(page: str) -> str:
+    """A page with hyphens at the ends of lines, and with letters where its font has one sign for several (ﬁ, ﬄ)."""
+    return _LIGATURE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), page.replace(_PDF_DIVIDED, "-\n"))
 
 
 def _without_heads(leaves: list[list[str]], edge: int) -> list[list[str]]:
