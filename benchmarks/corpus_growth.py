@@ -69,9 +69,9 @@ def child(source: str, runs: str, stages: list[str]) -> None:
     """Run the document stages; one JSON line for each with its seconds."""
     import treino
     from treino import events
-    from treino.pipeline.stages import STANDARD
+    from treino.pipeline.corpus_stages import CORPUS
 
-    pipeline = tuple(stage for stage in STANDARD if stage.name in stages)
+    pipeline = tuple(stage for stage in CORPUS if stage.name in stages)
     spent = sum(os.times()[:4])
 
     def listener(event: events.Event) -> None:

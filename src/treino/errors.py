@@ -80,6 +80,10 @@ class DataError(TreinoError):
     exit_code = 3
 
 
+class NothingLeft(DataError):
+    """All was done, and no text is left: with other settings all is to be done anew, so nothing of it is kept."""
+
+
 class DoesNotFit(TreinoError):
     """Work that this machine cannot hold."""
 

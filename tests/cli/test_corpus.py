@@ -108,8 +108,8 @@ def test_the_folder_holds_documents_record_order_and_card(place: Path) -> None:
 def test_the_card_says_where_it_comes_from_and_what_was_done(place: Path) -> None:
     card = (place / "feito" / "README.md").read_text(encoding="utf-8")
     assert card.startswith('---\nlanguage:\n- "en"\n- "pt"\nlicense: "CC0-1.0"')
-    assert "| textos | pt | CC0-1.0 | 2 | 43 | `" in card
-    assert "| linhas.jsonl | en | not stated | 1 | 1 | `" in card
+    assert "| textos | pt | CC0-1.0 | 2 | 43 | 43 | `" in card
+    assert "| linhas.jsonl | en | not stated | 1 | 5 | 1 | `" in card
     assert "broken characters mended" in card
     assert "avÃ³" in card, "the recipe allows examples"
     assert str(place) not in card

@@ -45,7 +45,12 @@ def texts_of(folder: Path, part: str = "training") -> dict[str, str]:
 
 
 LONG, TEN, SIX, THREE = prose(40, 1), prose(10, 2), prose(6, 3), prose(3, 4)
-ITEMS = {"long": Item("s", "long", LONG), "ten": Item("s", "ten", TEN), "six": Item("s", "six", SIX), "three": Item("s", "3", THREE)}
+ITEMS = {
+    "long": Item("s", "long", LONG),
+    "ten": Item("s", "ten", TEN),
+    "six": Item("s", "six", SIX),
+    "three": Item("s", "3", THREE),
+}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +100,9 @@ def test_many_items_in_many_texts_as_the_reference_finds_them(items: list[list[s
     given_texts = [" ".join(words) for words in texts]
     passages = Passages([Item("s", str(number), text) for number, text in enumerate(wanted)])
     found = {(hit.text, passages.owners[hit.passage]) for hit in passages.find(given_texts)}
-    assert found == {(t, i) for t, text in enumerate(given_texts) for i, item in enumerate(wanted) if reference(item, text)}
+    assert found == {
+        (t, i) for t, text in enumerate(given_texts) for i, item in enumerate(wanted) if reference(item, text)
+    }
 
 
 def test_prompt_and_answer_count_together_and_apart() -> None:
@@ -147,7 +154,11 @@ def test_documents_with_an_item_go_and_are_told(tmp_path: Path) -> None:
         "held_out": {"items": 1, "contaminated": ["h"]},
     }
     rows = pq.read_table(tmp_path / "b" / HITS).to_pylist()
-    assert {(row["item"], row["document"]) for row in rows if row["set"] == name} == {("q1", "a"), ("q1", "c"), ("2", "c")}
+    assert {(row["item"], row["document"]) for row in rows if row["set"] == name} == {
+        ("q1", "a"),
+        ("q1", "c"),
+        ("2", "c"),
+    }
     shown = next(row for row in read_rows(tmp_path / "b", "removed") if row["id"] == "a")
     assert cut(LONG, 0, 5) in shown["before"]
     assert shown["detail"].startswith(f"{name} | q1 | prompt")
@@ -157,7 +168,10 @@ def test_paragraphs_go_or_nothing_goes(tmp_path: Path) -> None:
     (tmp_path / "itens.txt").write_text(f"{LONG}\n\n{THREE}\n", encoding="utf-8")
     text = f"{prose(20, 5)}\n\nAntes {LONG} depois\n\n{prose(20, 6)}\n{THREE}"
     folder = write(tmp_path / "a", {"a": text, "b": LONG, "c": prose(9, 9)})
-    for drop, left in (("paragraph", {"a": f"{prose(20, 5)}\n\n\n{prose(20, 6)}", "c": prose(9, 9)}), ("nothing", texts_of(folder))):
+    for drop, left in (
+        ("paragraph", {"a": f"{prose(20, 5)}\n\n\n{prose(20, 6)}", "c": prose(9, 9)}),
+        ("nothing", texts_of(folder)),
+    ):
         settings = DecontaminateSettings(against=("itens.txt",), drop=drop)  # type: ignore[arg-type]
         facts = decontaminate(settings, folder, tmp_path / drop, base=tmp_path)
         assert texts_of(tmp_path / drop) == left
@@ -204,12 +218,20 @@ def test_items_are_read_by_the_usual_names(tmp_path: Path) -> None:
     items_file(tmp_path, "c.jsonl", [squad, {"instruction": "Diga.", "input": "x\u2028y", "output": "dito"}])
     assert list(read_items(tmp_path / "a.csv", "a")) == [Item("a", "2", "Quem, afinal?", "Ana")]
     assert list(read_items(tmp_path / "b.json", "b")) == [Item("b", "7", "Texto.\nQual?", "dois")]
-    assert list(read_items(tmp_path / "c.jsonl", "c")) == [Item("c", "1", "Onde?", "ali"), Item("c", "2", "Diga.\nx\u2028y", "dito")]
+    assert list(read_items(tmp_path / "c.jsonl", "c")) == [
+        Item("c", "1", "Onde?", "ali"),
+        Item("c", "2", "Diga.\nx\u2028y", "dito"),
+    ]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
-    [("x.jsonl", '{"a": 1}\n{', "damaged"), ("y.csv", "id;a\n1;2\n", "no evaluation item"), ("z.txt", None, "missing"), ("w.json", "3", "damaged")],
+    [
+        ("x.jsonl", '{"a": 1}\n{', "damaged"),
+        ("y.csv", "id;a\n1;2\n", "no evaluation item"),
+        ("z.txt", None, "missing"),
+        ("w.json", "3", "damaged"),
+    ],
 )
 def test_a_file_of_no_use_is_an_error_that_names_it(tmp_path: Path, name: str, content: str | None, said: str) -> None:
     if content is not None:

@@ -17,14 +17,14 @@ from treino.recipe import CleanSettings, CorpusSettings, DeduplicateSettings, So
 
 GOLDEN: dict[str, dict[str, str]] = {
     "world": {
-        "collect": "a4b931b3c9d5aef844b1cd75a7cee2b1fb684747d22cc0af3a49aa42b5c3b7a0",
-        "clean": "01141caf05d467e88688dd3655f8d8bd9bfa44b30c2ffdb9c5852ed6c56f91e5",
-        "deduplicate": "6e47997942a34035b74bad866be1f196037de0a7ef3f99665b7dba24313e6ea1",
+        "collect": "37b9c72bf444f6ca0c4cdf8c9ccc4b1ae4631362d9705b6775820162256a147e",
+        "clean": "8873e569e08c5f6f14ddf60ae414e145003b38dc5fcbdb113002416a76dfdb9f",
+        "deduplicate": "3ccdc490cb45911470b210d75cf555585b08007ade08658ce4f79dec67f8ac8e",
     },
     "texts": {
         "collect": "9580eadba9c2097efde2659c1e62797c9c6dedc780faa9e60f206da830a7e502",
         "clean": "a1de92fe9be1ed2fcfbad06bcb2b3a2b5e65e184d9bad4ec5af406319dbf822c",
-        "deduplicate": "949caa4183d60490ec833462cd2b06670c09f1be66eda74c86087a9c9c4d41c5",
+        "deduplicate": "5687e3ba018a3a6ff6c5fccc15dd3c0ecadedd54773fa451bd0adb0aed04ab5b",
     },
 }
 CORPORA = {

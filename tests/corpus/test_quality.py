@@ -80,7 +80,8 @@ def slow_measures(text: str) -> dict[tuple[str, str], float]:
         ("stop_words", "stop words"): len([word for word in words if word in PT.stop_words]),
         ("bullets", "lines"): len([line for line in lines if line[0] in "•-*·–►●▪‣"]) / len(lines),
         ("ellipses", "lines"): len([line for line in lines if re.search(r"(\.\.\.|…)$", line)]) / len(lines),
-        ("line_ends", "lines"): len([line for line in lines if line[-1] in ends]) / len(lines),
+        ("line_ends", "lines"): len([x for x in lines if x[-1] in ends or re.search(r"[.!?…][\"'”’»)]*\s", x)])
+        / len(lines),
         ("line_breaks", "for each word"): (len(lines) - 1) / len(words),
         ("repeated_lines", "lines"): len(again) / len(lines),
         ("repeated_lines", "characters"): sum(map(len, again)) / sum(map(len, lines)),

@@ -102,6 +102,11 @@ def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("treino.environment.processors", lambda: 2)
 
 
+def workers() -> list[psutil.Process]:
+    """Processes of a crew of this one that are there."""
+    return [child for child in psutil.Process().children() if "treino.corpus.crew" in child.cmdline()]
+
+
 def test_rows_facts_and_accounts(corpus: Path, tmp_path: Path) -> None:
     facts = apply([Even(), Even(name="again")], corpus, tmp_path / "out", "sift")
     kept = list(read_rows(tmp_path / "out", "training"))
@@ -140,7 +145,7 @@ def test_several_processes_give_the_same_files_and_tell_how_far_they_are(
     corpus: Path, tmp_path: Path, two_processes: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = apply([Even()], corpus, tmp_path / "several", "sift")
-    assert not psutil.Process().children()
+    assert not workers()
     heard: list[dict] = []
     monkeypatch.setattr(engine, "spread", None)  # one process does not ask the engine
     monkeypatch.setattr("treino.environment.processors", lambda: 1)
@@ -160,7 +165,7 @@ def test_an_error_in_another_process_is_the_same_error_here(corpus: Path, tmp_pa
     with pytest.raises(Exception, match="d00042 is wrong; mend it") as error:
         apply([Even(fails_at="d00042")], corpus, tmp_path / "out", "sift")
     assert error.value.exit_code == DataError.exit_code
-    assert not psutil.Process().children()
+    assert not workers()
 
 
 def test_a_lost_process_ends_the_stage_with_a_sentence(corpus: Path, tmp_path: Path, two_processes: None) -> None:

@@ -58,12 +58,13 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["uma palavra " * 40, "x" * 100, "", "fim de tudo"]
     whole, grams = words_of(texts), grams_of(words_of(texts), 3)
     monkeypatch.setattr(module, "CHUNK", 16)
-    module._chunk_powers.cache_clear()
+    monkeypatch.setattr(module, "_KEPT", 20)
+    module._kept_powers.cache_clear()
     try:
         assert words_of(texts).hashes.tolist() == whole.hashes.tolist()
         assert grams_of(words_of(texts), 3).hashes.tolist() == grams.hashes.tolist()
     finally:
-        module._chunk_powers.cache_clear()
+        module._kept_powers.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def print_corpus(facts: Mapping[str, Any]) -> None:
     print_table(head, step_cells(facts["steps"], translate))
     for title, counts in zip((_("removed"), _("changed")), by_rule(facts["steps"]), strict=True):
         for rule, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-            click.echo(f"  {title}: {_(RULES.get(rule, rule))} [{rule}]  {translate.number(count)}")
+            click.echo(f"  {title}: {_(RULES[rule]) if rule in RULES else rule} [{rule}]  {translate.number(count)}")
     for part, name in PARTS.items():
         if count := (facts.get("parts") or {}).get(part):
             click.echo(_("{part}: {documents} documents, {bytes:bytes}", part=_(name), **count))
@@ -129,7 +129,7 @@ def _reason(row: Mapping[str, Any]) -> str:
     from treino.corpus.rules import RULES
 
     names = row["detail"].split(", ") if row["rule"] == "changed" else [row["rule"]]
-    return click.style(", ".join(_(RULES.get(name, name)) for name in names), bold=True)
+    return click.style(", ".join(_(RULES[name]) if name in RULES else name for name in names), bold=True)
 
 
 def differing(before: str, after: str) -> tuple[str, str]:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     cls=Command,
     help=_(
         "Run a recipe: raw text to a trained model and its report.\n\n"
-        "RECIPE is a TOML file or the name of a ready one (quickstart, books, classify, modulo7). What is ready is not made "
-        "again. Exit code 5: the gate of the recipe was not passed.\n\n"
+        "RECIPE is a TOML file or the name of a ready one (quickstart, books, corpus, classify, modulo7). What is ready is "
+        "not made again. Exit code 5: the gate of the recipe was not passed.\n\n"
         '\b\nExamples:\n  treino run\n  treino run modulo7\n  treino run meu.toml --set pretrain.budget="10 min"\n'
         "  treino run meu.toml --on torchrun:2\n  treino run meu.toml --on slurm:nodes=2,gpus=8 --show"
     ),

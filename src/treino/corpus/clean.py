@@ -16,7 +16,7 @@ from treino.corpus.boilerplate import Boilerplate, repeated_lines
 from treino.corpus.documents import removed_row
 from treino.corpus.shards import Outcome, Step, apply, with_texts
 from treino.corpus.unwrap import unwrap
-from treino.errors import DataError
+from treino.errors import NothingLeft
 from treino.messages import N_
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def clean(settings: CleanSettings, documents: Path, output: Path) -> dict[str, A
         steps.insert(0, Boilerplate(repeated_lines(documents, settings.boilerplate), settings.boilerplate))
     facts = apply(steps, documents, output, "clean")
     if facts["documents_out"] == facts["held_out_documents"]:
-        raise DataError(
+        raise NothingLeft(
             N_("no text is left after cleaning: {count} documents were removed"),
             fix=N_("lower clean.minimum_characters (now {minimum:raw}), or give longer texts"),
             count=facts["documents_in"],

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from treino import environment
 from treino.errors import MachineError, from_row, to_row
+from treino.measure import peak_memory, worked_beside
 from treino.messages import N_
 
 LOOK_SECONDS = 0.2
@@ -39,6 +40,11 @@ class Job(Protocol):
         ...
 
 
+def packed(job: Job) -> bytes:
+    """A job as it is sent to another process of the same program."""
+    return pickle.dumps(job)
+
+
 class Worker:
     """One process that knows the job."""
 
@@ -49,6 +55,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        self.peak_memory = 0
         self._send(pickle.dumps((sys.path, program)))
 
     def _send(self, data: bytes) -> None:
@@ -79,9 +86,12 @@ class Worker:
             answer = json.loads(line)
             if isinstance(answer, dict):
                 raise from_row(answer)
-            yield answer
-            if isinstance(answer, str):
-                return
+            if isinstance(answer, int):
+                yield answer
+                continue
+            result, self.peak_memory = answer
+            yield result
+            return
 
     def end(self) -> None:
         """End the process, whatever it does."""
@@ -136,6 +146,7 @@ class Crew:
             self._ended = True
         for worker in self._workers:
             worker.end()
+        worked_beside(sum(worker.peak_memory for worker in self._workers))
 
 
 def share(job: Job, items: Sequence[int], processes: int, seen: Callable[[int], None]) -> None:
@@ -144,7 +155,7 @@ def share(job: Job, items: Sequence[int], processes: int, seen: Callable[[int], 
     Raises:
         TreinoError: what went wrong with an item, or with a process; `Interrupted` among it. All processes have ended then.
     """
-    crew = Crew(pickle.dumps(job), processes, seen)
+    crew = Crew(packed(job), processes, seen)
     with ThreadPoolExecutor(processes) as threads:
         try:
             pending = {threads.submit(crew.carry_out, item) for item in items}
@@ -182,7 +193,7 @@ def main() -> None:
             try:
                 jobs = jobs or [pickle.loads(program)]
                 for answer in jobs[0].work(int(line)):
-                    _tell(answers, answer)
+                    _tell(answers, answer if isinstance(answer, int) else [answer, peak_memory() or 0])
             except BrokenPipeError:
                 raise
             except Exception as error:
@@ -190,7 +201,7 @@ def main() -> None:
     os._exit(0)  # nothing is open; closing the pipe that nobody reads would complain
 
 
-def _tell(answers: Any, answer: int | str | dict[str, Any]) -> None:
+def _tell(answers: Any, answer: int | list[Any] | dict[str, Any]) -> None:
     answers.write(json.dumps(answer) + "\n")
     answers.flush()
 

@@ -84,11 +84,12 @@ def writing_part(path: Path, schema: pa.Schema) -> Iterator[Part]:
 class Writer:
     """Writes rows to `folder/part-00000.parquet` …, a new file after about 64 MB of text; equal rows give equal bytes.
 
+    `name`: what the files' names begin with instead of `part`, where several writers share a folder.
     It holds the rows of one row group, and there is always a file, be it without rows.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
-        self.folder, self.schema = folder, schema
+    def __init__(self, folder: Path, schema: pa.Schema, name: str = "part") -> None:
+        self.folder, self.schema, self._name = folder, schema, name
         self.rows: list[dict[str, Any]] = []
         self.count = self._parts = self._waiting = self._written = 0
         self._part: Part | None = None
@@ -108,7 +109,7 @@ class Writer:
     def _flush(self) -> None:
         """Hand the rows that wait to the open part."""
         if self._part is None:
-            path = self.folder / part_name(self._parts)
+            path = self.folder / part_name(self._parts, self._name)
             self._part = self._open.enter_context(writing_part(path, self.schema))
             self._parts += 1
         self._part.add(pa.RecordBatch.from_pylist(self.rows, self.schema))
@@ -129,9 +130,9 @@ class Writer:
                 self._flush()
 
 
-def part_name(number: int) -> str:
+def part_name(number: int, name: str = "part") -> str:
     """File name of a part."""
-    return f"part-{number:05d}.parquet"
+    return f"{name}-{number:05d}.parquet"
 
 
 def part_files(folder: Path, part: str) -> list[Path]:

@@ -6,7 +6,6 @@ Steps see ids and keys, never texts, where they group or sort: texts would have 
 from __future__ import annotations
 
 import json
-import pickle
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,7 +79,7 @@ def spread(job: Job, items: Sequence[int], processes: int, seen: Callable[[int],
         return
     import daft
 
-    program = pickle.dumps(job)
+    program = crew.packed(job)
 
     @daft.func(return_dtype=daft.DataType.string())
     def carry_out(item: int) -> str:

@@ -38,6 +38,10 @@ ACCOUNTS = "records/shards"
 RESUMES = f"{ACCOUNTS}/*.json"
 WORTH_PROCESSES = 8_000_000
 """Bytes: at 2 MB/s they take 4 s, several times what the start of two processes takes."""
+WORTH_A_FORECAST = 32_000_000
+SAMPLE_BYTES = 1_000_000
+"""Bytes of rows: from so many on it is said beforehand how long a stage should take, measured on so few."""
+FORECAST = "records/forecast.json"
 STEPS = "records/steps.json"
 """What each step did, over all shards: a list of `Account`s in the order of the steps."""
 
@@ -178,7 +182,10 @@ def apply(steps: Sequence[Step], documents: Path, output: Path, stage: str, *, t
         done += more
         events.progress(stage, done, total, N_("documents"))
 
-    carry_out(job, [shard.number for shard in waiting], [shard.size for shard in waiting], seen, threads)
+    sizes = [shard.size for shard in waiting]
+    if sum(sizes) >= WORTH_A_FORECAST:
+        _forecast(job, waiting[sizes.index(max(sizes))], sum(sizes), stage)
+    carry_out(job, [shard.number for shard in waiting], sizes, seen, threads)
     return _finish(job)
 
 
@@ -211,6 +218,23 @@ def carry_out(
 def _shards(documents: Path, output: Path) -> list[Shard]:
     sources = [(part, source) for part in PARTS for source in part_files(documents, part)]
     return [Shard(number, part, source, output) for number, (part, source) in enumerate(sources)]
+
+
+def _forecast(job: Sifting, shard: Shard, size: int, stage: str) -> None:
+    """Say how long the steps should take for so many bytes of rows: by the rate at which a few are done."""
+    rows = next(batch for batch in read_part(shard.source) if batch.num_rows)
+    rows = rows.slice(0, max(1, rows.num_rows * SAMPLE_BYTES // max(rows.nbytes, SAMPLE_BYTES)))
+    took = 0.0
+    sample = rows.nbytes
+    for step in job.steps:
+        step(rows.slice(0, 1))  # what is loaded once does not count
+        started = time.monotonic()
+        rows = step(rows).rows
+        took += time.monotonic() - started
+    processes = min(environment.processors(), len(job.shards))
+    told = {"seconds": took / sample * size / processes, "bytes": size, "processes": processes}
+    files.write_json(job.shards[0].output / FORECAST, told)
+    events.emit("stage.forecast", stage=stage, **told)
 
 
 def _finish(job: Sifting) -> dict[str, Any]:

@@ -18,8 +18,10 @@ _MIXERS = (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53)
 _UNFOLDED = 0xFFFF
 """Marks a letter whose folded form is several letters ("ß" is "ss"): no character, so nothing else folds to it."""
 _LINE_END = 0x0A
-CHUNK = 1 << 20
+CHUNK = 1 << 16
 """UTF-16 units hashed at a time: their arrays fit into a processor's cache, whatever the length of a text."""
+_KEPT = 1 << 18
+"""Powers of the base that are kept, 16 bytes each: for the words of a batch of texts."""
 
 
 @dataclass(frozen=True)
@@ -158,13 +160,13 @@ def _table() -> np.ndarray:
 
 
 def _powers(length: int) -> tuple[np.ndarray, np.ndarray]:
-    """B^i and B^-i mod 2^64 for i < length at least; those of a chunk are kept."""
-    return _chunk_powers() if length <= CHUNK else _all_powers(length)
+    """B^i and B^-i mod 2^64 for i < length at least."""
+    return _kept_powers() if length <= _KEPT else _all_powers(length)
 
 
 @lru_cache(maxsize=1)
-def _chunk_powers() -> tuple[np.ndarray, np.ndarray]:
-    return _all_powers(CHUNK)
+def _kept_powers() -> tuple[np.ndarray, np.ndarray]:
+    return _all_powers(_KEPT)
 
 
 def _all_powers(length: int) -> tuple[np.ndarray, np.ndarray]:

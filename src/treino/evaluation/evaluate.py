@@ -19,7 +19,15 @@ from treino.evaluation import compressor
 from treino.evaluation.bootstrap import ratio_interval, units
 from treino.evaluation.loss import token_losses
 from treino.evaluation.ngram import KneserNey
-from treino.evaluation.truthfulness import by_group, frequencies, masses, model_scorer, ngram_scorer, read_prompts
+from treino.evaluation.truthfulness import (
+    Prompt,
+    by_group,
+    frequencies,
+    masses,
+    model_scorer,
+    ngram_scorer,
+    read_prompts,
+)
 from treino.messages import N_
 from treino.models.base import LanguageModel
 from treino.models.folder import load_model
@@ -91,29 +99,18 @@ def evaluate(
             result |= _figures(losses, held_out, tokenizer, settings, seed)
             result["baselines"] += _ngram_rows(ngrams, held_out, tokenizer)
             result |= _beside_generator(losses, held_out, tokenizer)
-            untouched = _untouched(contamination, "held_out", held_out.ids)
-            if 0 < len(untouched) < count:
-                rest = [losses[index] for index in untouched]
-                figures = _figures(rest, held_out.only(untouched), tokenizer, settings, seed)
-                result["without_contaminated"] = {"documents": len(untouched)} | figures
+            result |= _without_contaminated(contamination, losses, held_out, tokenizer, settings, seed)
         if compressed:
             result["baselines"] += _compressor_rows(compressed())
     if truth:
-        prompts = read_prompts(truth)
+        prompts, texts = read_prompts(truth), (text for _, text in iterate_texts(documents, "training"))
         scores = {
             "model": masses(prompts, tokenizer, model_scorer(model, tokenizer.begin_of_text)),
-            "frequency": frequencies(prompts, (text for _, text in iterate_texts(documents, "training"))),
+            "frequency": frequencies(prompts, texts),
         }
         if ngrams:
             scores["ngram"] = masses(prompts, tokenizer, ngram_scorer(ngrams[max(ngrams)]))
-        result["truthfulness"] = by_group(prompts, scores, resamples=settings.bootstrap, seed=seed)
-        untouched = _untouched(contamination, "world", [prompt["id"] for prompt in prompts])
-        if 0 < len(untouched) < len(prompts):
-            prompts = [prompts[index] for index in untouched]
-            scores = {name: values[untouched] for name, values in scores.items()}
-            result["truthfulness_without_contaminated"] = by_group(
-                prompts, scores, resamples=settings.bootstrap, seed=seed
-            )
+        result |= _truthfulness(prompts, scores, contamination, settings, seed)
     if not count:
         events.emit("note.nothing_held_out", documents=len(open_shard(tokens, "training")))
         if tokenizer.kind != BYTE_LEVEL:
@@ -137,6 +134,41 @@ def read_held_out(documents: Path, tokenizer: Tokenizer) -> HeldOut:
     rows = list(read_rows(documents, "held_out", ["id", "text", "meta"]))
     known = [json.loads(row["meta"]).get("log_probability") if row["meta"] else None for row in rows]
     return _tokenised(tokenizer, [row["text"] for row in rows], known, [row["id"] for row in rows])
+
+
+def _without_contaminated(
+    contamination: Path | None,
+    losses: Sequence[np.ndarray],
+    held_out: HeldOut,
+    tokenizer: Tokenizer,
+    settings: EvaluateSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """The figures on the held-out documents that do not stand in the training text, where some do."""
+    untouched = _untouched(contamination, "held_out", held_out.ids)
+    if len(untouched) in (0, len(losses)):
+        return {}
+    rest = [losses[place] for place in untouched]
+    figures = _figures(rest, held_out.only(untouched), tokenizer, settings, seed)
+    return {"without_contaminated": {"documents": len(untouched)} | figures}
+
+
+def _truthfulness(
+    prompts: list[Prompt],
+    scores: dict[str, np.ndarray],
+    contamination: Path | None,
+    settings: EvaluateSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """Truthfulness by group, and again without the questions that stand in the training text, where some do."""
+    result = {"truthfulness": by_group(prompts, scores, resamples=settings.bootstrap, seed=seed)}
+    untouched = _untouched(contamination, "world", [prompt["id"] for prompt in prompts])
+    if len(untouched) not in (0, len(prompts)):
+        prompts = [prompts[place] for place in untouched]
+        scores = {name: values[untouched] for name, values in scores.items()}
+        rest = by_group(prompts, scores, resamples=settings.bootstrap, seed=seed)
+        result["truthfulness_without_contaminated"] = rest
+    return result
 
 
 def _untouched(contamination: Path | None, name: str, ids: Sequence[str]) -> list[int]:

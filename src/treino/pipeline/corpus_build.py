@@ -24,6 +24,7 @@ from treino.messages import N_
 from treino.pipeline.corpus_facts import corpus_facts
 from treino.pipeline.corpus_stages import DOCUMENTS, corpus_of
 from treino.pipeline.lock import DecisionLock
+from treino.pipeline.place import Cluster
 from treino.pipeline.run_folder import RunFolder
 from treino.pipeline.runner import Runner
 from treino.pipeline.stage import Pipeline, producer
@@ -52,6 +53,7 @@ def build_corpus(
     overrides: Iterable[str] = (),
     listener: events.Listener | None = None,
     language: str | None = None,
+    cluster: Cluster | None = None,
 ) -> Corpus:
     """Collect, clean, filter, deduplicate, decontaminate and order sources into a folder; what is ready is not done again.
 
@@ -61,6 +63,7 @@ def build_corpus(
         recipe: settings of the stages, as for `treino.run`; none: the defaults.
         overrides: settings as `table.name=value`, stronger than the recipe's.
         language: of the data card.
+        cluster: the Ray cluster that does the work, instead of this machine's processors.
 
     Raises:
         TreinoError: with a sentence, the place and the fix.
@@ -71,6 +74,10 @@ def build_corpus(
     _check_empty(folder)
     run = RunFolder(folder / STAGES, NAME)
     pipeline = corpus_of(loaded.recipe)
+    if cluster:
+        from treino.corpus.engine import use_ray
+
+        use_ray(cluster.address)
     with interruption.catching(), run.exclusive(), contextlib.ExitStack() as hearing:
         hearing.enter_context(events.listening(run.record_event))
         if listener is not None:

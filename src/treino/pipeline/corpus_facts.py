@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -22,13 +23,14 @@ def corpus_facts(
     """
     by_stage = {record["stage"]: record for record in records}
     ordered = by_stage.get("order", {}).get("facts", {})
+    collected = by_stage.get("collect", {}).get("facts", {})
     reads = by_stage.get("collect", {}).get("ingredients", {}).get("reads") or {}
     return {
         "name": settings["name"],
         "treino_version": __version__,
         "seed": settings["seed"],
-        "sources": [_source(source, reads) for source in settings["corpus"]["sources"]],
-        "held_out_method": by_stage.get("collect", {}).get("facts", {}).get("held_out_method"),
+        "sources": _sources(settings["corpus"]["sources"], reads, collected.get("documents_by_source", ())),
+        "held_out_method": collected.get("held_out_method"),
         "steps": [row for record in records for row in steps_of(record)],
         "parts": ordered.get("parts"),
         "languages": ordered.get("language"),
@@ -40,23 +42,27 @@ def corpus_facts(
     }
 
 
-def _source(source: Mapping[str, Any], reads: Mapping[str, str]) -> dict[str, Any]:
-    """A source without its place on this machine: its name, what was said of it, and the digest of what it held."""
-    own = {
-        name.removeprefix(f"{source['path']}/"): value for name, value in reads.items() if _is_of(name, source["path"])
-    }
-    return {
-        "name": PurePath(source["path"]).name or source["path"],
-        "language": source["language"],
-        "licence": source["licence"],
-        "weight": source["weight"],
-        "files": len(own),
-        "digest": files.digest(own) if own else None,
-    }
-
-
-def _is_of(name: str, path: str) -> bool:
-    return bool(path) and name.startswith(f"{path}/")
+def _sources(
+    sources: Sequence[Mapping[str, Any]], reads: Mapping[str, str], documents: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The sources without their places on this machine: what was said of each, what it held, and the digest of that."""
+    rows = []
+    for source, count in zip_longest(sources, documents):
+        path = source["path"]
+        own = {
+            key.removeprefix(f"{path}/"): value for key, value in reads.items() if path and key.startswith(f"{path}/")
+        }
+        told = {key: source[key] for key in ("language", "licence", "weight")}
+        rows.append(
+            {
+                "name": path if "://" in path else PurePath(path).name,
+                "documents": count,
+                "files": len(own),
+                "digest": files.digest(own) if own else None,
+                **told,
+            }
+        )
+    return rows
 
 
 def steps_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:

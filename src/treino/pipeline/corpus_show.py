@@ -122,8 +122,9 @@ def duplicates(corpus: Shown, count: int) -> list[dict[str, Any]]:
             found.append(row)
             if len(found) == count:
                 break
-    wanted = sorted({other for row in found if (other := _other(row))})
-    texts = {row["id"]: row for row in _documents(corpus, lambda ids: pc.is_in(ids, pa.array(wanted, pa.string())))}
+    wanted = pa.array(sorted({other for row in found if (other := _other(row))}), pa.string())
+    among = pc.SetLookupOptions(value_set=wanted)
+    texts = {row["id"]: row for row in _documents(corpus, lambda ids: pc.call_function("is_in", [ids], among))}
     for row in found:
         kept = texts.get(_other(row) or "")
         row["kept"] = kept and {"id": kept["id"], "source": kept["source"], "text": kept["text"][: len(row["before"])]}
@@ -178,7 +179,11 @@ def _first(corpus: Shown, number: str) -> dict[str, Any]:
     """The document as it was collected; a row of the record where it never was one."""
     import pyarrow.compute as pc
 
-    rows = list(_documents(corpus, lambda ids: pc.starts_with(ids, number), "collect"))
+    rows = list(
+        _documents(
+            corpus, lambda ids: pc.call_function("starts_with", [ids], pc.MatchSubstringOptions(number)), "collect"
+        )
+    )
     rows = [row for row in rows if row["id"] == number] or (rows if len(number) >= SHORTEST_PREFIX else [])
     if len(rows) > 1:
         raise DataError(
@@ -197,7 +202,7 @@ def _last(corpus: Shown, number: str) -> dict[str, Any] | None:
     """The document as it is in the finished corpus."""
     import pyarrow.compute as pc
 
-    return next(_documents(corpus, lambda ids: pc.equal(ids, number)), None)
+    return next(_documents(corpus, lambda ids: pc.call_function("equal", [ids, number])), None)
 
 
 def _documents(corpus: Shown, chosen: Callable[[Any], Any], stage: str | None = None) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,8 @@ DOCUMENTS, TRUTH, LABELLED, SCORES, ORDER = "documents", "truth", "labelled", "s
 CONTAMINATION = "contamination"
 SHARDS = "records/shards/*.json"
 """What makes a partial output worth keeping: the accounts of finished shards (`treino.corpus.shards.RESUMES`)."""
+GATHERED = "records/*/*"
+"""The same, and what web sites answered."""
 DECIDED = "records/**/*.json"
 """The same, and what was found before the first shard."""
 
@@ -153,16 +155,7 @@ def _split(work: Work) -> dict[str, Any]:
 
 SPLITTING: Pipeline = (Stage("split", 2, (), (LABELLED,), _split_settings, _split, reads=_split_reads),)
 CORPUS: Pipeline = (
-    Stage(
-        "collect",
-        6,
-        (),
-        (DOCUMENTS, TRUTH),
-        _collect_settings,
-        _collect,
-        reads=_collect_reads,
-        resumes="records/pages/*.warc.gz",
-    ),
+    Stage("collect", 6, (), (DOCUMENTS, TRUTH), _collect_settings, _collect, reads=_collect_reads, resumes=GATHERED),
     Stage("clean", 5, (DOCUMENTS,), (DOCUMENTS,), lambda loaded, _: dump(loaded.recipe.clean), _clean, resumes=SHARDS),
     Stage(
         "filter",

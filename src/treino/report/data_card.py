@@ -99,12 +99,13 @@ def _sources(facts: Corpus, translator: Translator) -> str:
             plain(source.get("language") or unknown),
             plain(source.get("licence") or unknown),
             translator.number(source.get("weight", 1.0)),
+            _count(source.get("documents"), translator),
             translator.number(count) if (count := source.get("files")) else UNKNOWN,
             f"`{digest[:12]}`" if (digest := source.get("digest")) else UNKNOWN,
         )
         for source in facts.get("sources") or []
     ]
-    names = (N_("source"), N_("language"), N_("licence"), N_("weight"), N_("files"), N_("digest"))
+    names = (N_("source"), N_("language"), N_("licence"), N_("weight"), N_("documents"), N_("files"), N_("digest"))
     head = [translator.text(name) for name in names]
     return f"## {translator.text(N_('Sources'))}\n\n{markdown_table(head, rows)}" if rows else ""
 

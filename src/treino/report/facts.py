@@ -237,7 +237,7 @@ class Source(TypedDict, total=False):
 
 
 class CorpusSource(TypedDict, total=False):
-    """One source of a corpus: the last part of its path, what was said of it, how many files it held and their digest."""
+    """One source of a corpus: the last part of its path, what was said of it, its files with their digest, its documents."""
 
     name: str
     language: str
@@ -245,6 +245,7 @@ class CorpusSource(TypedDict, total=False):
     weight: float
     files: int
     digest: str | None
+    documents: int | None
 
 
 class Step(TypedDict, total=False):

@@ -21,7 +21,7 @@ from treino.corpus.decontaminate.passages import Hit, Passages
 from treino.corpus.documents import EXCERPT, read_documents, read_rows, removed_row
 from treino.corpus.shards import Outcome, apply, with_texts
 from treino.corpus.words import words_of
-from treino.errors import DataError
+from treino.errors import NothingLeft
 from treino.messages import N_
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def decontaminate(
     step = Decontaminate(str(items), str(documents), settings.own, settings.drop)
     facts = apply([step], documents, output, "decontaminate")
     if not facts["documents_out"] - facts["held_out_documents"]:
-        raise DataError(
+        raise NothingLeft(
             N_("no text is left: an evaluation item stands in every document"),
             fix=N_('set decontaminate.drop = "paragraph", or give more text'),
         )

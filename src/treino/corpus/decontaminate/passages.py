@@ -17,7 +17,7 @@ must stand there in full; shorter ones are the whole of a line, or nothing (as G
 BOTH, PROMPT, ANSWER, TEXT = "prompt and answer", "prompt", "answer", "text"
 SKETCH = 64
 """13-grams by which a held-out document is known: those of the smallest hashes, a sample that is the same in every text."""
-BATCH_BYTES = 1_000_000
+BATCH_BYTES = 500_000
 
 
 @dataclass(frozen=True)

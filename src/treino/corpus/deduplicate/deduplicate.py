@@ -19,7 +19,7 @@ from treino.corpus.deduplicate.paragraphs import repeated_paragraphs
 from treino.corpus.deduplicate.planted import planted_facts
 from treino.corpus.deduplicate.signatures import banding
 from treino.corpus.shards import apply
-from treino.errors import DataError
+from treino.errors import NothingLeft
 from treino.messages import N_
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def deduplicate(settings: DeduplicateSettings, documents: Path, output: Path) ->
         files.write_json(output / FOUND, found)
     facts = apply([Fates(str(fates))], documents, output, "deduplicate", threads=True)
     if not facts["documents_out"] - facts["held_out_documents"]:
-        raise DataError(N_("no text is left: every document equals a held-out one"), fix=N_("lower corpus.held_out"))
+        raise NothingLeft(N_("no text is left: every document equals a held-out one"), fix=N_("lower corpus.held_out"))
     return facts | files.read_json(output / FOUND)
 
 

@@ -27,7 +27,7 @@ LENGTH = 5
 """Words of an n-gram by which documents are compared."""
 SHORT = 50
 """Documents of fewer words are never near duplicates, and shorter paragraphs may repeat: they are formulas, not copies."""
-BATCH_BYTES = 1_000_000
+BATCH_BYTES = 500_000
 """Text that is hashed at a time: its arrays stay in the processor's cache."""
 
 

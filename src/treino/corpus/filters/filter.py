@@ -15,7 +15,7 @@ from treino.corpus.filters.words import count_words
 from treino.corpus.labelled.read import read_labelled
 from treino.corpus.shards import Step, apply
 from treino.corpus.sources.raw import Problems
-from treino.errors import DataError, UsageError
+from treino.errors import DataError, NothingLeft, UsageError
 from treino.messages import N_
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def filter_documents(settings: FilterSettings, documents: Path, output: Path, ba
     facts = apply(steps, documents, output, "filter")
     if facts["documents_out"] == facts["held_out_documents"]:
         rules = facts["removed_by_rule"]
-        raise DataError(
+        raise NothingLeft(
             N_("no text is left after filtering: {count} documents were removed, most by the rule {rule}"),
             fix=N_("loosen [filter]: languages, quality, personal_data or toxicity"),
             count=facts["documents_in"],

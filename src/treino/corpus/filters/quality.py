@@ -2,7 +2,8 @@
 
 Where the papers leave a choice open: a word is what stands between white space, without the punctuation around it (FineWeb-2
 counts marks of punctuation as words, too, so its limits on shares of words are a little milder here, and stricter for
-line breaks); a line is one that is not blank; a repeated n-gram counts from its second occurrence on.
+line breaks); a line is one that is not blank, and ends as a sentence does or holds the end of one (FineWeb asks for its last
+character alone, by which a text of one line stands or falls); a repeated n-gram counts from its second occurrence on.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def _of_lines(lines: list[str], words: Words, limits: QualityThresholds, page: b
     yield Measure("bullets", "lines", sum(line.startswith(BULLETS) for line in lines) / count, limits.most_bullet_lines)
     cut = sum(line.endswith(("...", "…")) for line in lines)
     yield Measure("ellipses", "lines", cut / count, limits.most_ellipsis_lines)
-    ended = sum(line.endswith(ENDS) for line in lines)
+    ended = sum(line.endswith(ENDS) or _SENTENCE_END.search(line) is not None for line in lines)
     yield Measure("line_ends", "lines", ended / count, limits.fewest_line_ends, at_least=True)
     breaks = (len(lines) - 1) / max(1, len(words.words))
     yield Measure("line_breaks", "for each word", breaks, limits.most_line_breaks)

@@ -19,12 +19,14 @@ class Words:
     @property
     def mean_length(self) -> float:
         """Characters of a word on average; 0 without words."""
-        return sum(len(word) * count for word, count in self.counts.items()) / len(self.words) if self.words else 0.0
+        return sum(map(len, self.words)) / len(self.words) if self.words else 0.0
 
     @property
     def with_letters(self) -> int:
         """Words that have at least one letter."""
-        return sum(count for word, count in self.counts.items() if word.isalpha() or any(map(str.isalpha, word)))
+        doubtful = [word for word in self.counts if not word.isalpha()]
+        without = [word for word in doubtful if not any(map(str.isalpha, word))]
+        return len(self.words) - sum(map(self.counts.__getitem__, without))
 
 
 def count_words(text: str) -> Words:

@@ -18,6 +18,7 @@ from treino.corpus.documents import PARTS, read_documents
 from treino.corpus.order.difficulty import DIFFICULTIES
 from treino.corpus.order.mixing import repeats
 from treino.corpus.order.table import ORDER, SCORES, read_columns, write_columns
+from treino.corpus.shards import text_bytes
 from treino.errors import DataError
 from treino.messages import N_
 
@@ -75,12 +76,12 @@ def _facts(columns: dict[str, np.ndarray], count: int) -> dict[str, Any]:
 
 def composition(documents: Path) -> dict[str, Any]:
     """Documents and bytes of text of the parts, and by language and licence: {"language": {"pt": {documents, bytes}}, …}."""
-    parts: dict[str, Counter[str]] = {part: Counter() for part in PARTS}
+    parts: dict[str, Counter[str]] = {part: Counter(documents=0, bytes=0) for part in PARTS}
     shares: dict[str, dict[str, Counter[str]]] = {name: {} for name in SHARES}
     for part in PARTS:
         for rows in read_documents(documents, part, ["text", *SHARES]):
-            size = pc.binary_length(rows["text"])
-            parts[part].update(documents=rows.num_rows, bytes=pc.sum(size).as_py() or 0)
+            size = pc.call_function("binary_length", [rows["text"]])
+            parts[part].update(documents=rows.num_rows, bytes=text_bytes(rows))
             for name in SHARES:
                 table = (
                     pa.table({name: rows[name], "size": size})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from treino import files
@@ -26,13 +27,11 @@ def write_columns(path: Path, ids: Iterable[str], columns: Mapping[str, Sequence
 
 
 def read_columns(folder: Path, ids: Sequence[str], name: str = ORDER) -> dict[str, np.ndarray]:
-    """Columns of the table in a folder, for the documents of these ids; nothing where there is no table.
-
-    Of a document whose head alone is learnt from, the rows of the whole hold.
-    """
+    """Columns of the table in a folder, for the documents of these ids, which it holds; nothing where there is no table."""
     path = folder / name
     if not path.exists():
         return {}
     table = pq.read_table(path)
-    places = pa.compute.index_in(pa.array(ids, pa.string()), table["id"])  # type: ignore[attr-defined]
+    known = pc.SetLookupOptions(value_set=table["id"].combine_chunks())
+    places = pc.call_function("index_in", [pa.array(ids, pa.string())], known)
     return {column: table[column].to_numpy()[places.to_numpy()] for column in table.column_names if column != "id"}

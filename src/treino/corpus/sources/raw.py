@@ -9,7 +9,7 @@ import gzip
 import io
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -56,11 +56,11 @@ class Problems:
             row = {"id": place, "source": place, "rule": rule, "detail": place, "before": excerpt[:200], "after": ""}
             self.rows.append(row)
 
-    def take(self, others: Problems) -> None:
-        """Add those that were noted apart."""
-        for rule, count in others.counts.items():
+    def merge(self, other: Mapping[str, Any]) -> None:
+        """Add the problems (the fields of them) that another process found."""
+        for rule, count in other["counts"].items():
             self.counts[rule] = self.counts.get(rule, 0) + count
-        self.rows += others.rows[: max(0, self.kept - len(self.rows))]
+        self.rows += other["rows"][: max(0, self.kept - len(self.rows))]
 
     def tell(self) -> None:
         """Say how many rows or files could not be used, and why the first one."""

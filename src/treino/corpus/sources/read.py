@@ -6,7 +6,7 @@ import contextlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -147,10 +147,11 @@ def read_source(
     problems: Problems,
     labelled: Path | None = None,
     records: Path | None = None,
+    names: Collection[str] | None = None,
 ) -> Iterator[RawDocument]:
     """Every document of a source. What cannot be used is noted in `problems` and never stops the rest. `labelled`: the
     folder of the split rows, for the source "labels". `records`: where the raw pages of a web site are kept, and are
-    looked for before they are asked for.
+    looked for before they are asked for. `names`: of the files to be read, where it is not all of them.
     """
     if source.path == LABELS:
         assert labelled is not None, "the pipeline splits the rows before it collects them"
@@ -174,13 +175,17 @@ def read_source(
         yield from site(source, records, problems)
         return
     named = source_files(source, base)
+    alone = len(named) == 1
+    if names is not None:
+        wanted = set(names)
+        named = [item for item in named if item[0] in wanted]
     reading = Reading(source, problems)
     for by_child, group in groupby(named, lambda item: kind_of(item[1]) in ONE_BY_CHILD):
         if by_child:
-            yield from _side_by_side(list(group), reading)
+            yield from _side_by_side(list(group), reading, alone)
             continue
         for name, path in group:
-            yield from _file(path, name, reading, alone=len(named) == 1)
+            yield from _file(path, name, reading, alone)
 
 
 def _file(path: Path, name: str, reading: Reading, alone: bool) -> Iterator[RawDocument]:
@@ -193,7 +198,7 @@ def _file(path: Path, name: str, reading: Reading, alone: bool) -> Iterator[RawD
         reading.problems.add(error.where or name, "no_text_column")
 
 
-def _side_by_side(named: list[tuple[str, Path]], reading: Reading) -> Iterator[RawDocument]:
+def _side_by_side(named: list[tuple[str, Path]], reading: Reading, alone: bool) -> Iterator[RawDocument]:
     """The documents of files of one document each that a process of its own parses: several files at a time, in order."""
 
     def documents(item: tuple[str, Path]) -> tuple[list[RawDocument] | None, Problems]:
@@ -208,8 +213,8 @@ def _side_by_side(named: list[tuple[str, Path]], reading: Reading) -> Iterator[R
         return list(read_file(path, name, kind_of(path) or "", replace(reading, problems=told))), told
 
     for (name, path), (found, told) in zip(named, in_order(documents, named, isolated.CHILDREN), strict=True):
-        reading.problems.take(told)
-        yield from _file(path, name, reading, alone=len(named) == 1) if found is None else found
+        reading.problems.merge(vars(told))
+        yield from _file(path, name, reading, alone) if found is None else found
 
 
 def read_file(path: Path, name: str, named: str, reading: Reading) -> Iterator[RawDocument]:

@@ -113,7 +113,7 @@ def warc_file(path: Path, name: str, problems: Problems, fast: bool) -> Iterator
         return RawDocument(name, number, page.text, {"kind": "warc", "url": response.url, **page.meta}), told
 
     for found, told in in_order(document, _before_a_break(path, name, problems), isolated.CHILDREN):
-        problems.take(told)
+        problems.merge(vars(told))
         if found:
             yield found
 

@@ -98,8 +98,8 @@ def world_document(world: World, index: int) -> WorldDocument:
 
     `meta`: index, kind, log_probability (null where the text is not of the grammar), planted ("none", "duplicate",
     "near_duplicate", "noise", "toxic", "personal_data"), `of` (index of the clean document that it was made from, null for
-    "none"), `jaccard` (near_duplicate: similarity to that document), and `damage` (noise), `line` (toxic) or `personal`, `value`
-    and `decoy` (personal data).
+    "none"), `jaccard` (near_duplicate: similarity to that document), and `damage` (noise), `line` (toxic) or `personal`,
+    `value` and `decoy` (personal data).
     """
     plant = plants.plant(world.settings, world.seed, index)
     source = index if plant.of is None else plant.of
