@@ -7,7 +7,6 @@ same way again, without asking for what it has, and goes on where it stopped.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import tempfile
 import zlib
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urldefrag, urljoin, urlsplit, urlunsplit
 
+from treino import files
 from treino.corpus.sources.document import RawDocument
 from treino.corpus.sources.fetch import MOST_REDIRECTS, REDIRECTS, Fetcher
 from treino.corpus.sources.raw import Problems, Unreadable
@@ -55,7 +55,7 @@ def site(source: SourceSettings, folder: Path | None, problems: Problems) -> Ite
             problems.add(source.path, "unknown_host")
             return
         host = re.sub(r"[^\w.-]", "_", urlsplit(start).netloc)
-        name = f"{host}-{hashlib.sha256(start.encode()).hexdigest()[:8]}.warc.gz"
+        name = f"{host}-{files.digest(source.model_dump(mode='json'))[:8]}.warc.gz"  # one file for each crawl
         archive = stack.enter_context(contextlib.closing(Archive(place / name)))
         fetcher = stack.enter_context(contextlib.closing(Fetcher(archive, source.allow_private)))
         yield from Crawl(start, source, fetcher, problems).documents()
