@@ -37,6 +37,11 @@ _END = re.compile(
 )
 _PRODUCED = re.compile(r"\s*(?:Produced by|E-?text prepared by|Credits:)[^\n]*(?:\n[^\n]+)*\n", re.IGNORECASE)
 _FIELD = re.compile(r"^(Title|Author|Language|Release Date): *([^\n]+)$", re.MULTILINE)
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+_DAY = re.compile(rf"({'|'.join(_MONTHS)}) (\d{{1,2}}), (\d{{4}})")
 _NUMBER = re.compile(
     r"[\s\-–—\[(.]*(?:(\d{1,5})|(m{0,3}(?:c[dm]|d?c{0,3})(?:x[cl]|l?x{0,3})(?:i[vx]|v?i{0,3})))[\s\-–—\]).]*"
 )
@@ -67,6 +72,8 @@ def without_gutenberg(text: str) -> tuple[str, dict[str, Any]]:
         return text, {}
     keys = {"Title": "title", "Author": "author", "Language": "language", "Release Date": "date"}
     meta = {keys[found[1]]: found[2].strip() for found in _FIELD.finditer(plain[: start.start()])}
+    if day := _DAY.match(meta.get("date", "")):
+        meta["date"] = f"{day[3]}-{_MONTHS.index(day[1]) + 1:02d}-{int(day[2]):02d}"
     tail = max(start.end(), len(plain) - COVER)
     end = _END.search(plain, tail)
     body = plain[start.end() : end.start() if end else len(plain)].lstrip("\n")
@@ -197,9 +204,10 @@ def _undivided(lines: list[str]) -> list[str]:
         return whole
     words = Counter(re.findall(r"\w+(?:-\w+)*", "\n".join(lines).lower()))
     for place, (line, following) in enumerate(pairwise(lines)):
-        if not (_DIVIDED.search(line) and following[:1].islower() and " " in following):
-            continue
         rest, _, after = following.partition(" ")
+        capitals = line[-2:-1].isupper() and rest.isupper()
+        if not (_DIVIDED.search(line) and (rest[:1].islower() or capitals) and after):
+            continue
         whole[place] = rejoined(whole[place][:-1] + "-", rest, words)
         whole[place + 1] = after
     return whole
