@@ -13,9 +13,14 @@ from pathlib import Path
 
 MINI = """
 name = "mini"
+[corpus]
+sources = [{ path = "world", weight = 1.5 }]
 [world]
 documents = 150
 people = 8
+[order]
+difficulty = "length"
+start = 0.3
 [tokens]
 vocabulary = 300
 validation = 0.1
@@ -38,7 +43,7 @@ checkpoint_seconds = 0.0
 sample_megabytes = 0.05
 bootstrap = 100
 """
-"""Small, yet with everything on: dropout, accumulation, validation, checkpoints after every step, several epochs."""
+"""Small, yet with everything on: dropout, accumulation, validation, checkpoints after every step, weights, a curriculum."""
 
 
 def recipe(folder: Path, architecture: str = "transformer", steps: int = 12) -> Path:

@@ -6,10 +6,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "advise", "compare", "generate", "load", "load_classifier", "plan", "predict", "run"]
+__all__ = [
+    "__version__",
+    "advise",
+    "build_corpus",
+    "compare",
+    "generate",
+    "load",
+    "load_classifier",
+    "plan",
+    "predict",
+    "run",
+]
 
 if TYPE_CHECKING:
-    from treino.pipeline.api import generate, load, load_classifier, predict, run
+    from treino.pipeline.api import build_corpus, generate, load, load_classifier, predict, run
     from treino.pipeline.comparison import compare
     from treino.planning.advise import advise
     from treino.planning.plan import plan

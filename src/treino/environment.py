@@ -16,6 +16,7 @@ SETTINGS = {
     "SCARF_NO_ANALYTICS": "true",
     "DAFT_ANALYTICS_ENABLED": "0",
     "DAFT_PROGRESS_BAR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "true",
     "MPLBACKEND": "Agg",
@@ -125,7 +126,7 @@ def distributed() -> Distributed:
 
 
 def for_ranks(threads: int) -> dict[str, str]:
-    """The environment of processes that are to share a training, each with so many threads."""
+    """The environment of processes that are to share the work of this one, each with so many threads."""
     package = str(Path(__file__).parents[1])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import traceback
 from typing import Any
 
 from treino.messages import N_, Message
@@ -79,6 +80,10 @@ class DataError(TreinoError):
     exit_code = 3
 
 
+class NothingLeft(DataError):
+    """All was done, and no text is left: with other settings all is to be done anew, so nothing of it is kept."""
+
+
 class DoesNotFit(TreinoError):
     """Work that this machine cannot hold."""
 
@@ -103,3 +108,22 @@ class Interrupted(TreinoError):
     def __init__(self, text: str, *, exit_code: int, **values: Any) -> None:
         super().__init__(text, **values)
         self.exit_code = exit_code
+
+
+def to_row(error: Exception) -> dict[str, Any]:
+    """An error as JSON values, for another process to raise."""
+    if not isinstance(error, TreinoError):
+        return {"kind": type(error).__name__, "exit_code": 1, "text": traceback.format_exc()}
+    fix = error.fix.text if error.fix else None
+    values = error.message.plain()["values"]
+    row = {"kind": type(error).__name__, "exit_code": error.exit_code, "text": error.message.text, "where": error.where}
+    return row | {"fix": fix, "values": json.loads(json.dumps(values, default=str))}
+
+
+def from_row(row: dict[str, Any]) -> Exception:
+    """An error of another process, to be raised here."""
+    if "values" not in row:
+        return RuntimeError(row["text"])
+    again = TreinoError(row["text"], where=row["where"], fix=row["fix"], **row["values"])
+    again.exit_code = row["exit_code"]
+    return again

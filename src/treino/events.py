@@ -24,6 +24,7 @@ TEXTS: dict[str, str] = {
     "stage.finished": "",
     "stage.waiting": N_("{stage}: another process is making the same artefact; waiting for it"),
     "stage.resumed": N_("{stage}: going on where an interrupted run stopped"),
+    "stage.forecast": N_("  about {seconds:seconds} for {bytes:bytes} of text, by what its beginning took"),
     "progress": "",
     "forecast": "",
     "decision": N_("decided and locked: {where} = {value} ({reason})"),

@@ -72,12 +72,19 @@ def write_bytes(path: Path | str, data: bytes) -> None:
 
 def write_with(path: Path | str, write: Callable[[Path], object]) -> None:
     """Let `write` make a whole file, atomically: temporary name beside it, sync, rename."""
+    with writing(path) as temporary:
+        write(temporary)
+
+
+@contextlib.contextmanager
+def writing(path: Path | str) -> Iterator[Path]:
+    """The temporary name beside `path` for a file that the block writes; at its end the file is synced and renamed."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     fault(f"{path.name}:before-write")
     with machine_errors(path):
         try:
-            write(temporary)
+            yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             fault(f"{path.name}:after-write")
@@ -86,6 +93,13 @@ def write_with(path: Path | str, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
             raise
     fault(f"{path.name}:after-rename")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what interrupted writes left below a folder that nobody else writes to."""
+    for path in folder.rglob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -150,6 +164,15 @@ def publish_folder(partial: Path, final: Path) -> None:
         os.replace(partial, final)
         sync_folder(final.parent)
     fault(f"{final.name.split('-')[0]}:after-publish")
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, or, where the disk knows no such thing, a copy."""
+    with machine_errors(target):
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
 
 
 def remove_folder(folder: Path) -> None:

@@ -14,13 +14,24 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of glibc's settings (malloc.h)."""
 
 
+_beside = 0
+
+
+def worked_beside(peak: int) -> None:
+    """Take note of the memory that processes beside this one held at most, together, for the meter that is running."""
+    global _beside
+    _beside = max(_beside, peak)
+
+
 class Meter:
-    """Wall-clock seconds and the process's peak resident memory since it was made.
+    """Wall-clock seconds and the process's peak resident memory since it was made, with that of processes beside it.
 
     Linux can start the peak anew for each stage; elsewhere it is the peak since the process began.
     """
 
     def __init__(self) -> None:
+        global _beside
+        _beside = 0
         self._started = time.monotonic()
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -30,13 +41,19 @@ class Meter:
 
     def peak_memory(self) -> int | None:
         """Bytes, or None where the system does not say."""
-        peak = _status("VmHWM")
-        if peak is not None or sys.platform == "win32":
-            return peak
-        import resource
+        peak = peak_memory()
+        return None if peak is None else peak + _beside
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+
+def peak_memory() -> int | None:
+    """Bytes that this process held at most, or None where the system does not say."""
+    peak = _status("VmHWM")
+    if peak is not None or sys.platform == "win32":
+        return peak
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def release_memory() -> None:

@@ -7,9 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import treino
 from treino.cli.main import run_command
+from treino.corpus.documents import read_rows
+from treino.corpus.order.table import read_columns
+from treino.evaluation.loss import spans
 from treino.recipe.load import READY, load_recipe
 
 MINI = """name = "mini"
@@ -68,7 +72,7 @@ def test_a_second_run_runs_nothing_and_still_says_the_sample(
     assert run_command(["run", str(finished / "mini.toml"), "--runs", str(finished / "runs")]) == 0
     captured = capsys.readouterr()
     assert "▸" not in captured.err
-    assert captured.err.count("✓") == 7
+    assert captured.err.count("✓") == 10
     assert "The model says:" in captured.out
     assert "A padaria" in captured.out
 
@@ -87,7 +91,14 @@ def test_explain_names_what_changed_and_what_follows(finished: Path, capsys: pyt
     assert {row["state"] for row in json.loads(said(capsys, "explain", *arguments))["stages"]} == {"ready"}
     changed = json.loads(said(capsys, "explain", *arguments, "--set", "tokens.vocabulary=330"))["stages"]
     states = {row["stage"]: row["state"] for row in changed}
-    assert [name for name, state in states.items() if state == "ready"] == ["collect", "clean", "deduplicate"]
+    assert [name for name, state in states.items() if state == "ready"] == [
+        "collect",
+        "clean",
+        "filter",
+        "deduplicate",
+        "decontaminate",
+        "order",
+    ]
     why = {row["stage"]: " ".join(row["why"]) for row in changed}
     assert "vocabulary" in why["tokenise"]
     assert "tokenise" in why["pretrain"]
@@ -120,7 +131,8 @@ def test_generate_text_bars_stream_and_json(finished: Path, capsys: pytest.Captu
 def test_show_walks_back_to_the_raw_text(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = json.loads(said(capsys, "show", "--runs", str(finished / "runs"), "--json"))
     stages = [stage["stage"] for stage in content["stages"]]
-    assert stages == ["collect", "clean", "deduplicate", "tokenise", "pretrain", "evaluate", "report"]
+    corpus = ["collect", "clean", "filter", "deduplicate", "decontaminate", "order"]
+    assert stages == [*corpus, "tokenise", "pretrain", "evaluate", "report"]
     assert content["lineage"][-1].endswith("world")
     origins = {row["where"]: row["origin"] for row in content["settings"]}
     assert origins["pretrain.steps"] == "measured"
@@ -150,7 +162,35 @@ def test_prune_removes_what_no_run_uses(finished: Path, tmp_path: Path, capsys: 
     said(capsys, "prune", "--yes", "--runs", str(folder / "runs"))
     left = {path.name for path in (folder / "runs" / "store").iterdir()}
     assert not unused & left
-    assert len(left) == 7
+    assert len(left) == 10
+
+
+def test_the_order_can_follow_the_loss_of_the_model_of_a_run(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = treino.build_corpus(
+        ["world"],
+        tmp_path / "corpus",
+        overrides=[
+            "world.documents=80",
+            "order.difficulty=loss",
+            f"order.model={json.dumps(str(finished / 'runs' / 'mini'))}",
+        ],
+    )
+    assert [step["stage"] for step in built.facts["steps"]][-1] == "decontaminate"
+    rows = list(read_rows(tmp_path / "corpus", "training", ["id", "text"]))
+    given = read_columns(tmp_path / "corpus", [row["id"] for row in rows])["difficulty"]
+    loaded = treino.load("mini", runs=finished / "runs")
+    end = loaded.tokenizer.end_of_text
+    for row, score in list(zip(rows, given, strict=True))[::9]:
+        ids = [end, *loaded.tokenizer.encode(row["text"]), end]
+        total = 0.0
+        for first, scored, last in spans(len(ids) - 1, 32):
+            for place in range(scored, last):  # one token at a time
+                with torch.no_grad():
+                    logits = loaded.model(torch.tensor([ids[first : place + 1]]))[0, -1].float()
+                total -= float(torch.log_softmax(logits, -1)[ids[place + 1]])
+        assert score == pytest.approx(total / len(row["text"].encode()), rel=1e-4)
 
 
 def test_doctor_names_versions_and_the_machine(capsys: pytest.CaptureFixture[str]) -> None:

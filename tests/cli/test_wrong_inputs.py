@@ -134,7 +134,7 @@ WRONG: dict[str, Wrong] = {
     "empty file": Wrong(RUN, 3, ("x.txt", "empty"), source("x.txt", b"")),
     "binary file": Wrong(RUN, 3, ("x.txt", "not a text file"), source("x.txt", b"\x00\x01\x02" * 99)),
     "truncated gz": Wrong(RUN, 3, ("x.jsonl.gz", "breaks off"), source("x.jsonl.gz", LOST)),
-    "not a gz": Wrong(RUN, 3, ("x.jsonl.gz", "damaged"), source("x.jsonl.gz", b"no gzip at all")),
+    "not a gz": Wrong(RUN, 3, ("x.jsonl.gz:1", "not JSON"), source("x.jsonl.gz", b"no gzip at all")),
     "only broken JSON lines": Wrong(RUN, 3, ("x.jsonl:1", "not JSON"), source("x.jsonl", b'{"text": \n{{{\n')),
     "JSON lines without the key": Wrong(RUN, 3, ("x.jsonl:1", "row without text"), source("x.jsonl", b'{"a": 1}\n')),
     "CSV without the column": Wrong(RUN, 3, ("x.csv:1", "a, b", "text ="), source("x.csv", b"a,b\n1,2\n")),

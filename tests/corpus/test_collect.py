@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from treino import events
+from treino import events, files
+from treino.corpus import collect as collecting
+from treino.corpus import shards
 from treino.corpus.clean import clean
-from treino.corpus.collect import collect, tail_cut
-from treino.corpus.deduplicate import deduplicate
+from treino.corpus.collect import collect
+from treino.corpus.deduplicate.deduplicate import deduplicate
 from treino.corpus.documents import read_rows
+from treino.corpus.gathering import Gathering
+from treino.corpus.held_out import tail_cut
 from treino.errors import DataError, UsageError
 from treino.recipe import CleanSettings, CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings
 
@@ -167,3 +172,81 @@ def test_the_stages_count_alike(tmp_path: Path) -> None:
     assert second["documents_out"] == third["documents_in"]
     assert third["documents_out"] == third["documents_in"] - sum(third["removed_by_rule"].values())
     assert third["held_out_documents"] == len(rows(tmp_path / "c", "held_out"))
+
+
+def folder_of_many(folder: Path) -> Path:
+    """Forty files, one broken line among them, of which a bundle takes a few."""
+    (folder / "muitos").mkdir(parents=True)
+    for number in range(40):
+        lines = [f'{{"text": "{number}.{line} Uma linha como as outras, mas não igual."}}' for line in range(20)]
+        lines += ["{"] if number == 30 else []
+        (folder / "muitos" / f"{number:02d}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def sorted_rows(folder: Path) -> list[dict[str, Any]]:
+    return sorted((row for part in ("training", "held_out", "removed") for row in rows(folder, part)), key=str)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_bundles_give_the_rows_of_one_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int) -> None:
+    here = folder_of_texts(folder_of_many(tmp_path / "a"))
+    asked = corpus("muitos", "textos", "world", held_out=0.1)
+    whole = collect(asked, SMALL, tmp_path / "whole", 1, here)
+    assert len(list((tmp_path / "whole" / "training").iterdir())) == 1
+    monkeypatch.setattr(collecting, "BUNDLE_BYTES", 10_000)
+    monkeypatch.setattr(shards, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr("treino.environment.processors", lambda: processes)
+    assert collect(asked, SMALL, tmp_path / "bundles", 1, here) == whole
+    assert len(list((tmp_path / "bundles" / "training").iterdir())) > 5
+    assert sorted_rows(tmp_path / "bundles") == sorted_rows(tmp_path / "whole")
+
+
+def test_an_interrupted_reading_goes_on_at_the_next_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, asked = folder_of_many(tmp_path / "a"), corpus("muitos", held_out=0.1)
+    monkeypatch.setattr(collecting, "BUNDLE_BYTES", 10_000)
+    whole = collect(asked, SMALL, tmp_path / "whole", 1, here)
+    read: list[int] = []
+    really = Gathering.work
+
+    def work(self: Gathering, item: int) -> Iterator[int | str]:
+        read.append(item)
+        for number, answer in enumerate(really(self, item)):
+            if read == [0, 1, 2, 3] and number == 0:
+                raise KeyboardInterrupt
+            yield answer
+
+    monkeypatch.setattr(Gathering, "work", work)
+    with pytest.raises(KeyboardInterrupt):
+        collect(asked, SMALL, tmp_path / "o", 1, here)
+    read.clear()
+    assert collect(asked, SMALL, tmp_path / "o", 1, here) == whole
+    assert read[0] == 3
+    assert contents(tmp_path / "o") == contents(tmp_path / "whole")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Digests of the files with documents."""
+    return {path.relative_to(folder).as_posix(): files.sha256_file(path) for path in folder.glob("*/*.parquet")}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.0001])
+def test_what_is_held_out_of_few_documents_does_not_depend_on_bundles_nor_on_interruptions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """Tails of nine documents, or of 800 the one whose hash comes nearest; an interruption between is not seen."""
+    here = folder_of_many(tmp_path / "a") if share < 0.1 else tmp_path / "a"
+    if share == 0.1:
+        (here / "muitos").mkdir(parents=True)
+        for number in range(9):
+            (here / "muitos" / f"{number}.txt").write_text(f"O texto {number} não acaba. " * 200, encoding="utf-8")
+    asked = corpus("muitos", held_out=share)
+    whole = collect(asked, SMALL, tmp_path / "whole", 1, here)
+    assert whole["held_out_documents"] == (9 if share == 0.1 else 1)
+    monkeypatch.setattr(collecting, "BUNDLE_BYTES", 10_000)
+    with monkeypatch.context() as broken:
+        broken.setattr("treino.corpus.held_out.measured", lambda folder: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            collect(asked, SMALL, tmp_path / "o", 1, here)
+    assert collect(asked, SMALL, tmp_path / "o", 1, here) == whole
+    assert sorted_rows(tmp_path / "o") == sorted_rows(tmp_path / "whole")

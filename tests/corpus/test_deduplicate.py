@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from treino.corpus.collect import collect
-from treino.corpus.deduplicate import comparison_key, deduplicate
+from treino.corpus.deduplicate.deduplicate import deduplicate
+from treino.corpus.deduplicate.exact import comparison_key
 from treino.corpus.documents import content_hash, read_rows, write_rows
 from treino.errors import DataError
 from treino.recipe import CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings
@@ -106,7 +107,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     world = WorldSettings(documents=2000, people=20, duplicates=0.2, near_duplicates=0.05, noise=0)
     recipe = CorpusSettings(sources=(SourceSettings(path="world"),), held_out=0.1)
     collect(recipe, world, folder / "a", 1, folder)
-    return folder, deduplicate(DeduplicateSettings(), folder / "a", folder / "b")
+    return folder, deduplicate(DeduplicateSettings(near=False, paragraphs=False), folder / "a", folder / "b")
 
 
 def all_rows(folder: Path) -> dict[str, dict[str, Any]]:

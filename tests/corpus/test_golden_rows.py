@@ -11,20 +11,20 @@ import pytest
 from treino import files
 from treino.corpus.clean import clean
 from treino.corpus.collect import collect
-from treino.corpus.deduplicate import deduplicate
+from treino.corpus.deduplicate.deduplicate import deduplicate
 from treino.corpus.documents import read_rows
 from treino.recipe import CleanSettings, CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings
 
 GOLDEN: dict[str, dict[str, str]] = {
     "world": {
-        "collect": "a4b931b3c9d5aef844b1cd75a7cee2b1fb684747d22cc0af3a49aa42b5c3b7a0",
-        "clean": "c40d497af375373f785bedd478520ecf757f930ebb8a34df1ea3e9e5ec49206e",
-        "deduplicate": "8ef4cdf59ee4f98864d352cfa201d9982e6816192c62b39b268fe6165ce4c1b3",
+        "collect": "37b9c72bf444f6ca0c4cdf8c9ccc4b1ae4631362d9705b6775820162256a147e",
+        "clean": "8873e569e08c5f6f14ddf60ae414e145003b38dc5fcbdb113002416a76dfdb9f",
+        "deduplicate": "3ccdc490cb45911470b210d75cf555585b08007ade08658ce4f79dec67f8ac8e",
     },
     "texts": {
-        "collect": "cad59c090caf45169005dc77564ef615fae4ee55ba40779afdde77ae50520eee",
-        "clean": "0aaf935143bed498b301edf6237d2d31800a20a3ac6fa03f5239276dad82d02e",
-        "deduplicate": "2e5e2db0ad2a34798f71fa671d5a77690124bb0a129aace2bde714a7d10b5ada",
+        "collect": "9580eadba9c2097efde2659c1e62797c9c6dedc780faa9e60f206da830a7e502",
+        "clean": "a1de92fe9be1ed2fcfbad06bcb2b3a2b5e65e184d9bad4ec5af406319dbf822c",
+        "deduplicate": "5687e3ba018a3a6ff6c5fccc15dd3c0ecadedd54773fa451bd0adb0aed04ab5b",
     },
 }
 CORPORA = {

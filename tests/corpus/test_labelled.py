@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from treino.corpus.deduplicate import comparison_key
+from treino.corpus.deduplicate.exact import comparison_key
 from treino.corpus.labelled.read import read_labelled, read_texts
 from treino.corpus.labelled.split import SPLITS, LabelledRow, deal, label_digests, limited, read_split, split
 from treino.corpus.sources.raw import Problems

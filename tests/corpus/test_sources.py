@@ -297,5 +297,5 @@ def test_names_do_not_depend_on_the_listing(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_kinds_go_by_the_ending() -> None:
-    kinds = [kind_of(Path(name)) for name in ("a.TXT", "a.b.jsonl.GZ", "a.csv.zst", "a.gz", "a.pdf", "a")]
-    assert kinds == ["text", "json", "csv", None, None, None]
+    kinds = [kind_of(Path(name)) for name in ("a.TXT", "a.b.jsonl.GZ", "a.csv.zst", "a.xml.bz2", "a.gz", "a.png", "a")]
+    assert kinds == ["text", "json", "csv", "wikipedia", None, None, None]

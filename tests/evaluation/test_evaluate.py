@@ -18,7 +18,8 @@ from treino import files
 from treino.corpus import documents as documents_module
 from treino.corpus.clean import clean
 from treino.corpus.collect import collect
-from treino.corpus.deduplicate import deduplicate
+from treino.corpus.decontaminate.decontaminate import CONTAMINATED
+from treino.corpus.deduplicate.deduplicate import deduplicate
 from treino.corpus.documents import iterate_texts, read_rows, write_rows
 from treino.corpus.world.documents import log_probability
 from treino.corpus.world.facts import World
@@ -26,6 +27,7 @@ from treino.errors import MachineError
 from treino.evaluation import compressor
 from treino.evaluation.evaluate import evaluate, read_held_out
 from treino.evaluation.loss import token_losses
+from treino.evaluation.truthfulness import read_prompts
 from treino.models.build import build_model
 from treino.models.folder import load_model, save_model
 from treino.recipe import CleanSettings, CorpusSettings, DeduplicateSettings, EvaluateSettings, ModelSettings
@@ -52,14 +54,16 @@ class Town:
     models: dict[str, Path]
 
     def judge(self, output: Path, *, kind: str = "bpe", architecture: str = "transformer", **changes: Any) -> Any:
-        """Evaluate; `changes` are settings, or `documents` and `truth`."""
+        """Evaluate; `changes` are settings, or `documents`, `truth` and `contamination`."""
         given = {"documents": self.documents, "truth": self.truth} | {
             name: changes.pop(name) for name in ("documents", "truth") if name in changes
         }
+        contamination = changes.pop("contamination", None)
         output.mkdir(parents=True, exist_ok=True)
         settings = QUICK.model_copy(update=changes)
         model = self.models[f"{kind}-{architecture}"]
-        return evaluate(settings, model, self.tokens[kind], given["documents"], given["truth"], output, SEED)
+        folders = (model, self.tokens[kind], given["documents"], given["truth"], output)
+        return evaluate(settings, *folders, SEED, contamination)
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +280,30 @@ def test_without_a_world_there_is_no_truth(town: Town, tmp_path: Path) -> None:
     facts = town.judge(tmp_path, truth=None, compressor=False, ngrams=False)
     assert facts["truthfulness"] == []
     assert facts["loss"] > 0
+
+
+def test_contaminated_items_are_told_apart(town: Town, tmp_path: Path, judged: Callable[[str], dict[str, Any]]) -> None:
+    """The figures of the others are those of an evaluation that never had them; where none was found, there are none."""
+    whole, folder = judged("transformer"), tmp_path / "found"
+    rows = list(read_rows(town.documents, "held_out"))
+    found = [row["id"] for row in rows[::3]]
+    prompts = read_prompts(town.truth)
+    told = {"held_out": {"items": len(rows), "contaminated": found}}
+    folder.mkdir()
+    files.write_json(folder / CONTAMINATED, told | {"world": {"contaminated": [prompts[0]["id"]]}})
+    facts = town.judge(tmp_path / "a", contamination=folder)
+    assert {name: facts[name] for name in whole} == whole
+    without = altered(town, tmp_path / "rest", lambda rows: [row for row in rows if row["id"] not in found])
+    rest = town.judge(tmp_path / "b", documents=without)
+    names = ("documents", "tokens", "bytes", "loss", "perplexity")
+    for name in names:
+        assert facts["without_contaminated"][name] == pytest.approx(rest[name], rel=SUMS)
+    asked = {row["group"]: row["prompts"] for row in facts["truthfulness_without_contaminated"]}
+    before = {row["group"]: row["prompts"] for row in whole["truthfulness"]}
+    assert sum(before.values()) - sum(asked.values()) == 1
+    assert before[prompts[0]["group"]] - asked[prompts[0]["group"]] == 1
+    files.write_json(folder / CONTAMINATED, {})
+    assert town.judge(tmp_path / "c", contamination=folder) == whole
 
 
 def test_a_compressor_that_fails_ends_the_stage_with_a_sentence(

@@ -447,4 +447,5 @@ def test_commands_told_wrongly(
 
 def test_a_recipe_without_labels_has_the_first_half_alone() -> None:
     names = [stage.name for stage in pipeline_of(load_recipe({}).recipe)]
-    assert names == ["collect", "clean", "deduplicate", "tokenise", "pretrain", "evaluate", "report"]
+    corpus = ["collect", "clean", "filter", "deduplicate", "decontaminate", "order"]
+    assert names == [*corpus, "tokenise", "pretrain", "evaluate", "report"]

@@ -26,6 +26,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, d
 
 
 POINTS = [
+    "00000.json:after-rename#2",
     "tokenizer.json:after-write",
     "pretrain:started",
     "state.json:after-rename#5",

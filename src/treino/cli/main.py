@@ -26,6 +26,7 @@ COMMANDS = {
     "finetune": "finetune",
     "compare": "compare",
     "evaluate": "evaluate",
+    "corpus": "corpus",
     "show": "show",
     "prune": "prune",
     "doctor": "doctor",

@@ -13,7 +13,9 @@ from treino.cli.options import Command, json_option, runs_option, set_option
 from treino.cli.text import _
 
 if TYPE_CHECKING:
+    from treino import events
     from treino.pipeline.api import Run
+    from treino.pipeline.place import Cluster
     from treino.pipeline.slurm import Job
     from treino.recipe.load import LoadedRecipe
 
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     cls=Command,
     help=_(
         "Run a recipe: raw text to a trained model and its report.\n\n"
-        "RECIPE is a TOML file or the name of a ready one (quickstart, books, classify, modulo7). What is ready is not made "
-        "again. Exit code 5: the gate of the recipe was not passed.\n\n"
+        "RECIPE is a TOML file or the name of a ready one (quickstart, books, corpus, classify, modulo7). What is ready is "
+        "not made again. Exit code 5: the gate of the recipe was not passed.\n\n"
         '\b\nExamples:\n  treino run\n  treino run modulo7\n  treino run meu.toml --set pretrain.budget="10 min"\n'
         "  treino run meu.toml --on torchrun:2\n  treino run meu.toml --on slurm:nodes=2,gpus=8 --show"
     ),
@@ -43,7 +45,10 @@ if TYPE_CHECKING:
     "--on",
     "place",
     metavar=_("LAUNCHER:..."),
-    help=_("Pretrain in several processes: torchrun:2 here, or slurm:nodes=2,gpus=8 as a job of Slurm."),
+    help=_(
+        "Pretrain in several processes: torchrun:2 here, or slurm:nodes=2,gpus=8 as a job of Slurm; or make the documents on "
+        "a Ray cluster: ray:HOST:PORT, or ray for one here."
+    ),
 )
 @click.option("--show", is_flag=True, help=_("Print the script for Slurm instead of submitting it."))
 @json_option
@@ -57,6 +62,7 @@ def command(
     as_json: bool,
 ) -> None:
     from treino import environment
+    from treino.pipeline.place import Cluster
     from treino.pipeline.slurm import Job, parse
 
     if environment.distributed().rank:
@@ -68,6 +74,9 @@ def command(
         return
     if show:
         raise click.UsageError(_("--show is for --on slurm:..."))
+    if isinstance(where, Cluster):
+        execute(recipe, overrides, runs, lock, as_json, cluster=where)
+        return
     execute(recipe, overrides, runs, lock, as_json, where)
 
 
@@ -106,35 +115,38 @@ def execute(
     lock: Path | None,
     as_json: bool,
     ranks: int = 1,
+    cluster: Cluster | None = None,
 ) -> None:
     """Run a recipe with a view of it on the terminal, or as JSON lines."""
     from treino.pipeline.api import run
 
+    where: dict[str, Any] = {"ranks": ranks, "cluster": cluster}
     if as_json:
-        from treino import events
-
-        def listener(event: events.Event) -> None:
-            if event.kind != "progress":
-                click.echo(
-                    json.dumps(
-                        {"kind": event.kind, "time": event.time, **event.values}, ensure_ascii=False, default=str
-                    )
-                )
-
-        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=listener, ranks=ranks)
+        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=emit_json_lines, **where)
         result = {"kind": "result", "run": finished.name, "folder": str(finished.folder), "digests": finished.digests}
         paths = {"model": str(finished.model_folder), "report": str(finished.report)}
         if finished.classifier_folder:
             paths["classifier"] = str(finished.classifier_folder)
         result |= {"passed": finished.passed}
-        click.echo(json.dumps(result | paths | {"facts": finished.facts}, ensure_ascii=False, default=str))
+        json_line(result | paths | {"facts": finished.facts})
         check_gate(finished)
         return
     from treino.cli.terminal import TerminalView
 
     with TerminalView() as view:
-        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=view, ranks=ranks)
+        finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=view, **where)
     close(finished)
+
+
+def emit_json_lines(event: events.Event) -> None:
+    """Listener that prints every event but progress as a line of JSON."""
+    if event.kind != "progress":
+        json_line({"kind": event.kind, "time": event.time, **event.values})
+
+
+def json_line(value: dict[str, Any]) -> None:
+    """One line of JSON on standard output."""
+    click.echo(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def close(finished: Run) -> None:

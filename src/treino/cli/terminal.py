@@ -23,7 +23,11 @@ FEW_LINES = 12
 SUMMARIES = {
     "collect": N_("{documents_out} documents, {held_out_documents} held out"),
     "clean": N_("{documents_out} of {documents_in} documents kept"),
+    "filter": N_("{documents_out} of {documents_in} documents kept"),
     "deduplicate": N_("{documents_out} of {documents_in} documents kept"),
+    "decontaminate": N_(
+        "evaluation items in {contaminated_documents} documents; {documents_out} of {documents_in} kept"
+    ),
     "tokenise": N_("{training_tokens} tokens, vocabulary of {vocabulary}"),
     "pretrain": N_(
         "loss {first_loss:3} → {last_loss:3} ({improvement_percent:1}% better), {tokens_per_second:0} tokens/s"

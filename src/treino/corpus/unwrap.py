@@ -20,9 +20,9 @@ lines of unequal lengths: the lower share counts where a sentence plainly goes o
 """
 
 _BEGINS_ANEW = re.compile(r"[—–-]\s*[^\sa-zà-ÿ]|[•*·]\s|\d{1,3}[.)]\s|[IVXLCDM]+[.)]?$|\|")
-_SENTENCE_END = re.compile(r"[.!?…:;][\"'”’»)]*$")
+_ENDS, _CLOSERS = ".!?…:;", "\"'”’»)"
+_DIVIDED = re.compile(r"[a-zà-ÿ]-$")
 _WORD = re.compile(r"\w+(?:-\w+)*")
-_PUNCTUATION = re.compile(r"\W$")
 _PRONOUN = re.compile(
     r"(me|te|se|nos|vos|lhes?|l[oa]s?|n[oa]s?|[oa]s?|lh[oa]s?|m[oa]s?|t[oa]s?|ei|ás?|ia|íamos|iam|emos|ão)\b"
 )
@@ -47,7 +47,7 @@ def wrap_width(lines: Sequence[str]) -> int | None:
         return width
     full = [one for one, two in pairwise(lines) if one and two and is_full(one, two, NEARLY_FULL * width)]
     at_full_lines = sum(is_full(one, two, NEARLY_FULL * width) for one, two in breaks)
-    ends_of_clauses = sum(_PUNCTUATION.search(line) is not None for line in full)
+    ends_of_clauses = sum(not (line[-1].isalnum() or line[-1] == "_") for line in full)
     wrapped = (
         len(breaks) >= max(2, 0.3 * len(full))
         and at_full_lines >= 0.85 * len(breaks)
@@ -65,7 +65,12 @@ def _every_line_is_full(lines: Sequence[str]) -> bool:
 
 def is_break(line: str, following: str) -> bool:
     """Whether a sentence goes on from a line to the next one."""
-    return bool(line) and following[:1].islower() and not _SENTENCE_END.search(line)
+    return bool(line) and following[:1].islower() and not ends_sentence(line)
+
+
+def ends_sentence(line: str) -> bool:
+    """Whether a line ends with a full stop or its like, in quotation marks or not."""
+    return line.rstrip(_CLOSERS).endswith(tuple(_ENDS))
 
 
 def is_full(line: str, following: str, width: float) -> bool:
@@ -88,9 +93,9 @@ def unwrap(text: str) -> str:
         width = widths[number // STRETCH]
         if not (width and previous and line and _belongs_to(previous, line, width)):
             paragraphs.append([line])
-        elif re.search(r"[a-zà-ÿ]-$", previous) and line[0].islower():
+        elif previous[-1] == "-" and _DIVIDED.search(previous) and line[0].islower():
             words = Counter(_WORD.findall(text.lower())) if words is None else words
-            paragraphs[-1][-1] = _rejoined(paragraphs[-1][-1], line, words)
+            paragraphs[-1][-1] = rejoined(paragraphs[-1][-1], line, words)
         else:
             paragraphs[-1].append(line)
     return "\n".join(" ".join(paragraph) for paragraph in paragraphs)
@@ -100,11 +105,11 @@ def _belongs_to(previous: str, line: str, width: int) -> bool:
     """Whether a line goes on where a full one ended, and is no speech, item or heading in capitals."""
     if not is_full(previous, line, width * (NEARLY_FULL if is_break(previous, line) else FULL)):
         return False
-    heading = line.isupper() and not previous.isupper() and _SENTENCE_END.search(previous)
+    heading = line.isupper() and not previous.isupper() and ends_sentence(previous)
     return not heading and not _BEGINS_ANEW.match(line)
 
 
-def _rejoined(start: str, line: str, words: Counter[str]) -> str:
+def rejoined(start: str, line: str, words: Counter[str]) -> str:
     """A word divided at a line's end, whole or with its hyphen: as the text has it elsewhere.
 
     Where it does not tell, the hyphen stays before a pronoun, and between two parts that are words by themselves.

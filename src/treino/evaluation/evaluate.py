@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from treino import events, files
+from treino.corpus.decontaminate.decontaminate import CONTAMINATED
 from treino.corpus.documents import iterate_texts, read_rows
 from treino.evaluation import compressor
 from treino.evaluation.bootstrap import ratio_interval, units
 from treino.evaluation.loss import token_losses
 from treino.evaluation.ngram import KneserNey
-from treino.evaluation.truthfulness import by_group, frequencies, masses, model_scorer, ngram_scorer, read_prompts
+from treino.evaluation.truthfulness import (
+    Prompt,
+    by_group,
+    frequencies,
+    masses,
+    model_scorer,
+    ngram_scorer,
+    read_prompts,
+)
 from treino.messages import N_
 from treino.models.base import LanguageModel
 from treino.models.folder import load_model
@@ -42,6 +51,11 @@ class HeldOut:
     sizes: list[np.ndarray]
     known: list[float | None]
     """Natural log of each document's probability under the world's own grammar, where it is known."""
+    ids: list[str]
+
+    def only(self, places: Sequence[int]) -> HeldOut:
+        """Some of the documents."""
+        return HeldOut(*([column[place] for place in places] for column in vars(self).values()))
 
     @property
     def bytes(self) -> int:
@@ -56,12 +70,16 @@ def evaluate(
     truth: Path | None,
     output: Path,
     seed: int,
+    contamination: Path | None = None,
 ) -> dict[str, Any]:
     """Judge a model on the held-out part of `documents` (read here and nowhere else); writes `evaluation.json`.
 
     Loss in natural logarithms per token (end tokens counted), perplexity = e^loss, bits per UTF-8 byte = Σ loss / (ln 2 ·
     bytes). The word-level kind has no bits per byte, for it does not spell the text, and is not held against what has
     nothing else: the compressor and the generator.
+
+    `contamination`: folder with `contaminated.json`, the items that were found in the training text; where there are any,
+    `without_contaminated` has the figures of the others.
 
     Raises:
         DataError: where the model, the tokens or the documents are damaged.
@@ -81,17 +99,18 @@ def evaluate(
             result |= _figures(losses, held_out, tokenizer, settings, seed)
             result["baselines"] += _ngram_rows(ngrams, held_out, tokenizer)
             result |= _beside_generator(losses, held_out, tokenizer)
+            result |= _without_contaminated(contamination, losses, held_out, tokenizer, settings, seed)
         if compressed:
             result["baselines"] += _compressor_rows(compressed())
     if truth:
-        prompts = read_prompts(truth)
+        prompts, texts = read_prompts(truth), (text for _, text in iterate_texts(documents, "training"))
         scores = {
             "model": masses(prompts, tokenizer, model_scorer(model, tokenizer.begin_of_text)),
-            "frequency": frequencies(prompts, (text for _, text in iterate_texts(documents, "training"))),
+            "frequency": frequencies(prompts, texts),
         }
         if ngrams:
             scores["ngram"] = masses(prompts, tokenizer, ngram_scorer(ngrams[max(ngrams)]))
-        result["truthfulness"] = by_group(prompts, scores, resamples=settings.bootstrap, seed=seed)
+        result |= _truthfulness(prompts, scores, contamination, settings, seed)
     if not count:
         events.emit("note.nothing_held_out", documents=len(open_shard(tokens, "training")))
         if tokenizer.kind != BYTE_LEVEL:
@@ -105,19 +124,61 @@ def figures_on(
     model: LanguageModel, tokenizer: Tokenizer, texts: Sequence[str], settings: EvaluateSettings, seed: int = 1
 ) -> dict[str, Any]:
     """{documents, tokens, loss, perplexity, bits_per_byte …} of a model on texts of any origin."""
-    given = _tokenised(tokenizer, list(texts), [None] * len(texts))
+    given = _tokenised(tokenizer, list(texts), [None] * len(texts), [""] * len(texts))
     losses = token_losses(model, given.documents, tokenizer.end_of_text, tokenizer.begin_of_text)
     return {"documents": len(texts)} | _figures(losses, given, tokenizer, settings, seed)
 
 
 def read_held_out(documents: Path, tokenizer: Tokenizer) -> HeldOut:
     """The held-out part, tokenised."""
-    rows = list(read_rows(documents, "held_out", ["text", "meta"]))
+    rows = list(read_rows(documents, "held_out", ["id", "text", "meta"]))
     known = [json.loads(row["meta"]).get("log_probability") if row["meta"] else None for row in rows]
-    return _tokenised(tokenizer, [row["text"] for row in rows], known)
+    return _tokenised(tokenizer, [row["text"] for row in rows], known, [row["id"] for row in rows])
 
 
-def _tokenised(tokenizer: Tokenizer, texts: list[str], known: list[float | None]) -> HeldOut:
+def _without_contaminated(
+    contamination: Path | None,
+    losses: Sequence[np.ndarray],
+    held_out: HeldOut,
+    tokenizer: Tokenizer,
+    settings: EvaluateSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """The figures on the held-out documents that do not stand in the training text, where some do."""
+    untouched = _untouched(contamination, "held_out", held_out.ids)
+    if len(untouched) in (0, len(losses)):
+        return {}
+    rest = [losses[place] for place in untouched]
+    figures = _figures(rest, held_out.only(untouched), tokenizer, settings, seed)
+    return {"without_contaminated": {"documents": len(untouched)} | figures}
+
+
+def _truthfulness(
+    prompts: list[Prompt],
+    scores: dict[str, np.ndarray],
+    contamination: Path | None,
+    settings: EvaluateSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """Truthfulness by group, and again without the questions that stand in the training text, where some do."""
+    result = {"truthfulness": by_group(prompts, scores, resamples=settings.bootstrap, seed=seed)}
+    untouched = _untouched(contamination, "world", [prompt["id"] for prompt in prompts])
+    if len(untouched) not in (0, len(prompts)):
+        prompts = [prompts[place] for place in untouched]
+        scores = {name: values[untouched] for name, values in scores.items()}
+        rest = by_group(prompts, scores, resamples=settings.bootstrap, seed=seed)
+        result["truthfulness_without_contaminated"] = rest
+    return result
+
+
+def _untouched(contamination: Path | None, name: str, ids: Sequence[str]) -> list[int]:
+    """Places of the items of a set that were not found in the training text."""
+    found = files.read_json(contamination / CONTAMINATED).get(name, {}) if contamination else {}
+    touched = set(found.get("contaminated", []))
+    return [place for place, number in enumerate(ids) if number not in touched]
+
+
+def _tokenised(tokenizer: Tokenizer, texts: list[str], known: list[float | None], ids: list[str]) -> HeldOut:
     encoded = [np.array(ids, np.int64) for ids in tokenizer.encode_batch(texts)]
     lengths = tokenizer.token_bytes()
     sizes = [np.append(lengths[ids], 0) for ids in encoded]
@@ -125,7 +186,7 @@ def _tokenised(tokenizer: Tokenizer, texts: list[str], known: list[float | None]
         for text, size in zip(texts, sizes, strict=True):
             # A tokenizer may normalise the text, or put a space before it: the text's own bytes are what counts.
             size[-1] += len(text.encode()) - size.sum()
-    return HeldOut(encoded, texts, sizes, known)
+    return HeldOut(encoded, texts, sizes, known, ids)
 
 
 def _figures(

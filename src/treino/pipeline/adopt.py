@@ -22,7 +22,7 @@ def adopt(work: Work) -> dict[str, Any]:
     """Copy the base model into the store, after reading it once to see that it is whole."""
     from treino.models.folder import load_model
 
-    source = base_folder(work.loaded)
+    source = model_at(work.loaded, "finetune.base", work.loaded.recipe.finetune.base)
     model, _ = load_model(source)
     target = files.make_private(work.output / "model")
     for name in _counted(source):
@@ -33,27 +33,30 @@ def adopt(work: Work) -> dict[str, Any]:
 
 def base_digests(loaded: LoadedRecipe) -> dict[str, str]:
     """Digests of the base model's files by name."""
-    folder = base_folder(loaded)
+    return model_digests(model_at(loaded, "finetune.base", loaded.recipe.finetune.base))
+
+
+def model_digests(folder: Path) -> dict[str, str]:
+    """Digests of a model's files by name."""
     return {name: files.sha256_file(folder / name) for name in _counted(folder)}
 
 
-def base_folder(loaded: LoadedRecipe) -> Path:
-    """The model folder that `finetune.base` names: itself, the language model of a run's folder, or a model of the hub."""
-    folder = loaded.base / loaded.recipe.finetune.base
+def model_at(loaded: LoadedRecipe, key: str, name: str) -> Path:
+    """The model folder that a setting names: itself, the language model of a run's folder, or a model of the hub."""
+    folder = loaded.base / name
     if (folder / RUN).is_file():
         run = RunFolder(folder.resolve().parent, folder.resolve().name)
         return language_model(run.artefacts())
     if (folder / "config.json").is_file():
         return folder
-    if is_hub_name(loaded.recipe.finetune.base):
-        return fetch(loaded.recipe.finetune.base)
+    if is_hub_name(name):
+        return fetch(name)
     raise DataError(
         N_("there is no model in {path}"),
         where=loaded.title,
-        fix=N_(
-            "finetune.base is the folder of a run or of a model with its config.json, or owner/name@revision of the hub"
-        ),
+        fix=N_("{key} is the folder of a run or of a model with its config.json, or owner/name@revision of the hub"),
         path=str(folder),
+        key=key,
     )
 
 

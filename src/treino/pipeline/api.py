@@ -1,4 +1,4 @@
-"""The public API: `treino.run`, `treino.load`, `treino.generate`, `treino.predict`."""
+"""The public API: `treino.run`, `treino.load`, `treino.generate`, `treino.predict`, `treino.build_corpus`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 from treino import environment, events, files, interruption
 from treino.errors import DataError, UsageError
 from treino.messages import N_
+from treino.pipeline.corpus_build import build_corpus as build_corpus
 from treino.pipeline.lock import DecisionLock
-from treino.pipeline.place import Place, started_together
+from treino.pipeline.place import Cluster, Place, started_together
 from treino.pipeline.run_folder import RUN, RunFolder, all_runs, brought_model, find_run, language_model, part_of
 from treino.pipeline.runner import Runner
 from treino.pipeline.stage import Pipeline
@@ -136,6 +137,7 @@ def run(
     pipeline: Pipeline | None = None,
     language: str | None = None,
     ranks: int = 1,
+    cluster: Cluster | None = None,
 ) -> Run:
     """Run a recipe from raw text to a trained model; stages whose result is ready are not run again.
 
@@ -150,6 +152,7 @@ def run(
         pipeline: the stages, by default those that the recipe asks for; `treino.pipeline.stage.insert` adds one.
         language: of the report, `en` or `pt_BR`; by default the reader's.
         ranks: processes that pretrain together, started here by torchrun.
+        cluster: the Ray cluster that makes the documents, instead of this machine's processors.
 
     Raises:
         TreinoError: with a sentence, the place and the fix.
@@ -158,6 +161,10 @@ def run(
     loaded = recipe if isinstance(recipe, LoadedRecipe) else load_recipe(recipe, overrides)
     pipeline = pipeline or pipeline_of(loaded.recipe)
     folder = RunFolder(Path(runs) if runs else environment.runs_folder(), loaded.recipe.name)
+    if cluster:
+        from treino.corpus.engine import use_ray
+
+        use_ray(cluster.address)
     with started_together(ranks) as place:
         _check_place(place, pipeline, loaded)
         with interruption.catching(), folder.exclusive(), contextlib.ExitStack() as hearing:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from treino import __version__, environment, files
+from treino.pipeline.corpus_facts import corpus_facts
 from treino.pipeline.stage import Work
 from treino.recipe.load import setting_rows
 
@@ -31,6 +32,7 @@ def gather_facts(work: Work) -> dict[str, Any]:
         "training": _training(records.get("pretrain"), examples),
         "evaluation": _content(records.get("evaluate"), "evaluation.json"),
         "classification": classification_facts(records),
+        "corpus": _corpus(work, examples) if "collect" in records else None,
         "removed": _removed(records, examples),
         "forecast": _content(records.get("pretrain"), "records/forecast.json"),
         "measured": _measured(records.get("pretrain")),
@@ -39,6 +41,10 @@ def gather_facts(work: Work) -> dict[str, Any]:
         "model": _model(work),
         "sources": [source.model_dump() for source in recipe.corpus.sources],
     }
+
+
+def _corpus(work: Work, examples: bool) -> dict[str, Any]:
+    return corpus_facts(work.records, work.loaded.recipe.model_dump(mode="json", by_alias=True), examples=examples)
 
 
 def _model(work: Work) -> dict[str, Any]:

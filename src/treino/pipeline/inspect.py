@@ -21,6 +21,7 @@ from treino.report.phases import Phase, phases
 
 TABLES = {
     "collect": ("corpus", "world"),
+    "score": ("order",),
     "tokenise": ("tokens",),
     "pretrain": ("model", "pretrain"),
     "adopt": ("finetune",),
@@ -97,19 +98,13 @@ def removed_rows(run: str | None, stage: str, runs: Path | None, count: int) -> 
 
 def lineage(artefacts: Mapping[str, Artefact], stage: str) -> list[str]:
     """From an artefact back to the raw files, one line each, nearest first."""
-    by_folder = {artefact.folder.name: artefact for artefact in artefacts.values()}
+    wanted = {artefacts[stage].folder.name}
     lines: list[str] = []
-    waiting = [artefacts[stage].folder.name]
-    seen: set[str] = set()
-    while waiting:
-        name = waiting.pop(0)
-        if name in seen or name not in by_folder:
-            continue
-        seen.add(name)
-        record = by_folder[name].record
-        inputs = sorted({item["folder"] for item in record["inputs"].values()})
-        lines.append(f"{name} ← {', '.join(inputs) if inputs else _raw(record)}")
-        waiting += inputs
+    for artefact in reversed(list(artefacts.values())):
+        if artefact.folder.name in wanted:
+            inputs = sorted({item["folder"] for item in artefact.record["inputs"].values()})
+            lines.append(f"{artefact.folder.name} ← {', '.join(inputs) if inputs else _raw(artefact.record)}")
+            wanted.update(inputs)
     return lines
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from treino import environment, events, files, interruption
-from treino.errors import Interrupted, TreinoError, UsageError
+from treino.errors import Interrupted, UsageError, from_row
 from treino.messages import N_
 
 if TYPE_CHECKING:
@@ -77,6 +77,13 @@ class Place:
 
 
 HERE = Place()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster for the stages that make documents: its address, empty for the one that this machine is part of."""
+
+    address: str = ""
 
 
 @contextmanager
@@ -186,17 +193,8 @@ def _raise_what_was_left(folder: Path, ranks: int, code: int, checkpoints: Path)
     asked = interruption.requested()
     for error in errors:
         if error["kind"] not in (LostRank.__name__, Interrupted.__name__):
-            raise _again(error)
+            raise from_row(error)
     if asked and (code or any(error["kind"] == Interrupted.__name__ for error in errors)):
         interruption.raise_if_requested()
     if code or errors:
         raise lost(checkpoints)
-
-
-def _again(error: dict[str, Any]) -> Exception:
-    """An error of another process, to be raised here."""
-    if "values" not in error:
-        return RuntimeError(error["text"])
-    again = TreinoError(error["text"], where=error["where"], fix=error["fix"], **error["values"])
-    again.exit_code = error["exit_code"]
-    return again

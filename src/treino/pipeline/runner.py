@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from treino import environment, events, files, interruption
+from treino.errors import NothingLeft
 from treino.measure import Meter, release_memory
 from treino.messages import Message
 from treino.pipeline.lock import DecisionLock, machine
@@ -151,30 +152,32 @@ class Runner:
         decisions = self._decisions(stage, settings_hash(stage, made_of)) if stage.decide else {}
         try:
             facts = stage.run(self._work(stage, makers, partial, decisions))
-        except BaseException:
-            if not (stage.resumes and any(partial.glob(stage.resumes))):
+            record = {
+                "stage": stage.name,
+                "key": key,
+                "ingredients": made_of,
+                "why": reasons,
+                "inputs": {
+                    kind: {"folder": item.folder.name, "digest": item.digest}
+                    for kind, item in self._inputs(makers).items()
+                },
+                "bytes_in": self._bytes_in(makers),
+                "facts": facts,
+                "started": started,
+                "finished": time.time(),
+                "seconds": meter.seconds(),
+                # of the first process that trained
+                "peak_memory": facts.pop("peak_memory", None) or meter.peak_memory(),
+                "machine": machine(self.place.ranks) if stage.decide else {"threads": environment.processors()},
+                "lock_differs": self._lock_differences(stage),
+            }
+            artefact = self.store.publish(partial, self.store.path(stage.name, key), record)
+        except BaseException as error:
+            if isinstance(error, NothingLeft) or not (stage.resumes and any(partial.glob(stage.resumes))):
                 files.remove_folder(partial)
             else:
                 self.folder.start(self.loaded)
             raise
-        record = {
-            "stage": stage.name,
-            "key": key,
-            "ingredients": made_of,
-            "why": reasons,
-            "inputs": {
-                kind: {"folder": item.folder.name, "digest": item.digest} for kind, item in self._inputs(makers).items()
-            },
-            "bytes_in": self._bytes_in(makers),
-            "facts": facts,
-            "started": started,
-            "finished": time.time(),
-            "seconds": meter.seconds(),
-            "peak_memory": facts.pop("peak_memory", None) or meter.peak_memory(),  # of the first process that trained
-            "machine": machine(self.place.ranks) if stage.decide else {"threads": environment.processors()},
-            "lock_differs": self._lock_differences(stage),
-        }
-        artefact = self.store.publish(partial, self.store.path(stage.name, key), record)
         self.states[stage.name] = "ran"
         events.emit("stage.finished", stage=stage.name, seconds=record["seconds"], facts=facts)
         interruption.raise_if_requested()

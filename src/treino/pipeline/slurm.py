@@ -12,6 +12,7 @@ from pathlib import Path
 
 from treino.errors import MachineError, UsageError
 from treino.messages import N_
+from treino.pipeline.place import Cluster
 
 SCRIPT = """\
 #!/bin/bash
@@ -95,8 +96,8 @@ def submit(text: str) -> str:
     return done.stdout.strip()
 
 
-def parse(text: str) -> int | Job:
-    """`torchrun:2` is a number of processes on this machine, `slurm:nodes=2,gpus=8` a job.
+def parse(text: str) -> int | Job | Cluster:
+    """`torchrun:2` is a number of processes on this machine, `slurm:nodes=2,gpus=8` a job, `ray:HOST:PORT` a cluster.
 
     Raises:
         UsageError: for anything else.
@@ -106,9 +107,11 @@ def parse(text: str) -> int | Job:
         return _whole(text, "torchrun", rest)
     if launcher == "slurm":
         return _job(text, rest)
+    if launcher == "ray":
+        return Cluster(f"ray:{rest}" if rest.startswith("//") else rest)
     raise UsageError(
         N_("--on {asked}: unknown launcher {launcher}"),
-        fix=N_("known are torchrun:2 and slurm:nodes=2,gpus=8"),
+        fix=N_("known are torchrun:2, slurm:nodes=2,gpus=8 and ray:HOST:PORT"),
         asked=text,
         launcher=launcher or "-",
     )

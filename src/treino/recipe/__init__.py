@@ -1,8 +1,10 @@
 """What the user writes: TOML to frozen, validated settings, one table per stage."""
 
 from treino.recipe.base import Settings
-from treino.recipe.corpus import CleanSettings, CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings
+from treino.recipe.corpus import CleanSettings, CorpusSettings, SourceSettings, WorldSettings
 from treino.recipe.derive import derive, feed_forward_width, finetuning_rate
+from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
+from treino.recipe.filter import FilterSettings
 from treino.recipe.finetuning import (
     Condition,
     FinetuneSettings,
@@ -12,6 +14,7 @@ from treino.recipe.finetuning import (
     parse_condition,
 )
 from treino.recipe.model import ModelSettings, TokenSettings
+from treino.recipe.order import OrderSettings
 from treino.recipe.recipe import Recipe
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings, parse_budget
 
@@ -19,12 +22,15 @@ __all__ = [
     "CleanSettings",
     "Condition",
     "CorpusSettings",
+    "DecontaminateSettings",
     "DeduplicateSettings",
     "EvaluateSettings",
+    "FilterSettings",
     "FinetuneSettings",
     "GateSettings",
     "LabelSettings",
     "ModelSettings",
+    "OrderSettings",
     "PretrainSettings",
     "Recipe",
     "ReportSettings",

@@ -89,7 +89,18 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
 def _check(recipe: Recipe) -> None:
     """Refuse what does not fit together."""
     _check_shape(recipe)
+    _check_order(recipe)
     _check_finetuning(recipe)
+
+
+def _check_order(recipe: Recipe) -> None:
+    """Refuse a model's loss as the difficulty without the model, and the model without that difficulty."""
+    if (recipe.order.difficulty == "loss") != bool(recipe.order.model):
+        raise UsageError(
+            N_('{key} and order.difficulty = "loss" go together'),
+            fix=N_("set both, or neither: the difficulty is the loss of the model that it names"),
+            key="order.model",
+        )
 
 
 def _check_finetuning(recipe: Recipe) -> None:

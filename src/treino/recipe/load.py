@@ -23,6 +23,7 @@ READY_FOLDER = Path(__file__).parent / "ready"
 READY = {
     "quickstart": N_("the embedded town and a small Transformer: three minutes on a laptop"),
     "books": N_("a folder of texts of your own and ten minutes of training"),
+    "corpus": N_("files of your own and a web site: a clean corpus with its data card, and a small model of it"),
     "classify": N_("a table with a text and a label column: a classifier on a pretrained body"),
     "modulo7": N_("eight sentences and an LSTM, as in the course, in seconds"),
 }

@@ -6,9 +6,12 @@ from pydantic import Field
 
 from treino.messages import N_
 from treino.recipe.base import Settings, setting
-from treino.recipe.corpus import CleanSettings, CorpusSettings, DeduplicateSettings, WorldSettings
+from treino.recipe.corpus import CleanSettings, CorpusSettings, WorldSettings
+from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
+from treino.recipe.filter import FilterSettings
 from treino.recipe.finetuning import FinetuneSettings, GateSettings, LabelSettings, SearchSettings
 from treino.recipe.model import ModelSettings, TokenSettings
+from treino.recipe.order import OrderSettings
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings
 
 SCHEMA = 1
@@ -28,7 +31,10 @@ class Recipe(Settings):
     corpus: CorpusSettings = Field(default_factory=CorpusSettings)
     world: WorldSettings = Field(default_factory=WorldSettings)
     clean: CleanSettings = Field(default_factory=CleanSettings)
+    filter: FilterSettings = Field(default_factory=FilterSettings)
     deduplicate: DeduplicateSettings = Field(default_factory=DeduplicateSettings)
+    decontaminate: DecontaminateSettings = Field(default_factory=DecontaminateSettings)
+    order: OrderSettings = Field(default_factory=OrderSettings)
     tokens: TokenSettings = Field(default_factory=TokenSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)

@@ -236,6 +236,53 @@ class Source(TypedDict, total=False):
     licence: str
 
 
+class CorpusSource(TypedDict, total=False):
+    """One source of a corpus: the last part of its path, what was said of it, its files with their digest, its documents."""
+
+    name: str
+    language: str
+    licence: str
+    weight: float
+    files: int
+    digest: str | None
+    documents: int | None
+
+
+class Step(TypedDict, total=False):
+    """What one step of a stage did: documents and bytes of text before and after it, seconds, documents by rule."""
+
+    stage: str
+    step: str
+    documents_in: int | None
+    documents_out: int | None
+    bytes_in: int | None
+    bytes_out: int | None
+    seconds: float | None
+    removed_by_rule: dict[str, int] | None
+    changed_by_rule: dict[str, int] | None
+
+
+class Corpus(TypedDict, total=False):
+    """Facts of the stages that made the documents. `parts`, `languages`, `licences`: {name: {documents, bytes}}.
+
+    `order`: of the stage order, with `difficulty_by`; `digests`: of the stages' outputs; `examples`: rows of what was removed
+    or changed, where the recipe allows them.
+    """
+
+    name: str
+    treino_version: str
+    seed: int
+    sources: list[CorpusSource]
+    held_out_method: str
+    steps: list[Step]
+    parts: dict[str, dict[str, int]]
+    languages: dict[str, dict[str, int]]
+    licences: dict[str, dict[str, int]]
+    order: dict[str, Any]
+    digests: dict[str, str]
+    examples: list[dict[str, Any]]
+
+
 class Artefact(TypedDict, total=False):
     """One artefact of the run: its folder in the store, its digest, and what it was made from.
 
@@ -268,6 +315,7 @@ class Facts(TypedDict, total=False):
     training: Training | None
     evaluation: Evaluation | None
     classification: Classification | None
+    corpus: Corpus | None
     removed: Removed | None
     forecast: dict[str, Any] | None
     measured: Measured | None

@@ -8,7 +8,11 @@ LABELS = {
     # stages
     "collect": N_("collect"),
     "clean": N_("clean"),
+    "filter": N_("filter"),
     "deduplicate": N_("deduplicate"),
+    "decontaminate": N_("decontaminate"),
+    "score": N_("score"),
+    "order": N_("order"),
     "tokenise": N_("tokenise"),
     "pretrain": N_("pretrain"),
     "evaluate": N_("evaluate"),
@@ -67,6 +71,18 @@ LABELS = {
     "limits": N_("limits of the instruction set"),
 }
 """Stages, origins of settings, parts of a model and of its memory, quantities of a forecast, the machine."""
+
+STEPS = {
+    "boilerplate": N_("repeated lines"),
+    "language": N_("language"),
+    "quality": N_("quality"),
+    "personal_data": N_("personal data"),
+    "toxicity": N_("toxicity"),
+}
+"""Steps of a stage of the corpus, where it has several."""
+
+PARTS = {"training": N_("to learn from"), "held_out": N_("held out")}
+"""Parts of a corpus."""
 
 METHODS = {
     "full": N_("full fine-tuning"),

@@ -12,8 +12,12 @@ ICONS = {
     # line drawings on a 24 × 24 grid
     "collect": '<path d="M12 3v11m-4-4 4 4 4-4"/><path d="M4 14v5a2 2 0 0 0 2 2h12a2 2 0 0 0 2-2v-5"/>',
     "clean": '<path d="M11 3l1.8 5.2L18 10l-5.2 1.8L11 17l-1.8-5.2L4 10l5.2-1.8z"/><path d="M18 15v6m-3-3h6"/>',
+    "filter": '<path d="M3 4h18l-7 9v6l-4 2v-8z"/>',
     "deduplicate": '<rect x="3" y="3" width="12" height="12" rx="2"/><path d="M19 9v10a2 2 0 0 1-2 2H9" '
     'stroke-dasharray="3 2.4"/>',
+    "decontaminate": '<circle cx="12" cy="12" r="9"/><path d="M6 18 18 6"/>',
+    "score": '<path d="M4 20h16M6 20v-6m6 6V8m6 12V4"/>',
+    "order": '<path d="M4 6h6M4 12h10M4 18h16"/><path d="M18 4v8m-3-5 3-3 3 3"/>',
     "tokenise": '<rect x="2.5" y="8" width="5.5" height="8" rx="1.5"/>'
     '<rect x="10" y="8" width="3.5" height="8" rx="1.5"/><rect x="15.5" y="8" width="6" height="8" rx="1.5"/>',
     "pretrain": '<circle cx="5" cy="6" r="2"/><circle cx="5" cy="18" r="2"/><circle cx="12" cy="12" r="2"/>'

@@ -13,6 +13,7 @@ from treino.report.classification import (
     forgetting_section,
     gate_section,
 )
+from treino.report.corpus import corpus_section
 from treino.report.facts import Facts, present
 from treino.report.judgement import held_out_section, truthfulness_section
 from treino.report.page import Section, page
@@ -50,8 +51,10 @@ def _sections(facts: Facts, writer: Writer) -> list[Section]:
     gone = removed_section(removed, bool(facts.get("examples")), writer) if removed else ""
     expected = forecast_section(facts.get("forecast"), facts.get("measured"), writer)
     origin = lineage_section(facts.get("lineage"), facts.get("machine"), writer)
+    corpus = facts.get("corpus")
     parts = [
         ("pipeline", N_("The pipeline"), pipeline_picture(stages, writer) if stages else ""),
+        ("corpus", N_("The corpus"), corpus_section(corpus, writer) if corpus else ""),
         ("learning", N_("How it learnt"), learning),
         ("samples", N_("What it wrote while it learnt"), samples_section(facts, writer)),
         ("evaluation", N_("How good it is"), quality),

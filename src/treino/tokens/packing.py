@@ -27,6 +27,9 @@ PADDING = -1
 BUFFER = 4096
 """Pieces that are packed together: enough to fill rows well, few enough to pack in no time."""
 
+REPEATS = 2**31 - 1
+"""Stands for an epoch where the random numbers of `times` are made: no training has so many."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -50,10 +53,15 @@ Row = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 class Rows(ABC):
-    """All rows of an endless order of epochs. A cursor counts rows from the beginning of the first epoch."""
+    """All rows of an endless order of epochs. A cursor counts rows from the beginning of the first epoch.
 
-    def __init__(self, shard: Shard, seed: int) -> None:
-        self.shard, self.seed = shard, seed
+    `chosen`: numbers of the documents that they are made of (None: all); `stream`: tells several such choices apart, so that
+    each has random numbers of its own.
+    """
+
+    def __init__(self, shard: Shard, seed: int, chosen: np.ndarray | None = None, stream: int | None = None) -> None:
+        self.shard, self.seed, self.chosen = shard, seed, chosen
+        self._stream = () if stream is None else (stream,)
         self._epoch = -1
         self._starts = [0]
 
@@ -68,11 +76,24 @@ class Rows(ABC):
     masks_documents = False
     """Whether rows hold several documents that must not see each other."""
 
+    one_length = False
+    """Whether rows are packed to one length, so that a step compiled once serves them all."""
+
+    def for_training(self, total: int) -> Rows:
+        """The rows of a training that reads so many of them."""
+        return self
+
+    def documents(self, epoch: int) -> np.ndarray:
+        """Numbers of the documents of an epoch, each as often as it is to be read."""
+        numbers = np.arange(len(self.shard)) if self.chosen is None else self.chosen
+        if self.shard.repeats is None:
+            return numbers
+        return np.repeat(numbers, times(self.shard.repeats, epoch, self.seed)[numbers])
+
     def _planned(self, epoch: int) -> Sequence[object]:
         if epoch != self._epoch:
-            self._plan = self.plan(
-                epoch, np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
-            )
+            draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch, *self._stream])))
+            self._plan = self.plan(epoch, draw)
             self._epoch = epoch
         return self._plan
 
@@ -107,13 +128,24 @@ class PackedRows(Rows):
     With `isolate` each document is a segment of its own and its positions begin at 0; otherwise a row is one segment.
     """
 
-    def __init__(self, shard: Shard, context: int, seed: int, *, isolate: bool = True) -> None:
-        super().__init__(shard, seed)
+    one_length = True
+
+    def __init__(
+        self,
+        shard: Shard,
+        context: int,
+        seed: int,
+        chosen: np.ndarray | None = None,
+        stream: int | None = None,
+        *,
+        isolate: bool = True,
+    ) -> None:
+        super().__init__(shard, seed, chosen, stream)
         self.context, self.isolate = context, isolate
         self.masks_documents = isolate
 
     def plan(self, epoch: int, draw: np.random.Generator) -> list[list[Piece]]:
-        pieces = cut(self.shard, self.context, draw)
+        pieces = cut(self.shard, self.documents(epoch), self.context, draw)
         rows: list[list[Piece]] = []
         for first in range(0, len(pieces), BUFFER):
             rows += best_fit(pieces[first : first + BUFFER], self.context)
@@ -129,12 +161,14 @@ class DocumentRows(Rows):
 
     GROUP = 64
 
-    def __init__(self, shard: Shard, context: int, seed: int) -> None:
-        super().__init__(shard, seed)
+    def __init__(
+        self, shard: Shard, context: int, seed: int, chosen: np.ndarray | None = None, stream: int | None = None
+    ) -> None:
+        super().__init__(shard, seed, chosen, stream)
         self.context = context
 
     def plan(self, epoch: int, draw: np.random.Generator) -> list[list[Piece]]:
-        pieces = cut(self.shard, self.context, draw)
+        pieces = cut(self.shard, self.documents(epoch), self.context, draw)
         rows: list[list[Piece]] = []
         for first in range(0, len(pieces), BUFFER):
             rows += [
@@ -151,14 +185,16 @@ class DocumentRows(Rows):
 class WordWindows(Rows):
     """The samples of a course: `window` tokens and the one that follows; only that one counts."""
 
-    def __init__(self, shard: Shard, window: int, seed: int) -> None:
-        super().__init__(shard, seed)
+    def __init__(
+        self, shard: Shard, window: int, seed: int, chosen: np.ndarray | None = None, stream: int | None = None
+    ) -> None:
+        super().__init__(shard, seed, chosen, stream)
         self.window = window
 
     def plan(self, epoch: int, draw: np.random.Generator) -> list[tuple[int, int]]:
         starts = [
             (index, first)
-            for index in range(len(self.shard))
+            for index in self.documents(epoch).tolist()
             for first in range(len(self.shard.document(index)) - self.window)
         ]
         return [starts[index] for index in draw.permutation(len(starts))]
@@ -172,12 +208,23 @@ class WordWindows(Rows):
         return tokens[:-1], targets, np.arange(self.window), np.zeros(self.window, np.int64)
 
 
-def cut(shard: Shard, context: int, draw: np.random.Generator) -> list[Piece]:
-    """All documents cut to the context, in random order. The first cut of a long one falls at random, so that other
+def times(repeats: np.ndarray, epoch: int, seed: int) -> np.ndarray:
+    """How often an epoch reads each document: r = ⌊r⌋ + f times on average, so ⌊r⌋ + ⌊(e + 1)·f + u⌋ − ⌊e·f + u⌋ times in
+    epoch e, with u in [0, 1) of the document's own. After any number of epochs a document is less than one reading off.
+    """
+    start = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, REPEATS]))).random(len(repeats))
+    whole = np.floor(repeats)
+    part = repeats - whole
+    return (whole + np.floor((epoch + 1) * part + start) - np.floor(epoch * part + start)).astype(np.int64)
+
+
+def cut(shard: Shard, documents: np.ndarray, context: int, draw: np.random.Generator) -> list[Piece]:
+    """Documents (their numbers) cut to the context, in random order. The first cut of a long one falls at random, so that other
     epochs have other cuts and no place stands at a beginning more often than others.
     """
     pieces = []
-    for index, length in enumerate(np.diff(shard.offsets).tolist()):
+    lengths = np.diff(shard.offsets)[documents]
+    for index, length in zip(documents.tolist(), lengths.tolist(), strict=True):
         if length <= context:
             pieces.append(Piece(index, 0, length))
             continue

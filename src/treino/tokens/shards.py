@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,16 @@ class Shard:
     """All documents of a part. `tokens` holds each document followed by its end token; `offsets` (documents + 1) says
     where each begins, and where the last one ends. Where documents begin with another token than they end with,
     `begin_of_text` names it.
+
+    `repeats`: how often an epoch reads each document (None: once); `difficulty`: what a curriculum sorts them by.
     """
 
     tokens: np.ndarray
     offsets: np.ndarray
     end_of_text: int
     begin_of_text: int | None = None
+    repeats: np.ndarray | None = None
+    difficulty: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -47,12 +52,23 @@ def open_shard(folder: Path, part: str) -> Shard:
     entry = record["parts"][part]
     tokens = _map(folder / f"{part}.bin", np.dtype(record["dtype"]).newbyteorder("<"), entry["tokens"])
     offsets = _map(folder / f"{part}.offsets.bin", np.dtype("<i8"), entry["documents"] + 1)
-    return Shard(tokens, offsets, record["end_of_text"], record.get("begin_of_text"))
+    columns = {
+        name: np.array(_map(folder / f"{part}.{name}.bin", np.dtype("<f8"), entry["documents"]))
+        for name in entry.get("columns", ())
+    }
+    return Shard(tokens, offsets, record["end_of_text"], record.get("begin_of_text"), **columns)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """`tokens.json` of a tokens folder."""
     return files.read_json(folder / RECORD)
+
+
+def write_columns(folder: Path, part: str, columns: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """Write what the order stage says of each document of a part (`repeats`, `difficulty`); returns what was written."""
+    for name, values in columns.items():
+        files.write_bytes(folder / f"{part}.{name}.bin", values.astype("<f8").tobytes())
+    return {"columns": sorted(columns)} if columns else {}
 
 
 def write_part(folder: Path, part: str, documents: list[np.ndarray], end_of_text: int, dtype: str) -> dict[str, int]:

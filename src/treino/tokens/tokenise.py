@@ -11,9 +11,10 @@ import numpy as np
 
 from treino import events, files
 from treino.corpus.documents import iterate_texts
+from treino.corpus.order.table import read_columns
 from treino.errors import DataError
 from treino.messages import N_
-from treino.tokens.shards import RECORD, SCHEMA, write_part
+from treino.tokens.shards import RECORD, SCHEMA, write_columns, write_part
 from treino.tokens.tokenizer import FILE, Tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
@@ -26,8 +27,11 @@ CHUNK = 512
 FEW_DOCUMENTS = 20
 
 
-def tokenise(settings: TokenSettings, documents: Path, output: Path, seed: int) -> dict[str, Any]:
-    """Learn a tokenizer on the training documents, encode them, and cut the validation part from them.
+def tokenise(
+    settings: TokenSettings, documents: Path, output: Path, seed: int, order: Path | None = None
+) -> dict[str, Any]:
+    """Learn a tokenizer on the training documents, encode them, and cut the validation part from them. What the order stage
+    says of each document (folder `order`) goes along with the training part.
 
     Held-out documents are not opened. Validation: whole documents chosen by a hash of (seed, id); the tail of each
     document where there are fewer than 20, or where whole ones would overshoot the share by half.
@@ -40,7 +44,7 @@ def tokenise(settings: TokenSettings, documents: Path, output: Path, seed: int) 
         raise DataError(
             N_("no text is left to learn from"), fix=N_("see what was removed: treino show RUN clean --removed 20")
         )
-    parts = _split(encoded, ids, sizes, settings.validation, seed)
+    parts, learnt = _split(encoded, ids, sizes, settings.validation, seed)
     dtype = "uint16" if tokenizer.size <= 65536 else "uint32"
     record: dict[str, Any] = {
         "schema": SCHEMA,
@@ -53,6 +57,8 @@ def tokenise(settings: TokenSettings, documents: Path, output: Path, seed: int) 
     }
     for part, (rows, size) in parts.items():
         record["parts"][part] = write_part(output, part, rows, tokenizer.end_of_text, dtype) | {"bytes": size}
+    columns = read_columns(order, [ids[index] for index in learnt]) if order else {}
+    record["parts"]["training"] |= write_columns(output, "training", columns)
     files.write_json(output / RECORD, record)
     return _facts(record, tokenizer, encoded, sum(sizes), sampled[0])
 
@@ -89,13 +95,14 @@ def _encode(tokenizer: Tokenizer, documents: Path) -> tuple[list[np.ndarray], li
 
 def _split(
     encoded: list[np.ndarray], ids: list[str], sizes: list[int], share: float, seed: int
-) -> dict[str, tuple[list[np.ndarray], int]]:
-    """{part: (token arrays, UTF-8 bytes)}."""
+) -> tuple[dict[str, tuple[list[np.ndarray], int]], list[int]]:
+    """{part: (token arrays, UTF-8 bytes)}, and the numbers of the documents of the training part."""
     chosen = _whole_documents([len(row) + 1 for row in encoded], ids, share, seed)
     if chosen is None:
-        return _tails(encoded, sum(sizes), share)
+        return _tails(encoded, sum(sizes), share), list(range(len(ids)))
     parts = {"training": [i for i in range(len(ids)) if i not in chosen], "validation": sorted(chosen)}
-    return {name: ([encoded[i] for i in rows], sum(sizes[i] for i in rows)) for name, rows in parts.items()}
+    split = {name: ([encoded[i] for i in rows], sum(sizes[i] for i in rows)) for name, rows in parts.items()}
+    return split, parts["training"]
 
 
 def _whole_documents(lengths: list[int], ids: list[str], share: float, seed: int) -> set[int] | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from treino.recipe import ModelSettings, PretrainSettings
+from treino.recipe import ModelSettings, OrderSettings, PretrainSettings
 from treino.training.pretrain import Pretraining
 from treino.training.ranks import Ranks, join, leave, meeting_place
 
@@ -20,7 +20,7 @@ LONG = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Order:
-    """What a process needs to know to train with others: settings, folders, decisions, seed, and threads for each."""
+    """What a process needs to know to train with others: settings, folders, decisions, seed, threads for each, curriculum."""
 
     settings: Mapping[str, Any]
     shape: Mapping[str, Any]
@@ -29,6 +29,7 @@ class Order:
     decisions: Mapping[str, Any]
     seed: int
     threads: int = 0
+    curriculum: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -39,7 +40,8 @@ class Order:
 
     def pretraining(self, ranks: Ranks) -> Pretraining:
         settings, shape = PretrainSettings.model_validate(self.settings), ModelSettings.model_validate(self.shape)
-        return Pretraining(settings, shape, Path(self.tokens), self.seed, ranks)
+        curriculum = OrderSettings.model_validate(self.curriculum)
+        return Pretraining(settings, shape, Path(self.tokens), self.seed, ranks, curriculum)
 
     def carry_out(self, ranks: Ranks) -> dict[str, Any]:
         """Train; the facts of the first process, nothing of the others."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from treino import environment, events, files
@@ -22,7 +23,8 @@ from treino.models.kernels import library
 from treino.planning.fit import Arrangement
 from treino.planning.forecast import Forecast, forecast
 from treino.planning.work import BASE_BYTES
-from treino.recipe import ModelSettings, PretrainSettings, parse_budget
+from treino.recipe import ModelSettings, OrderSettings, PretrainSettings, parse_budget
+from treino.tokens.curriculum import with_curriculum
 from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWindows, make_batch
 from treino.tokens.shards import open_shard
 from treino.tokens.tokenizer import Tokenizer
@@ -58,11 +60,18 @@ class Pretraining:
     """
 
     def __init__(
-        self, settings: PretrainSettings, shape: ModelSettings, tokens: Path, seed: int, ranks: Ranks = ALONE
+        self,
+        settings: PretrainSettings,
+        shape: ModelSettings,
+        tokens: Path,
+        seed: int,
+        ranks: Ranks = ALONE,
+        curriculum: OrderSettings | None = None,
     ) -> None:
         self.started = time.monotonic()
         torch.set_num_threads(ranks.threads or environment.processors())
         self.settings, self.shape, self.seed, self.ranks = settings, shape, seed, ranks
+        self.curriculum = curriculum or OrderSettings()
         self.tokenizer = Tokenizer.load(tokens)
         self.rows = self._rows(tokens, "training")
         rows = self.rows.rows_in_epoch(0)
@@ -100,11 +109,18 @@ class Pretraining:
 
     def _rows(self, tokens: Path, part: str) -> Rows:
         shard = open_shard(tokens, part)
-        if self.settings.window:
-            return WordWindows(shard, self.settings.window, self.seed)
-        if self.shape.architecture == "lstm":
-            return DocumentRows(shard, self.shape.context, self.seed)
-        return PackedRows(shard, self.shape.context, self.seed, isolate=self.settings.isolate_documents)
+
+        def make(chosen: np.ndarray | None = None, stream: int | None = None) -> Rows:
+            if self.settings.window:
+                return WordWindows(shard, self.settings.window, self.seed, chosen, stream)
+            if self.shape.architecture == "lstm":
+                return DocumentRows(shard, self.shape.context, self.seed, chosen, stream)
+            isolate = self.settings.isolate_documents
+            return PackedRows(shard, self.shape.context, self.seed, chosen, stream, isolate=isolate)
+
+        if shard.difficulty is None or not len(shard):
+            return make()
+        return with_curriculum(shard, self.curriculum, self.settings.window or self.shape.context, self.seed, make)
 
     def _validation(self, tokens: Path) -> list[Batch]:
         if not len(open_shard(tokens, "validation")):
@@ -156,7 +172,7 @@ class Pretraining:
         """Whether the steps are to be compiled, which take so many seconds as they are."""
         if self.settings.compile != "auto":
             return self.settings.compile == "yes"
-        one_shape = isinstance(self.rows, PackedRows)
+        one_shape = self.rows.one_length
         return pays(seconds, self.device, kernels=self._kernels(precision), one_shape=one_shape)
 
     def _why_rows(self) -> str:
@@ -195,7 +211,9 @@ class Pretraining:
         if self.ranks.first:
             self._store_forecast(expected, records / "forecast.json")
         events.emit("train.started", steps=plan.steps, parameters=self._parameters(), precision=plan.precision)
-        progress = train(self.task, plan, output / "checkpoints", records, self.ranks)
+        rows = self.rows.for_training(plan.steps * plan.batch * plan.accumulation)
+        task = replace(self.task, source=RowSource(rows, plan.batch, plan.accumulation, self.ranks))
+        progress = train(task, plan, output / "checkpoints", records, self.ranks)
         model = self._gathered()
         if model is None:
             return {}

@@ -13,14 +13,12 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from treino import environment, events, files, interruption
-from treino.errors import TreinoError
+from treino.errors import to_row
 from treino.measure import Meter
 
 ORDER, EVENTS, FACTS, STARTER = "order.json", "events.jsonl", "facts.json", "starter.json"
@@ -46,7 +44,7 @@ def main(folder: Path) -> None:
             with events.listening(listener):
                 _carry_out(folder, rank)
     except Exception as error:
-        files.write_json(folder / error_file(rank), _plain(error))
+        files.write_json(folder / error_file(rank), to_row(error))
 
 
 def _carry_out(folder: Path, rank: int) -> None:
@@ -81,16 +79,6 @@ def _end_with(starter: int) -> None:
             time.sleep(1.0)
 
     threading.Thread(target=look, daemon=True).start()
-
-
-def _plain(error: Exception) -> dict[str, Any]:
-    """An error as JSON values."""
-    if not isinstance(error, TreinoError):
-        return {"kind": type(error).__name__, "exit_code": 1, "text": traceback.format_exc()}
-    fix = error.fix.text if error.fix else None
-    values = error.message.plain()["values"]
-    row = {"kind": type(error).__name__, "exit_code": error.exit_code, "text": error.message.text, "where": error.where}
-    return row | {"fix": fix, "values": json.loads(json.dumps(values, default=str))}
 
 
 if __name__ == "__main__":

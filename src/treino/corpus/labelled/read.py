@@ -9,11 +9,20 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from treino.corpus.sources.raw import Problems, read_lines
+from treino.corpus.rules import RULES
+from treino.corpus.sources.raw import Problems, Unreadable, read_lines
 from treino.corpus.sources.read import kind_of
-from treino.corpus.sources.tables import TEXT_COLUMNS, Record, Table, csv_table, json_records, usual_column
+from treino.corpus.sources.tables import (
+    TEXT_COLUMNS,
+    Table,
+    csv_table,
+    json_records,
+    parquet_columns,
+    parquet_records,
+    usual_column,
+)
 from treino.errors import DataError
-from treino.messages import N_
+from treino.messages import N_, Message
 
 if TYPE_CHECKING:
     from treino.recipe import LabelSettings
@@ -85,7 +94,7 @@ def _open(path: Path, problems: Problems) -> Table:
             path=str(path),
         )
     if path.suffix.lower() == ".parquet":
-        return _parquet_table(path)
+        return _parquet_table(path, problems)
     kind = kind_of(path)
     if kind == "csv":
         table = csv_table(path, problems, path.name)
@@ -105,23 +114,13 @@ def _open(path: Path, problems: Problems) -> Table:
     )
 
 
-def _parquet_table(path: Path) -> Table:
-    import pyarrow
-    import pyarrow.parquet
-
+def _parquet_table(path: Path, problems: Problems) -> Table:
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(N_("{path} is damaged: {reason}"), path=str(path), reason=str(error)) from None
-
-    def rows() -> Iterator[Record]:
-        number = 0
-        for batch in file.iter_batches(batch_size=2048):
-            for values in batch.to_pylist():
-                number += 1
-                yield Record(number, values, str(values))
-
-    return Table(list(file.schema_arrow.names), 0, rows())
+        names = parquet_columns(path)
+    except Unreadable as error:
+        reason = Message(RULES[str(error)])
+        raise DataError(N_("{path} is damaged: {reason}"), path=str(path), reason=reason) from None
+    return Table(names, 0, parquet_records(path, names, problems, path.name))
 
 
 def _columns(table: Table, settings: LabelSettings, name: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from treino import events, files
 from treino.corpus.clean import clean_text
-from treino.corpus.deduplicate import comparison_key
+from treino.corpus.deduplicate.exact import comparison_key
 from treino.corpus.documents import REMOVED, read_rows, write_rows
 from treino.corpus.labelled.read import LabelledText, read_labelled
 from treino.corpus.sources.raw import Problems
@@ -77,7 +77,7 @@ def split(
     held = {row.id for row in parts["validation"]}
     rest = [vars(row) | {"label": ""} for row in learnable_rows if row.id not in held]
     write_rows(output / UNLABELLED, rest, ROWS)
-    write_rows(output / "removed", problems.rows, REMOVED)
+    write_rows(output / "removed", ({"step": "split"} | row for row in problems.rows), REMOVED)
     problems.tell()
     digest = files.digest(sorted((row.id, row.label) for row in parts["test"]))
     files.write_json(output / LABELS, {"labels": labels, "test_digest": digest, "grouped": bool(settings.group)})

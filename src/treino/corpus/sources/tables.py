@@ -1,4 +1,4 @@
-"""Rows of JSON lines and of CSV files: broken ones are named and set aside, the rest is kept."""
+"""Rows of JSON lines, CSV and Parquet files: broken ones are named and set aside, the rest is kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from treino.corpus.sources.raw import LARGEST_LINE, Problems, read_lines
+from treino.corpus.sources import isolated
+from treino.corpus.sources.raw import LARGEST_LINE, Problems, Unreadable, decode, read_lines
 from treino.errors import DataError
 from treino.messages import N_
 
@@ -97,6 +98,63 @@ def csv_table(path: Path, problems: Problems, place: str) -> Table | None:
                 yield Record(number, dict(zip(reversed(names), reversed(record), strict=True)), raw)
 
     return Table(names, first, rows())
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """Names of the columns of a Parquet file that are no lists or structures. `Unreadable`: it is damaged."""
+    return json.loads(isolated.one("parquet_columns", path=str(path.absolute())))
+
+
+def parquet_records(path: Path, columns: list[str], problems: Problems, place: str) -> Iterator[Record]:
+    """Rows of a Parquet file, some columns of them; `line` counts rows from 1."""
+    import pyarrow as pa
+
+    number = 0
+    try:
+        for piece in isolated.stream("parquet", path=str(path.absolute()), columns=columns):
+            for batch in pa.ipc.open_stream(piece):
+                try:
+                    rows = batch.to_pylist()
+                except UnicodeDecodeError:  # damaged: some text is none
+                    rows = pa.record_batch(
+                        [_as_bytes(column) for column in batch.columns], batch.schema.names
+                    ).to_pylist()
+                for values in rows:
+                    number += 1
+                    yield Record(number, values, str(values)[:200])
+    except Unreadable as error:
+        problems.add(f"{place}:{number + 1}", str(error))
+
+
+def parquet_rows(path: Path, text: str, problems: Problems, place: str) -> Iterator[tuple[int, str]]:
+    """(row, text) of a Parquet file; `MissingColumn` where it has no column of text."""
+    try:
+        names = parquet_columns(path)
+    except Unreadable as error:
+        problems.add(place, str(error))
+        return
+    column = _text_column(text, names, place)
+    for record in parquet_records(path, [column], problems, place):
+        value = _as_text(record.values[column])
+        if value.strip():
+            yield record.line, value
+        else:
+            problems.add(f"{place}:{record.line}", "no_text", record.raw)
+
+
+def _as_bytes(column: Any) -> Any:
+    import pyarrow as pa
+
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return column.cast(pa.large_binary()) if is_text else column
+
+
+def _as_text(value: Any) -> str:
+    """A column of bytes holds text, too, where a writer did not say so."""
+    try:
+        return decode(value) if isinstance(value, bytes) else value if isinstance(value, str) else ""
+    except Unreadable:
+        return ""
 
 
 def json_rows(path: Path, text: str, problems: Problems, place: str) -> Iterator[tuple[int, str]]:

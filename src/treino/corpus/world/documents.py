@@ -96,9 +96,10 @@ def log_probability(world: World, text: str) -> float:
 def world_document(world: World, index: int) -> WorldDocument:
     """The document with that index after planting.
 
-    `meta`: kind, log_probability (null where the text is not of the grammar), planted ("none", "duplicate",
-    "near_duplicate", "noise", "toxic"), `of` (index of the clean document that it was made from, null for "none"), and
-    `damage` (noise) or `line` (toxic).
+    `meta`: index, kind, log_probability (null where the text is not of the grammar), planted ("none", "duplicate",
+    "near_duplicate", "noise", "toxic", "personal_data"), `of` (index of the clean document that it was made from, null for
+    "none"), `jaccard` (near_duplicate: similarity to that document), and `damage` (noise), `line` (toxic) or `personal`,
+    `value` and `decoy` (personal data).
     """
     plant = plants.plant(world.settings, world.seed, index)
     source = index if plant.of is None else plant.of
@@ -106,6 +107,7 @@ def world_document(world: World, index: int) -> WorldDocument:
     text, details = plants.apply(plant, document.text, world.seed, index)
     exact = text == document.text
     meta = {
+        "index": index,
         "kind": document.kind,
         "log_probability": document.log_probability if exact else None,
         "planted": plant.kind,

@@ -1,19 +1,23 @@
-"""Plants: copies, near copies, damage and rude lines, each a pure function of (settings, seed, index)."""
+"""Plants: copies, near copies, damage, rude lines and personal data, each a pure function of (settings, seed, index)."""
 
 from __future__ import annotations
 
 import html.entities
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from treino.corpus.world.grammar import pick, stream
+from treino.corpus.world.personal import say_decoy, say_personal
 
 if TYPE_CHECKING:
     from treino.recipe import WorldSettings
 
 WRAP_WIDTH = 72
+SIMILARITIES, SIMILARITY_STEP = (0.7, 0.8, 0.9), 0.05
+"""Jaccard similarities that near copies are brought near to, and how far above one they may stay."""
 _ATTEMPTS = 20
 _FILLERS = ("também", "ainda", "sempre", "talvez", "realmente", "então")
 _CONTROLS = "\x07\x0b\x1f\x7f\u200b\ufeff"
@@ -32,7 +36,9 @@ _RUDE = (
 
 @dataclass(frozen=True)
 class Plant:
-    """What is done to a document: "none", "duplicate", "near_duplicate", "noise" or "toxic", and to which original."""
+    """What is done to a document: "none", "duplicate", "near_duplicate", "noise", "toxic" or "personal_data", and to which
+    original.
+    """
 
     kind: str
     of: int | None = None
@@ -58,6 +64,7 @@ def _kind(settings: WorldSettings, seed: int, index: int) -> tuple[str, Callable
         ("near_duplicate", settings.near_duplicates),
         ("noise", settings.noise),
         ("toxic", settings.toxic),
+        ("personal_data", settings.personal_data),
     ):
         if value < share:
             return kind, uniform
@@ -69,7 +76,8 @@ def apply(planted: Plant, text: str, seed: int, index: int) -> tuple[str, dict[s
     """The text after planting, and what the record says of it besides the kind."""
     uniform = stream(seed, "plant text", index).random
     if planted.kind == "near_duplicate":
-        return near_copy(text, uniform), {}
+        changed, similarity = near_copy(text, uniform)
+        return changed, {"jaccard": round(similarity, 4)}
     if planted.kind == "noise":
         damage = pick(tuple(DAMAGES), uniform)
         damaged = DAMAGES[damage](text, uniform)
@@ -79,22 +87,47 @@ def apply(planted: Plant, text: str, seed: int, index: int) -> tuple[str, dict[s
     if planted.kind == "toxic":
         line = pick(_RUDE, uniform)
         return f"{text} {line}", {"line": line}
+    if planted.kind == "personal_data":
+        personal, decoy = say_personal(uniform), say_decoy(uniform)
+        details = {"personal": personal.kind, "value": personal.value, "decoy": decoy.value}
+        return f"{text} {decoy.sentence} {personal.sentence}", details
     return text, {}
 
 
-def near_copy(text: str, uniform: Callable[[], float]) -> str:
-    """The text with one or two words put in, left out or exchanged with their neighbour; never the text itself."""
-    words = text.split(" ")
-    for _ in range(1 + int(uniform() * 2)):
-        place, action = 1 + int(uniform() * (len(words) - 2)), uniform()
-        if action < 1 / 3 or len(words) < 4:
-            words.insert(place, pick(_FILLERS, uniform))
-        elif action < 2 / 3:
-            del words[place]
-        else:
-            words[place - 1], words[place] = words[place], words[place - 1]
-    changed = " ".join(words)
-    return changed if changed != text else f"{text} {pick(_FILLERS, uniform).capitalize()}."
+def near_copy(text: str, uniform: Callable[[], float]) -> tuple[str, float]:
+    """The text with some words put in, left out or exchanged with their neighbour, never the text itself; and the Jaccard
+    similarity of their word 5-grams, which is about .7, .8 or .9, each as often, where the text is long enough for it.
+    """
+    words, level = text.split(" "), pick(SIMILARITIES, uniform)
+    changed, similarity = text, 1.0
+    while changed == text or similarity > level + SIMILARITY_STEP:
+        words = _edit(words, uniform)
+        changed = " ".join(words)
+        similarity = jaccard(text, changed)
+    return changed, similarity
+
+
+def _edit(words: list[str], uniform: Callable[[], float]) -> list[str]:
+    """The words with one put in, left out or exchanged with its neighbour; the first stays where there is a choice."""
+    place, action = 1 + int(uniform() * (len(words) - 2)), uniform()
+    if action < 1 / 3 or len(words) < 4:
+        return [*words[:place], pick(_FILLERS, uniform), *words[place:]]
+    if action < 2 / 3:
+        return words[:place] + words[place + 1 :]
+    return [*words[: place - 1], words[place], words[place - 1], *words[place + 1 :]]
+
+
+def jaccard(one: str, two: str, length: int = 5) -> float:
+    """|A ∩ B| / |A ∪ B| of the sets of word n-grams, words being runs of letters and digits, their case aside.
+
+    A text of fewer words has one n-gram, all of them.
+    """
+    first, second = (_grams(re.findall(r"[^\W_]+", text.casefold()), length) for text in (one, two))
+    return len(first & second) / len(first | second) if first | second else 1.0
+
+
+def _grams(words: list[str], length: int) -> set[tuple[str, ...]]:
+    return {tuple(words[start : start + length]) for start in range(max(1, len(words) - length + 1))}
 
 
 def _mojibake(text: str, uniform: Callable[[], float]) -> str:

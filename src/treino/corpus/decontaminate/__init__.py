@@ -1,0 +1,1 @@
+"""Decontamination: what judges the model must not stand in what it learns from."""

@@ -1,0 +1,1 @@
+"""How often each document is read, and in which order."""
