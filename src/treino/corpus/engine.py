@@ -1,7 +1,4 @@
-"""The only importer of Daft. Programs here are DataFrame programs: the same ones run in-process and on a Ray cluster.
-
-Steps see ids and keys, never texts, where they group or sort: texts would have to fit into memory at once.
-"""
+"""The only importer of Daft: has the shards of a job done by the processes of this machine, or of a Ray cluster's machines."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from treino import environment
@@ -28,7 +24,7 @@ _on_ray = False
 
 
 def use_ray(address: str) -> None:
-    """From now on run the programs on a Ray cluster; without an address on the one that this machine is part of, or on a
+    """From now on have shards done on a Ray cluster; without an address on the one that this machine is part of, or on a
     new one of this machine alone.
 
     All its machines must see the folder of runs under the same path, and have the same treino.
@@ -65,7 +61,7 @@ def _check_reachable(address: str) -> None:
 
 
 def is_on_ray() -> bool:
-    """Whether the programs run on a Ray cluster."""
+    """Whether shards are done on a Ray cluster."""
     return _on_ray
 
 
@@ -135,21 +131,3 @@ def _as_they_come(program: daft.DataFrame) -> Iterator[dict[str, Any]]:
             if isinstance(row, Exception):
                 raise row
             yield row
-
-
-def first_of_each(paths: list[Path], key: str) -> dict[str, str]:
-    """{id: smallest id with the same key} for every row that is not itself the first of its key.
-
-    Group order varies from run to run, so the survivor is the minimum, which does not.
-    """
-    environment.prepare()
-    import daft
-
-    if not paths:
-        return {}
-    rows = daft.read_parquet([str(path) for path in paths]).select("id", key)
-    first = rows.groupby(key).agg(daft.col("id").min().alias("first"), daft.col("id").count().alias("copies"))
-    repeated = first.where(daft.col("copies") != daft.lit(1))
-    copies = rows.join(repeated, on=key).where(daft.col("id") != daft.col("first"))
-    found = copies.select("id", "first").to_pydict()
-    return dict(zip(found["id"], found["first"], strict=True))
