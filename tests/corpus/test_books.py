@@ -53,7 +53,7 @@ def test_gutenbergs_sheets_go_and_are_read(the: str, end: str, line: str) -> Non
     assert text.startswith("DOM CASMURRO\n\n*** não é o fim ***\nUma noite destas, vindo da cidade.")
     assert ("Updated editions" in text) is (end == "")
     assert meta == {
-        "title": "Dom Casmurro", "author": "Machado de Assis", "date": "October 15, 2017 [EBook #55752]",
+        "title": "Dom Casmurro", "author": "Machado de Assis", "date": "2017-10-15",
         "language": "Portuguese",
     }  # fmt: skip
 
@@ -142,6 +142,16 @@ def test_what_only_looks_like_a_head_or_a_number_stays() -> None:
     assert "1889" in running_text(["\n".join(page) for page in years])
     twice = [["— Sim.", "a"], ["b", "c"], ["— Sim.", "d"]]
     assert running_text(["\n".join(page) for page in twice]).count("— Sim.") == 2
+
+
+def test_a_ligature_is_its_letters() -> None:
+    assert running_text(["a \ufb01gura o\ufb03cial do pala\ufffevra final"]) == "a figura official do palavra\nfinal"
+
+
+def test_words_in_capitals_are_divided_too_and_a_dash_is_no_division() -> None:
+    text = running_text(["a CONSTITUI-\nÇÃO diz que FOI-\nme dado e Rio-\nSão Paulo ali -\nou aqui"])
+    assert text.split("\n")[0] == "a CONSTITUIÇÃO"
+    assert all(part in text for part in ("FOI-me", "Rio-\nSão Paulo", "ali -\nou"))
 
 
 def test_small_roman_numbers_count_pages() -> None:

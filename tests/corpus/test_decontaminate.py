@@ -130,6 +130,8 @@ def test_a_held_out_document_is_found_where_half_of_it_stands() -> None:
     passages = Passages([], [[document, "curto"]])
     texts = [document, cut(document, 0, 280), cut(document, 0, 100), prose(400, 2), "curto"]
     assert [hit.text for hit in passages.find(texts)] == [0, 1]
+    refrain = " ".join([prose(20, 3)] * 5)
+    assert Passages([], [[refrain]]).find([refrain])
     assert passages.needed.tolist() == [SKETCH // 2, 1]
 
 
@@ -178,6 +180,14 @@ def test_paragraphs_go_or_nothing_goes(tmp_path: Path) -> None:
         assert facts["contaminated_items"]["itens.txt"] == 2
         assert facts["contaminated_documents"] == 2
         assert facts["changed_by_rule"]["contaminated"] == len(left) - 1
+
+
+def test_all_lines_go_that_the_words_found_stand_in(tmp_path: Path) -> None:
+    (tmp_path / "itens.txt").write_text(LONG)
+    text = f"primeira\n{cut(LONG, 0, 7)}\n{cut(LONG, 7, 13)}\núltima"
+    settings = DecontaminateSettings(against=("itens.txt",), drop="paragraph")
+    decontaminate(settings, write(tmp_path / "a", {"a": text}), tmp_path / "b", base=tmp_path)
+    assert texts_of(tmp_path / "b") == {"a": "primeira\núltima"}
 
 
 def test_own_sets_count_unless_the_recipe_says_otherwise(tmp_path: Path) -> None:

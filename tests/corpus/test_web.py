@@ -195,9 +195,9 @@ def test_broken_pages_and_old_encodings(serve: Any) -> None:
     )
     documents, problems = crawl(site.source())
     assert names(documents) == ["", "e", "f", "g", "t"]
+    assert problems.counts == {"not_a_page": 1}
     for document, name in zip(documents, ["ação", "é à noite", "f", "g", "t"], strict=True):
         assert STORY.format(name) in document.text
-    assert problems.counts == {}
 
 
 def test_noindex_and_nofollow(serve: Any) -> None:
@@ -206,6 +206,8 @@ def test_noindex_and_nofollow(serve: Any) -> None:
     documents, problems = crawl(site.source())
     assert (documents, problems.counts) == ([], {"noindex": 1})
     assert "/b" not in site.paths()
+    told = serve({"/": (200, {"X-Robots-Tag": "noindex"}, story("a"))})
+    assert crawl(told.source())[1].counts == {"noindex": 1}
 
 
 def test_slow_and_endless_pages_are_cut_and_bombs_refused(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +237,7 @@ def test_slow_and_endless_pages_are_cut_and_bombs_refused(serve: Any, monkeypatc
     )
     started = time.monotonic()
     documents, problems = crawl(site.source())
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 20
     assert names(documents) == ["", "lenta", "longa"]
     assert problems.counts == {"page_cut": 2, "expands_without_bound": 1}
 
@@ -409,6 +411,12 @@ def test_addresses_in_one_spelling() -> None:
         web.normal(spelling) for spelling in ("HTTP://A.org", "http://a.org:80/#x", " http://a.org/ ", "http://a.org./")
     }
     assert same == {"http://a.org/"}
+    same = {
+        web.normal(f"http://{host}/a {path}?q=é")
+        for host in ("são.br", "xn--so-sia.br")
+        for path in ("ção", "%C3%A7%C3%A3o")
+    }
+    assert same == {"http://xn--so-sia.br/a%20%C3%A7%C3%A3o?q=%C3%A9"}
     for other in (
         "ftp://a.org/",
         "http://u:p@a.org/",

@@ -103,6 +103,7 @@ def make_facts() -> dict[str, Any]:
             "model_bits_per_byte_there": 0.486,
         },
         "classification": _classification(),
+        "corpus": _corpus(),
         "removed": {
             "by_rule": {"duplicate": 603, "too_short": 82},
             "changed_by_rule": {"fix_encoding": 207, "white_space": 101, "unwrap": 12},
@@ -253,6 +254,55 @@ def _group(
         "chance": chance,
         "frequency": frequency,
         "ngram": ngram,
+    }
+
+
+def _corpus() -> dict[str, Any]:
+    def step(stage: str, name: str, before: int | None, after: int, **more: Any) -> dict[str, Any]:
+        counts = {
+            "documents_in": before,
+            "documents_out": after,
+            "bytes_in": 320 * (before or 0),
+            "bytes_out": 320 * after,
+        }
+        return {"stage": stage, "step": name, "seconds": 1.5} | counts | more
+
+    return {
+        "name": "quickstart",
+        "treino_version": "0.1.0",
+        "seed": 1,
+        "sources": [
+            {"name": "textos", "language": "pt", "licence": "CC0-1.0", "weight": 2.0, "files": 41, "digest": "ab" * 32}
+            | {"documents": 20_000},
+            {"name": "https://exemplo.org/", "language": "gl", "licence": "", "weight": 1.0, "files": 0, "digest": None}
+            | {"documents": 812},
+        ],
+        "held_out_method": "documents",
+        "steps": [
+            step("collect", "collect", None, 20_812, removed_by_rule={"binary": 2}),
+            step("clean", "clean", 20_812, 20_730, removed_by_rule={"too_short": 82}, changed_by_rule={"unwrap": 12}),
+            step("filter", "language", 20_730, 20_701, removed_by_rule={"other_language": 29}),
+            step("deduplicate", "deduplicate", 20_701, 20_127, removed_by_rule={"duplicate": 574}),
+        ],
+        "parts": {
+            "training": {"documents": 19_120, "bytes": 6_100_000},
+            "held_out": {"documents": 1_007, "bytes": 320_000},
+        },
+        "languages": {"pt": {"documents": 19_900, "bytes": 6_355_800}, "gl": {"documents": 227, "bytes": 64_200}},
+        "licences": {"CC0-1.0": {"documents": 20_000, "bytes": 6_390_000}, "": {"documents": 127, "bytes": 30_000}},
+        "order": {
+            "documents_in": 19_120,
+            "readings_per_epoch": 38_013.5,
+            "read_more_than_once": 19_000,
+            "read_less_than_once": 3,
+            "difficulty": {"easiest": -99.5, "middle": -71.25, "hardest": -12.125},
+            "difficulty_by": "readability",
+        },
+        "digests": {"order": "cd" * 32},
+        "examples": [
+            {"rule": "too_short", "detail": "2", "before": "oi | <b>olá</b>", "after": "", "step": "clean"},
+            {"rule": "changed", "detail": "fix_encoding", "before": "nÃ£o abre", "after": "não abre", "step": "clean"},
+        ],
     }
 
 

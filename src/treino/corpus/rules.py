@@ -28,6 +28,7 @@ RULES = {
     "unreachable": N_("server not reached"),
     "private_address": N_("address of a private network"),
     "robots": N_("not allowed by robots.txt"),
+    "not_a_page": N_("no page of text"),
     "noindex": N_("page that asks not to be collected"),
     "other_site": N_("redirect to another site"),
     "redirects_nowhere": N_("redirects without end"),

@@ -58,7 +58,7 @@ def decontaminate(
     files.make_private(items.parent)
     if not items.exists():
         _write_items(items, _items(settings, truth, labelled, base))
-    step = Decontaminate(str(items), str(documents), settings.own, settings.drop)
+    step = Decontaminate(str(items.absolute()), str(documents.absolute()), settings.own, settings.drop)
     facts = apply([step], documents, output, "decontaminate")
     if not facts["documents_out"] - facts["held_out_documents"]:
         raise NothingLeft(

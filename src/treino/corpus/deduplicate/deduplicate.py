@@ -40,7 +40,7 @@ def deduplicate(settings: DeduplicateSettings, documents: Path, output: Path) ->
     if not (output / FOUND).exists():
         found = _decide(settings, documents, fates)
         files.write_json(output / FOUND, found)
-    facts = apply([Fates(str(fates))], documents, output, "deduplicate", threads=True)
+    facts = apply([Fates(str(fates.absolute()))], documents, output, "deduplicate", threads=True)
     if not facts["documents_out"] - facts["held_out_documents"]:
         raise NothingLeft(N_("no text is left: every document equals a held-out one"), fix=N_("lower corpus.held_out"))
     return facts | files.read_json(output / FOUND)

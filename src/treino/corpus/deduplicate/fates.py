@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,16 @@ SCHEMA = pa.schema(
 """
 
 
+ROWS_AT_ONCE = 10_000
+
+
 def write_fates(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write the table, sorted by the ids' bytes, so that an id is found by bisection."""
-    table = pa.Table.from_pylist(list(rows), SCHEMA)
+    waiting = iter(rows)
+    batches = [pa.RecordBatch.from_pylist([], SCHEMA)]
+    while some := list(islice(waiting, ROWS_AT_ONCE)):  # as Python objects rows take ten times their place
+        batches.append(pa.RecordBatch.from_pylist(some, SCHEMA))
+    table = pa.Table.from_batches(batches)
     sink = pa.BufferOutputStream()
     pq.write_table(table.sort_by("id"), sink, compression="zstd")
     files.write_bytes(path, sink.getvalue().to_pybytes())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,22 +61,25 @@ class Keys:
 def read_keys(settings: DeduplicateSettings, collection: Collection) -> Keys:
     """Keys of all documents, one pass over the text."""
     bands = banding(settings.threshold)
-    total, done = len(collection), 0
-    found: list[Keys] = []
-    for keys in in_order(partial(_group_keys, settings, bands), collection.groups):
-        found.append(keys)
-        done += len(keys.words)
-        events.progress("deduplicate", done, total, N_("documents"))
-    return _joined(found) if found else _joined([_empty(bands)])
+
+    def parts() -> Iterator[Keys]:
+        done = 0
+        yield _empty(bands)
+        for keys in in_order(partial(_group_keys, settings, bands), collection.groups):
+            yield keys
+            done += len(keys.words)
+            events.progress("deduplicate", done, len(collection), N_("documents"))
+
+    return _joined(parts())
 
 
 def _group_keys(settings: DeduplicateSettings, bands: Banding, group: Group) -> Keys:
     rows = group.read(["id", "text", "meta"])
-    parts, start = [], group.start
+    parts, start = [_empty(bands)], group.start
     for some in in_batches(rows["text"], BATCH_BYTES):
         parts.append(_text_keys(settings, bands, some, start))
         start += len(some)
-    texts = _joined(parts) if parts else _empty(bands)
+    texts = _joined(parts)
     dates = np.array([_date(meta) for meta in rows["meta"].to_pylist()] if settings.keep == "newest" else [], np.int64)
     planted = tuple(_planted(rows, group.start))
     return replace(texts, ids=rows["id"].cast(_IDS), dates=dates, planted=planted)
@@ -123,10 +127,16 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def _joined(parts: list[Keys]) -> Keys:
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
-    ids = pa.concat_arrays([part.ids for part in parts])
-    return Keys(ids, planted=tuple(item for part in parts for item in part.planted), **arrays)
+def _joined(parts: Iterable[Keys]) -> Keys:
+    """One after the other; of what is joined no column is held twice but the one that is being joined."""
+    columns: dict[str, list[Any]] = {name: [] for name in ("ids", "planted", *_ARRAYS)}
+    for part in parts:
+        for name, column in columns.items():
+            column.append(getattr(part, name))
+    arrays = {name: np.concatenate(columns.pop(name)) for name in _ARRAYS}
+    return Keys(
+        ids=pa.concat_arrays(columns.pop("ids")), planted=tuple(chain.from_iterable(columns["planted"])), **arrays
+    )
 
 
 def _date(meta: str | None) -> int:

@@ -46,12 +46,10 @@ def near_copies(
     Pairs are drawn in rounds, for a crowd of copies is known by its best document alone: first each document is
     compared with the best of each of its buckets; then those that stay with a few more, until there is no new pair.
     """
-    alone = leader[keys.long] == keys.long
-    numbers, bands = keys.long[alone], keys.bands[alone]
-    meeting = _meeting(bands)
-    numbers, bands, rank = numbers[meeting], bands[meeting], rank[numbers[meeting]]
-    order = np.argsort(rank, kind="stable")  # from here on a document is its place in this order: the best first
-    numbers, bands = numbers[order], bands[order]
+    meeting = _meeting(keys.bands, np.flatnonzero(leader[keys.long] == keys.long))
+    # From here on a document is its place in the order of who stays, the best first.
+    meeting = meeting[np.argsort(rank[keys.long[meeting]])]
+    numbers, bands = keys.long[meeting], keys.bands[meeting]
     seen, edges = np.empty(0, np.uint64), np.empty((0, 2), np.int64)
     chosen, crowded, rounds = np.arange(len(numbers)), 0, 0
     with tempfile.TemporaryDirectory(prefix="treino-", dir=folder) as temporary:
@@ -71,14 +69,15 @@ def near_copies(
     return Near(leader[leader], len(seen), len(edges), crowded, rounds)
 
 
-def _meeting(bands: np.ndarray) -> np.ndarray:
-    """Places of the documents that share a band's key with another one."""
-    meets = np.zeros(len(bands), bool)
+def _meeting(bands: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Those of the places whose documents share a band's key with another one."""
+    meets = np.zeros(len(places), bool)
     for keys in bands.T:
-        order = np.argsort(keys)
-        same = np.flatnonzero(keys[order][1:] == keys[order][:-1])
+        there = keys[places]
+        order = np.argsort(there)
+        same = np.flatnonzero(there[order][1:] == there[order][:-1])
         meets[order[same]] = meets[order[same + 1]] = True
-    return np.flatnonzero(meets)
+    return places[meets]
 
 
 def _pairs(bands: np.ndarray, staying: np.ndarray, pivots: int) -> tuple[np.ndarray, int]:

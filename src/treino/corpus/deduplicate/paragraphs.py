@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from treino.corpus.deduplicate.keys import SHORT, Keys
+from treino.corpus.deduplicate.keys import Keys
 from treino.corpus.words import words_of
 
 
@@ -29,12 +29,8 @@ def repeated_paragraphs(keys: Keys, stays: np.ndarray, rank: np.ndarray) -> dict
 def without_paragraphs(text: str, gone: set[int]) -> str:
     """The text without the paragraphs of those hashes; blank lines that stood around one are not doubled."""
     lines = text.split("\n")
-    words = words_of(lines)
-    hashes = words.texts().tolist()
     kept: list[str] = []
-    for line, count, hashed in zip(lines, words.counts.tolist(), hashes, strict=True):
-        if count >= SHORT and hashed in gone:
-            continue
-        if line or (kept and kept[-1]):
+    for line, hashed in zip(lines, words_of(lines).texts().tolist(), strict=True):
+        if hashed not in gone and (line or (kept and kept[-1])):
             kept.append(line)
     return "\n".join(kept).strip("\n")

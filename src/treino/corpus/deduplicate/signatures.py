@@ -66,7 +66,7 @@ def band_keys(grams: Grams, banding: Banding) -> np.ndarray:
         for row in range(band * banding.rows, (band + 1) * banding.rows):
             np.multiply(values, factors[row].astype(np.uint32), out=products)
             np.minimum.reduceat(products, starts, out=least)
-            together = mix(together + least + factors[row])
+            together = mix(together + least)
         keys[:, band] = together >> np.uint64(32)
     return keys
 

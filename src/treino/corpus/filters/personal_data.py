@@ -59,11 +59,14 @@ class Finding(NamedTuple):
 
 
 class Form(NamedTuple):
-    """How a kind of personal data is written, and whether what is written so is one; `before`: the text in front of it."""
+    """How a kind of personal data is written, and whether what is written so is one, by it and the text before it; `sign`:
+    what a text with any of it has, and is found quicker.
+    """
 
     kind: str
     pattern: re.Pattern[str]
     proof: Callable[[re.Match[str], str], bool]
+    sign: re.Pattern[str] | None = None
 
 
 def _digits(text: str) -> str:
@@ -126,11 +129,13 @@ FORMS = (
             r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,24}\b"
         ),
         lambda found, before: True,
+        re.compile("@"),
     ),
     Form(
         "pix",
         re.compile(r"(?<![\w-])[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}(?![\w-])", re.I),
         _is_pix,
+        re.compile("-4[0-9A-Fa-f]{3}-"),
     ),
     Form(
         "cnpj",
@@ -138,6 +143,7 @@ FORMS = (
             rf"{_BEFORE}[0-9A-Z]{{2}}\.?[0-9A-Z]{{3}}\.?[0-9A-Z]{{3}}\s?/?\s?[0-9A-Z]{{4}}\s?-?\s?\d{{2}}{_AFTER}", re.I
         ),
         _is_cnpj,
+        re.compile(r"/\s?[0-9A-Za-z]{4}\s?-?\s?\d\d|\d{11}|[Cc][Nn][Pp][Jj]"),
     ),
     Form("cpf", re.compile(rf"{_BEFORE}\d{{3}}[. ]?\d{{3}}[. ]?\d{{3}}[- ]?\d{{2}}{_AFTER}"), _is_cpf),
     Form(
@@ -169,7 +175,7 @@ def find(text: str) -> list[Finding]:
         return []
     found: list[Finding] = []
     for form in FORMS:
-        if form.kind == "email" and "@" not in text:
+        if form.sign and not form.sign.search(text):
             continue
         for match in form.pattern.finditer(text):
             start, end = match.span()

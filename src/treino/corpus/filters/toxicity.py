@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -91,19 +91,41 @@ class Finding:
 
 def find(text: str, language: str, model: LinearModel | None = None) -> Finding:
     """How toxic a text is; 0 where no sentence is."""
-    known = terms(language)
-    if model is None and known.signs.isdisjoint(count_words(text.lower()).counts):
+    if model is not None:
+        return _finding(_by_model(text, terms(language), model))
+    counted = count_words(text.lower())
+    signs = terms(language).signs.intersection(counted.counts)
+    if not signs:
         return Finding(0.0, "")
-    total = toxic = 0
-    first = ""
+    return _finding(_by_terms(text, terms(language), signs), len(counted.words))
+
+
+def _by_terms(text: str, known: Terms, signs: Set[str]) -> Iterator[tuple[int, str, bool]]:
+    """(words, sentence, toxic) of the sentences that hold one of the signs."""
+    for sentence in sentences(text):
+        lowered = sentence.lower()
+        if any(sign in lowered for sign in signs):
+            words = count_words(lowered).words
+            yield len(words), sentence, known.weight(words) >= 1
+
+
+def _by_model(text: str, known: Terms, model: LinearModel) -> Iterator[tuple[int, str, bool]]:
+    """(words, sentence, toxic) of every sentence."""
     for sentence in sentences(text):
         words = count_words(sentence.lower()).words
-        total += len(words)
-        weighs = known.weight(words)
-        if weighs >= 1 if model is None else model.is_positive(words, weighs):
-            toxic += len(words)
+        yield len(words), sentence, model.is_positive(words, known.weight(words))
+
+
+def _finding(judged: Iterable[tuple[int, str, bool]], words: int = 0) -> Finding:
+    """The share of the toxic sentences, of `words` or else of the words of all that were judged."""
+    total = toxic = 0
+    first = ""
+    for length, sentence, is_toxic in judged:
+        total += length
+        if is_toxic:
+            toxic += length
             first = first or sentence
-    return Finding(toxic / max(1, total), first)
+    return Finding(toxic / max(1, words or total), first)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -36,9 +37,15 @@ _END = re.compile(
 )
 _PRODUCED = re.compile(r"\s*(?:Produced by|E-?text prepared by|Credits:)[^\n]*(?:\n[^\n]+)*\n", re.IGNORECASE)
 _FIELD = re.compile(r"^(Title|Author|Language|Release Date): *([^\n]+)$", re.MULTILINE)
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+_DAY = re.compile(rf"({'|'.join(_MONTHS)}) (\d{{1,2}}), (\d{{4}})")
 _NUMBER = re.compile(
     r"[\s\-–—\[(.]*(?:(\d{1,5})|(m{0,3}(?:c[dm]|d?c{0,3})(?:x[cl]|l?x{0,3})(?:i[vx]|v?i{0,3})))[\s\-–—\]).]*"
 )
+_LIGATURE = re.compile("[\ufb00-\ufb06]")
 _ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100, "d": 500, "m": 1000}
 _DIVIDED = re.compile(r"[^\W\d_][-\xad\u2010]$")
 _PDF_DIVIDED = "\ufffe"
@@ -65,6 +72,8 @@ def without_gutenberg(text: str) -> tuple[str, dict[str, Any]]:
         return text, {}
     keys = {"Title": "title", "Author": "author", "Language": "language", "Release Date": "date"}
     meta = {keys[found[1]]: found[2].strip() for found in _FIELD.finditer(plain[: start.start()])}
+    if day := _DAY.match(meta.get("date", "")):
+        meta["date"] = f"{day[3]}-{_MONTHS.index(day[1]) + 1:02d}-{int(day[2]):02d}"
     tail = max(start.end(), len(plain) - COVER)
     end = _END.search(plain, tail)
     body = plain[start.end() : end.start() if end else len(plain)].lstrip("\n")
@@ -135,7 +144,7 @@ def running_text(pages: list[str]) -> str:
     next of them one or two away; a number alone, where it counts the pages. Lines stay as they are broken: what is verse
     and what is prose is decided when the text is cleaned.
     """
-    leaves = [[line.rstrip() for line in page.replace(_PDF_DIVIDED, "-\n").splitlines()] for page in pages]
+    leaves = [[line.rstrip() for line in _letters(page).splitlines()] for page in pages]
     for _ in range(2):  # a head may have two lines
         for edge in (0, -1):
             leaves = _without_heads(leaves, edge)
@@ -147,6 +156,11 @@ def running_text(pages: list[str]) -> str:
         lines += leaf
         width = max(map(len, leaf))
     return "\n".join(_undivided(lines))
+
+
+def _letters(page: str) -> str:
+    """A page with hyphens at the ends of lines, and with letters where its font has one sign for several (ﬁ, ﬄ)."""
+    return _LIGATURE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), page.replace(_PDF_DIVIDED, "-\n"))
 
 
 def _without_heads(leaves: list[list[str]], edge: int) -> list[list[str]]:
@@ -190,9 +204,10 @@ def _undivided(lines: list[str]) -> list[str]:
         return whole
     words = Counter(re.findall(r"\w+(?:-\w+)*", "\n".join(lines).lower()))
     for place, (line, following) in enumerate(pairwise(lines)):
-        if not (_DIVIDED.search(line) and following[:1].islower() and " " in following):
-            continue
         rest, _, after = following.partition(" ")
+        capitals = line[-2:-1].isupper() and rest.isupper()
+        if not (_DIVIDED.search(line) and (rest[:1].islower() or capitals) and after):
+            continue
         whole[place] = rejoined(whole[place][:-1] + "-", rest, words)
         whole[place + 1] = after
     return whole

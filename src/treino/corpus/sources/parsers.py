@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import re
@@ -190,21 +191,28 @@ def pdf(_payload: bytes, path: str, first: int = 0) -> Iterator[bytes]:
         document = pypdfium2.PdfDocument(path)
     except pypdfium2.PdfiumError as error:
         raise Unreadable("encrypted" if "password" in str(error).lower() else "damaged") from error
-    told = document.get_metadata_dict(skip_empty=True)
-    names = {"title": "Title", "author": "Author", "date": "CreationDate"}
-    yield _json({key: told[name] for key, name in names.items() if name in told} | {"pages": len(document)})
-    room = LARGEST_TEXT
-    for number in range(first, len(document)):
-        try:
-            leaf = document[number]
-            text = leaf.get_textpage().get_text_range(errors="replace")
-            leaf.close()
-        except pypdfium2.PdfiumError:
-            text = "\0"
-        room -= len(text)
-        if room < 0:
-            raise Unreadable("too_large")
-        yield text.encode("utf-8", "replace")
+    with contextlib.closing(document):
+        told = document.get_metadata_dict(skip_empty=True)
+        names = {"title": "Title", "author": "Author", "date": "CreationDate"}
+        yield _json({key: told[name] for key, name in names.items() if name in told} | {"pages": len(document)})
+        room = LARGEST_TEXT
+        for number in range(first, len(document)):
+            text = _leaf(document, number)
+            room -= len(text)
+            if room < 0:
+                raise Unreadable("too_large")
+            yield text.encode("utf-8", "replace")
+
+
+def _leaf(document: Any, number: int) -> str:
+    """The text of a page; a zero alone for one that is damaged."""
+    import pypdfium2
+
+    try:
+        with contextlib.closing(document[number]) as leaf, contextlib.closing(leaf.get_textpage()) as content:
+            return content.get_text_range(errors="replace")
+    except pypdfium2.PdfiumError:
+        return "\0"
 
 
 def parquet_columns(_payload: bytes, path: str) -> Iterator[bytes]:
@@ -220,17 +228,17 @@ def parquet(_payload: bytes, path: str, columns: list[str]) -> Iterator[bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path)
     failed = False
-    for group in range(file.num_row_groups):
-        try:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=columns):
-                sink = pa.BufferOutputStream()
-                with pa.ipc.new_stream(sink, batch.schema) as stream:
-                    stream.write_batch(batch)
-                yield sink.getvalue().to_pybytes()
-        except (pa.ArrowException, OSError):
-            failed = True
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            try:
+                for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=columns):
+                    sink = pa.BufferOutputStream()
+                    with pa.ipc.new_stream(sink, batch.schema) as stream:
+                        stream.write_batch(batch)
+                    yield sink.getvalue().to_pybytes()
+            except (pa.ArrowException, OSError):
+                failed = True
     if failed:
         raise Unreadable("damaged")
 

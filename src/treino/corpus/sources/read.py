@@ -175,8 +175,11 @@ def read_source(
         yield from site(source, records, problems)
         return
     named = source_files(source, base)
-    alone, reading = len(named) == 1, Reading(source, problems)
-    named = [(name, path) for name, path in named if names is None or name in names]
+    alone = len(named) == 1
+    if names is not None:
+        wanted = set(names)
+        named = [item for item in named if item[0] in wanted]
+    reading = Reading(source, problems)
     for by_child, group in groupby(named, lambda item: kind_of(item[1]) in ONE_BY_CHILD):
         if by_child:
             yield from _side_by_side(list(group), reading, alone)

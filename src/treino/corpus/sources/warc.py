@@ -8,7 +8,7 @@ import re
 import uuid
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,8 +44,8 @@ class Response:
 
     @property
     def kind(self) -> str:
-        """Its media type, without parameters."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        """Its media type, without parameters; one that is not told is looked for in the content."""
+        return self.headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
 
     @property
     def temporary(self) -> bool:
@@ -138,6 +138,9 @@ def page_of(response: Response, place: str, problems: Problems, fast: bool) -> P
     except Unreadable as error:
         problems.add(place, str(error))
         return None
+    told = response.headers.get("x-robots-tag", "").lower()
+    if "noindex" in told or "none" in told:
+        page = replace(page, wanted=False)
     if not page.wanted:
         problems.add(place, "noindex")
     elif not page.text.strip():

@@ -7,7 +7,6 @@ same way again, without asking for what it has, and goes on where it stopped.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import tempfile
 import zlib
@@ -16,12 +15,13 @@ from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urldefrag, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, urldefrag, urljoin, urlsplit, urlunsplit
 
+from treino import files
 from treino.corpus.sources.document import RawDocument
 from treino.corpus.sources.fetch import MOST_REDIRECTS, REDIRECTS, Fetcher
 from treino.corpus.sources.raw import Problems, Unreadable
-from treino.corpus.sources.warc import Archive, Response, page_of
+from treino.corpus.sources.warc import TEXT_TYPES, Archive, Response, page_of
 
 if TYPE_CHECKING:
     from treino.recipe import SourceSettings
@@ -37,6 +37,7 @@ MOST_SITEMAPS = 50
 MOST_ADDRESSES = 100_000
 """Addresses that wait at most."""
 
+_KEPT = "%/:?@!$&'()*+,;=~[]|"
 _LOCATION = re.compile(rb"<loc>\s*(?:<!\[CDATA\[)?\s*([^<\]]{1,2000}?)\s*(?:\]\]>)?\s*</loc>", re.IGNORECASE)
 _OTHER_FILES = re.compile(
     r"\.(?:jpe?g|png|gif|svg|webp|ico|bmp|tiff?|mp[34]|m4[av]|avi|mov|webm|og[gv]|wav|flac|css|js|json|rss|woff2?|ttf|eot|"
@@ -54,7 +55,7 @@ def site(source: SourceSettings, folder: Path | None, problems: Problems) -> Ite
             problems.add(source.path, "unknown_host")
             return
         host = re.sub(r"[^\w.-]", "_", urlsplit(start).netloc)
-        name = f"{host}-{hashlib.sha256(start.encode()).hexdigest()[:8]}.warc.gz"
+        name = f"{host}-{files.digest(source.model_dump(mode='json'))[:8]}.warc.gz"  # one file for each crawl
         archive = stack.enter_context(contextlib.closing(Archive(place / name)))
         fetcher = stack.enter_context(contextlib.closing(Fetcher(archive, source.allow_private)))
         yield from Crawl(start, source, fetcher, problems).documents()
@@ -90,6 +91,8 @@ class Crawl:
             size += len(response.body)
             page = page_of(response, response.url, self._problems, self._source.fast)
             if page is None:
+                if response.kind not in TEXT_TYPES:
+                    self._problems.add(response.url, "not_a_page", response.kind)
                 continue
             if depth < self._source.depth:
                 for address in page.links:
@@ -181,16 +184,15 @@ def normal(address: str) -> str | None:
     """An address in one spelling: no fragment, small letters in the host, no standard port; None: not one of the web."""
     try:
         parts = urlsplit(urldefrag(address.strip())[0])
-        host, port = (parts.hostname or "").rstrip("."), parts.port
-    except ValueError:
+        host, port = (parts.hostname or "").rstrip(".").encode("idna").decode(), parts.port
+    except ValueError:  # a UnicodeError is one, too
         return None
     scheme = parts.scheme.lower()
     if scheme not in ("http", "https") or not host or parts.username or len(address) > LONGEST_ADDRESS:
         return None
     host = f"[{host}]" if ":" in host else host
     place = host if port in (None, {"http": 80, "https": 443}[scheme]) else f"{host}:{port}"
-    path = re.sub(r"[\x00-\x20]", lambda found: f"%{ord(found[0]):02X}", parts.path) or "/"
-    return urlunsplit((scheme, place, path, parts.query, ""))
+    return urlunsplit((scheme, place, quote(parts.path, _KEPT) or "/", quote(parts.query, _KEPT), ""))
 
 
 def _site(address: str) -> str:
