@@ -5,7 +5,8 @@
 The text is JSON lines of documents of about 2 kB, made of runs of four to eight words from the texts in DIR (of the embedded
 world without it), so that no two documents share a longer one. Each size runs in a process of its own, from raw text through
 all stages that make documents. Measured are the largest sum of the resident memory of all its processes, looked at ten times
-a second (pages that processes share count for each), and wall and processor seconds of each stage.
+a second (pages that processes share count for each), and for each stage the sum of what each process held at most, wall and
+processor seconds.
 """
 
 from __future__ import annotations
@@ -69,24 +70,23 @@ def _document(pool: list[str], draw: random.Random) -> str:
 
 
 def child(source: str, runs: str, stages: list[str]) -> None:
-    """Run the document stages; one JSON line for each with its seconds."""
+    """Run the document stages; one JSON line for each with its seconds and memory."""
     import treino
     from treino import events
     from treino.pipeline.corpus_stages import CORPUS
 
     pipeline = tuple(stage for stage in CORPUS if stage.name in stages)
-    spent = sum(os.times()[:4])
+    spent = [sum(os.times()[:4])]
 
     def listener(event: events.Event) -> None:
-        nonlocal spent
         if event.kind == "stage.finished":
-            now = sum(os.times()[:4])
-            row = {"stage": event.values["stage"], "wall": event.values["seconds"], "cpu": now - spent}
-            print(json.dumps(row), flush=True)
-            spent = now
+            spent.append(sum(os.times()[:4]))
 
     recipe = {"name": "growth", "corpus": {"sources": [source]}}
-    treino.run(recipe, runs=runs, pipeline=pipeline, listener=listener)
+    made = treino.run(recipe, runs=runs, pipeline=pipeline, listener=listener).artefacts
+    for number, (name, artefact) in enumerate(made.items()):
+        row = {"wall": artefact.record["seconds"], "cpu": spent[number + 1] - spent[number]}
+        print(json.dumps({"stage": name, "peak": artefact.record["peak_memory"]} | row))
 
 
 def measure(source: Path, runs: Path, stages: list[str]) -> tuple[list[dict], float]:
@@ -141,7 +141,7 @@ def main() -> None:
         print(f"{size / 1e6:.0f} MB, {documents} documents: peak {peak / 1e6:.0f} MB")
         for row in rows:
             speeds = [f"{size / 1e6 / max(row[name], 1e-9):.1f} MB/s {name}" for name in ("wall", "cpu")]
-            print(f"  {row['stage']:<14} {row['wall']:7.1f} s  {', '.join(speeds)}")
+            print(f"  {row['stage']:<14} {row['wall']:7.1f} s  {', '.join(speeds)}, {row['peak'] / 1e6:.0f} MB at most")
         rates.append(1e6 * sum(row["cpu"] for row in rows) / size)
         print(
             f"  together {rates[-1]:.3f} processor seconds a MB, {rates[-1] / rates[0] - 1:+.0%} against the smallest",

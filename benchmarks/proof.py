@@ -36,6 +36,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import few_labels  # noqa: E402
 import gate_loop  # noqa: E402
 import restarting  # noqa: E402  (it lies among the tests, which use its short form)
+import sources  # noqa: E402
 
 HEAD = """# Proofs
 
@@ -256,11 +257,9 @@ def _world_met(facts: dict[str, Any]) -> bool:
 
 def machado(folder: Path, data: Path | None) -> Outcome:
     """Machado de Assis, ten minutes of pretraining: fewer bits per byte than xz after the training text"""
-    if data is None or not (data / "machado").is_dir():
-        raise LookupError("needs --data DIR, a folder that holds `machado`")
-    sources = f'corpus.sources=["{(data / "machado").resolve().as_posix()}"]'
+    texts = f'corpus.sources=["{(_with("machado", data) / "machado").resolve().as_posix()}"]'
     recipe = str(ROOT / "benchmarks" / "machado.toml")
-    run = treino("run", recipe, "--set", sources, "--runs", str(folder / "runs"))
+    run = treino("run", recipe, "--set", texts, "--runs", str(folder / "runs"))
     facts = _result(folder / "runs", "machado")
     xz = {row["name"]: row["bits_per_byte"] for row in facts["evaluate"]["baselines"]}["xz_after_training"]
     minutes = facts["pretrain"]["stage_seconds"] / 60
@@ -272,6 +271,32 @@ def machado(folder: Path, data: Path | None) -> Outcome:
 def loop(folder: Path, _data: Path | None) -> Outcome:
     """the search finds what its first settings miss (30 % of random ones or more fail), survives a kill, and can say no"""
     return Outcome(*gate_loop.prove(folder))
+
+
+def damaged_files(folder: Path, _data: Path | None) -> Outcome:
+    """2,000 mutated files of every kind: documents or named reasons, no crash, no hang, no document of whole files lost"""
+    return Outcome(*sources.damaged(folder))
+
+
+def huge_lines(folder: Path, _data: Path | None) -> Outcome:
+    """a line of 1 GB under every ending, plain and packed: named, within 120 s and 2 GB, the file beside it read"""
+    return Outcome(*sources.huge(folder))
+
+
+def constitution(_folder: Path, data: Path | None) -> Outcome:
+    """six versions of Brazil's constitution from HTML: clean text, every article there and in order"""
+    return Outcome(*sources.constitution(_with("constituicao", data)))
+
+
+def machado_words(_folder: Path, data: Path | None) -> Outcome:
+    """the works of Machado through collect and clean: fewer than one word in a thousand lost"""
+    return Outcome(*sources.machado(_with("machado", data)))
+
+
+def _with(name: str, data: Path | None) -> Path:
+    if data is None or not (data / name).is_dir():
+        raise LookupError(f"needs --data DIR, a folder that holds `{name}`")
+    return data
 
 
 def few_world(folder: Path, _data: Path | None) -> Outcome:
@@ -295,9 +320,7 @@ def few_movies(folder: Path, data: Path | None) -> Outcome:
 
 
 def _few_of(name: str, folder: Path, data: Path | None) -> Outcome:
-    if data is None or not (data / name).is_dir():
-        raise LookupError(f"needs --data DIR, a folder that holds `{name}`")
-    return _few(few_labels.compare(name, "transformer", data, folder), "scratch")
+    return _few(few_labels.compare(name, "transformer", _with(name, data), folder), "scratch")
 
 
 def _few(found: dict[str, Any], *others: str) -> Outcome:
@@ -308,6 +331,7 @@ PROOFS: dict[str, Callable[[Path, Path | None], Outcome]] = {
     proof.__name__: proof
     for proof in (
         *(first_run, avx2, distinct, modulo7, same_twice, kills, faults, world, machado),
+        *(damaged_files, huge_lines, constitution, machado_words),
         *(tuning_faults, loop, few_world, few_lstm, few_told, few_movies),
     )
 }

@@ -36,8 +36,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "treino"
 
 SAME_IN_BOTH = {
+    *("CPF", "CNPJ", "CEP"),
     "model.{name} = {value:raw} ({need:bytes})",
-    "BASE", "F1", "GPU", "Macro-F1", "Python", "Transformer", "classes", "d", "embedding", "feed-forward", "macro-F1",
+    "BASE", "CORPUS", "ID", "F1", "GPU", "Macro-F1", "Python", "Transformer", "classes", "d", "embedding", "feed-forward", "macro-F1",
     "threads", "tokens", "torch", "treino", "{condition}: {margin:3}",
 }  # fmt: skip
 """Words that Brazilians use as they are."""

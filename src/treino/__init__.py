@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "generate", "load", "load_classifier", "predict", "run"]
+__all__ = ["__version__", "build_corpus", "generate", "load", "load_classifier", "predict", "run"]
 
 if TYPE_CHECKING:
-    from treino.pipeline.api import generate, load, load_classifier, predict, run
+    from treino.pipeline.api import build_corpus, generate, load, load_classifier, predict, run
 
 
 def __getattr__(name: str) -> Any:

@@ -7,9 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import treino
 from treino.cli.main import run_command
+from treino.corpus.documents import read_rows
+from treino.corpus.order.table import read_columns
+from treino.evaluation.loss import spans
 from treino.recipe.load import READY, load_recipe
 
 MINI = """name = "mini"
@@ -159,6 +163,34 @@ def test_prune_removes_what_no_run_uses(finished: Path, tmp_path: Path, capsys: 
     left = {path.name for path in (folder / "runs" / "store").iterdir()}
     assert not unused & left
     assert len(left) == 10
+
+
+def test_the_order_can_follow_the_loss_of_the_model_of_a_run(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = treino.build_corpus(
+        ["world"],
+        tmp_path / "corpus",
+        overrides=[
+            "world.documents=80",
+            "order.difficulty=loss",
+            f"order.model={json.dumps(str(finished / 'runs' / 'mini'))}",
+        ],
+    )
+    assert [step["stage"] for step in built.facts["steps"]][-1] == "decontaminate"
+    rows = list(read_rows(tmp_path / "corpus", "training", ["id", "text"]))
+    given = read_columns(tmp_path / "corpus", [row["id"] for row in rows])["difficulty"]
+    loaded = treino.load("mini", runs=finished / "runs")
+    end = loaded.tokenizer.end_of_text
+    for row, score in list(zip(rows, given, strict=True))[::9]:
+        ids = [end, *loaded.tokenizer.encode(row["text"]), end]
+        total = 0.0
+        for first, scored, last in spans(len(ids) - 1, 32):
+            for place in range(scored, last):  # one token at a time
+                with torch.no_grad():
+                    logits = loaded.model(torch.tensor([ids[first : place + 1]]))[0, -1].float()
+                total -= float(torch.log_softmax(logits, -1)[ids[place + 1]])
+        assert score == pytest.approx(total / len(row["text"].encode()), rel=1e-4)
 
 
 def test_doctor_names_versions_and_the_machine(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import gzip
 import socket
 import threading
@@ -14,12 +15,14 @@ from typing import Any
 
 import pytest
 
+from treino.corpus.collect import PAGES, collect
+from treino.corpus.documents import read_rows
 from treino.corpus.sources import fetch, web
 from treino.corpus.sources.document import RawDocument
 from treino.corpus.sources.fetch import checked_address, is_public
 from treino.corpus.sources.raw import Problems, Unreadable
 from treino.corpus.sources.read import read_source
-from treino.recipe import SourceSettings, WorldSettings
+from treino.recipe import CorpusSettings, SourceSettings, WorldSettings
 
 STORY = (
     "O barco {} saiu do porto ao amanhecer, com seis pescadores e um cachorro, e só voltou três dias depois, quando a vila "
@@ -374,6 +377,31 @@ def test_the_pages_are_kept_as_they_were_sent(serve: Any, tmp_path: Path) -> Non
         }
     assert found[documents[0].name] == story("a", "b")
     assert documents[1].name in found
+
+
+def test_the_stage_keeps_the_pages_and_takes_up_an_interrupted_crawl(serve: Any, tmp_path: Path) -> None:
+    site = serve({f"/{number}": story(str(number), str(number + 1)) for number in range(30)})
+    corpus = CorpusSettings(sources=(site.source("/0", depth=40, licence="CC0"),), held_out=0)
+    given = site.pages["/9"]
+    site.pages["/9"] = stopping
+    with pytest.raises(KeyboardInterrupt):
+        collect(corpus, WorldSettings(), tmp_path / "a", 1, Path())
+    site.pages["/9"] = given
+    facts = collect(corpus, WorldSettings(), tmp_path / "a", 1, Path())
+    assert facts["documents_out"] == 30
+    assert site.paths().count("/3") == 1
+    assert [path.parent for path in (tmp_path / "a").rglob("*.warc.gz")] == [tmp_path / "a" / PAGES]
+    collect(corpus, WorldSettings(), tmp_path / "b", 1, Path())
+    first, second = (list(read_rows(tmp_path / name, "training")) for name in "ab")
+    assert first == second
+    assert first[0]["licence"] == "CC0"
+
+
+def stopping(handler: BaseHTTPRequestHandler) -> Any:
+    """Ctrl-C in the middle of the crawl."""
+    _thread.interrupt_main()
+    time.sleep(0.2)
+    return story("9")
 
 
 def test_addresses_in_one_spelling() -> None:

@@ -160,17 +160,24 @@ def _one_line(text: str) -> str:
 
 def print_story(story: Mapping[str, Any]) -> None:
     """From the source through every step to the fate."""
+    from treino.corpus.rules import RULES
+    from treino.report.labels import PARTS
+
     click.echo(f"{story['id']}  {story['source']}")
-    for name in ("language", "licence", "weight", "bytes"):
-        if story[name] not in (None, ""):
-            click.echo(f"  {name}: {story[name]}")
+    if story["bytes"] is not None:
+        told = (story["language"], story["licence"], translator().bytes(story["bytes"]))
+        click.echo("  " + ", ".join(filter(None, told)))
     for row in story["events"]:
         print_event(row)
     for number in story["copies"]:
         click.echo(_("  stays for its copy {id}", id=number))
-    for name, value in story["order"].items():
-        click.echo(f"  order: {name} {translator().number(value)}")
-    click.echo(_("fate: {fate}", fate=story["fate"]))
+    if "repeats" in story["order"]:
+        click.echo(_("  read {repeats} times an epoch", repeats=story["order"]["repeats"]))
+    if "difficulty" in story["order"]:
+        click.echo(_("  difficulty: {difficulty}", difficulty=story["order"]["difficulty"]))
+    step, _colon, rule = story["fate"].partition(": ")
+    fate = _(PARTS[step]) if step in PARTS else f"{step}: {_(RULES[rule]) if rule in RULES else rule}"
+    click.echo(_("fate: {fate}", fate=fate))
     if story["text"]:
         click.echo(f"\n{story['text'][:MOST_CHARACTERS]}")
 

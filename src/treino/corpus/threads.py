@@ -13,12 +13,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """The results in the order of the items, worked out by as many threads as there are processors.
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], most: int | None = None) -> Iterator[Result]:
+    """The results in the order of the items, worked out by as many threads as there are processors, or `most`.
 
     No more than one item over their number is under way or waits to be taken, so that memory stays bounded.
     """
-    threads = environment.processors()
+    threads = min(environment.processors(), most or environment.processors())
     waiting: deque[Future[Any]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:

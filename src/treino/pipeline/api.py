@@ -1,4 +1,4 @@
-"""The public API: `treino.run`, `treino.load`, `treino.generate`, `treino.predict`."""
+"""The public API: `treino.run`, `treino.load`, `treino.generate`, `treino.predict`, `treino.build_corpus`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from treino import environment, events, files, interruption
 from treino.errors import DataError, UsageError
 from treino.messages import N_
+from treino.pipeline.corpus_build import build_corpus as build_corpus
 from treino.pipeline.lock import DecisionLock
 from treino.pipeline.place import Cluster, Place, started_together
 from treino.pipeline.run_folder import RUN, RunFolder, all_runs, brought_model, find_run, language_model, part_of

@@ -16,7 +16,7 @@ class SourceSettings(Settings):
 
     path: str = setting("", N_('a file, a folder, https://..., hf://..., or "world" for the embedded town'))
     lines: tuple[str, ...] = setting((), N_("documents written here, one each, instead of a path"))
-    weight: float = setting(1.0, N_("how much its documents count beside those of other sources"), gt=0)
+    weight: float = setting(1.0, N_("how often an epoch reads its documents: 2 twice, 0.5 every other one"), gt=0)
     language: str = setting("pt", N_("language of its documents"))
     licence: str = setting("", N_("licence of its documents, carried to the model card"))
     text: str = setting("", N_("column or key that holds the text (empty: found by its name)"))

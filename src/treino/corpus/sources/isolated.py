@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from treino.corpus.sources.raw import Unreadable
 SECONDS = 60.0
 """How long a parser may take for its next piece: a page, a chapter, a batch of rows."""
 
+CHILDREN = 8
+"""Children at most that work side by side for one source; each has its parsers in memory."""
+
 MOST_MEMORY = 6_000_000_000
 """Bytes of address space that the child may have, where the system can hold it to that."""
 
@@ -31,7 +35,10 @@ DATA, END, FAILED = b"D", b"E", b"F"
 
 def stream(task: str, payload: bytes = b"", seconds: float = SECONDS, **arguments: Any) -> Iterator[bytes]:
     """What a task of `parsers.TASKS` gives, piece by piece. `Unreadable`: it failed, crashed, or took too long."""
-    child = _idle.pop() if _idle else Child()
+    try:
+        child = _idle.pop()
+    except IndexError:
+        child = Child()
     finished = False
     try:
         child.ask(task, payload, arguments)
@@ -124,6 +131,9 @@ def serve() -> None:
     """What the child does: answer requests until its parent is gone. What parsers print goes nowhere."""
     from treino.corpus.sources.parsers import TASKS
 
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is the parent's; a page lost by it would be told of as damaged
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     _bound_memory()

@@ -13,11 +13,12 @@ from urllib.parse import unquote
 
 from treino.corpus.sources.raw import LARGEST_TEXT, Unreadable, decode
 
-LONG = 100
-"""Characters from which on a paragraph counts as running text."""
+LONG = 200
+"""Characters from which on a paragraph counts as running text, and not as the teaser of another page."""
 
 MOST_LEFT_OUT = 0.15
-"""Share of a page's running text that the extractor of the main text may leave out."""
+FEW = 1000
+"""Share of a page's running text that the extractor of the main text may leave out, and characters that are few."""
 
 SAMPLE = 400
 """Paragraphs that are looked for, so that a huge page takes no longer than its extraction."""
@@ -48,19 +49,19 @@ def _main_text(source: str, url: str) -> dict[str, Any]:
     found = trafilatura.bare_extraction(source, url=url or None, include_comments=False, with_metadata=True)
     text = str(getattr(found, "text", None) or "")
     other = plain_text(source, main=True)
-    if _left_out(other, text) > MOST_LEFT_OUT:
+    if leaves_much_out(other, text):
         text = other
     known = {"title": getattr(found, "title", None), "date": getattr(found, "date", None)}
     return {"text": text or plain_text(source), **{name: value for name, value in known.items() if value}}
 
 
-def _left_out(whole: str, chosen: str) -> float:
-    """Share of the running text of one version that another version has not, by some hundreds of its paragraphs."""
+def leaves_much_out(whole: str, chosen: str) -> bool:
+    """Whether much of the running text of one version is not in another one, by some hundreds of its paragraphs."""
     within = _SPACES.sub("", chosen)
     paragraphs = [_SPACES.sub("", line) for line in whole.split("\n") if len(line) >= LONG]
     long = paragraphs[:: 1 + len(paragraphs) // SAMPLE]
     missing = sum(len(line) for line in long if line not in within)
-    return missing / max(1, sum(map(len, long)))
+    return missing > max(FEW, MOST_LEFT_OUT * sum(map(len, long)))
 
 
 def plain_text(source: str, main: bool = False) -> str:
@@ -234,10 +235,20 @@ def parquet(_payload: bytes, path: str, columns: list[str]) -> Iterator[bytes]:
         raise Unreadable("damaged")
 
 
+def articles(payload: bytes) -> Iterator[bytes]:
+    """The articles among pages of a Wikipedia dump, each as JSON: number, title, date and text; null for a redirect or
+    a page that is none, and what it begins with for one that is broken.
+    """
+    from treino.corpus.sources.wikipedia import article_of
+
+    for data in payload.split(b"</page>")[:-1]:
+        yield _json(article_of(data + b"</page>"))
+
+
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
 TASKS: dict[str, Callable[..., Iterator[bytes]]] = {
-    task.__name__: task for task in (page, epub, pdf, parquet_columns, parquet)
+    task.__name__: task for task in (page, epub, pdf, parquet_columns, parquet, articles)
 }

@@ -57,7 +57,7 @@ class Problems:
             self.rows.append(row)
 
     def merge(self, other: Mapping[str, Any]) -> None:
-        """Add the problems (the fields of them) that another process found."""
+        """Add the problems (the fields of them) that were noted apart."""
         for rule, count in other["counts"].items():
             self.counts[rule] = self.counts.get(rule, 0) + count
         self.rows += other["rows"][: max(0, self.kept - len(self.rows))]

@@ -8,17 +8,18 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from treino import files
 from treino.corpus.documents import read_rows
-from treino.corpus.sources import hub
+from treino.corpus.sources import hub, isolated
 from treino.corpus.sources.archives import Room, members
 from treino.corpus.sources.document import RawDocument
 from treino.corpus.sources.raw import DEEPEST, Problems, Unreadable, head_of, is_binary, rule_of, uncompressed
 from treino.corpus.sources.tables import MissingColumn, csv_rows, json_rows, parquet_rows
-from treino.corpus.sources.web import is_address, site
+from treino.corpus.threads import in_order
 from treino.errors import DataError
 from treino.messages import N_
 
@@ -38,6 +39,7 @@ LABELS = "labels"
 UNLABELLED = "unlabelled"
 """The part of a split that holds those texts."""
 
+ONE_BY_CHILD = {"html", "epub", "pdf"}
 ROWS = {"json": json_rows, "csv": csv_rows, "parquet": parquet_rows}
 
 
@@ -51,6 +53,11 @@ class Reading:
     problems: Problems
     depth: int = 0
     room: Room | None = None
+
+
+def is_address(path: str) -> bool:
+    """Whether a source is a web site."""
+    return path.lower().startswith(("https://", "http://"))
 
 
 def kind_of(path: Path) -> str | None:
@@ -163,18 +170,48 @@ def read_source(
             yield RawDocument(WORLD, document.index, document.text, document.meta, clean)
         return
     if is_address(source.path):
+        from treino.corpus.sources.web import site
+
         yield from site(source, records, problems)
         return
     named = source_files(source, base)
-    for name, path in named:
-        if names is not None and name not in names:
+    alone, reading = len(named) == 1, Reading(source, problems)
+    named = [(name, path) for name, path in named if names is None or name in names]
+    for by_child, group in groupby(named, lambda item: kind_of(item[1]) in ONE_BY_CHILD):
+        if by_child:
+            yield from _side_by_side(list(group), reading, alone)
             continue
+        for name, path in group:
+            yield from _file(path, name, reading, alone)
+
+
+def _file(path: Path, name: str, reading: Reading, alone: bool) -> Iterator[RawDocument]:
+    """The documents of a file; a table without a column of text is an error only if it is `alone`."""
+    try:
+        yield from read_file(path, name, kind_of(path) or "text", reading)
+    except MissingColumn as error:
+        if alone:
+            raise
+        reading.problems.add(error.where or name, "no_text_column")
+
+
+def _side_by_side(named: list[tuple[str, Path]], reading: Reading, alone: bool) -> Iterator[RawDocument]:
+    """The documents of files of one document each that a process of its own parses: several files at a time, in order."""
+
+    def documents(item: tuple[str, Path]) -> tuple[list[RawDocument] | None, Problems]:
+        name, path = item
+        told = Problems()
         try:
-            yield from read_file(path, name, kind_of(path) or "text", Reading(source, problems))
-        except MissingColumn as error:
-            if len(named) == 1:
-                raise
-            problems.add(error.where or name, "no_text_column")
+            if true_kind(kind_of(path) or "", head_of(path)) not in ONE_BY_CHILD:
+                return None, told
+        except (Unreadable, OSError) as error:
+            told.add(name, rule_of(error))
+            return [], told
+        return list(read_file(path, name, kind_of(path) or "", replace(reading, problems=told))), told
+
+    for (name, path), (found, told) in zip(named, in_order(documents, named, isolated.CHILDREN), strict=True):
+        reading.problems.merge(vars(told))
+        yield from _file(path, name, reading, alone) if found is None else found
 
 
 def read_file(path: Path, name: str, named: str, reading: Reading) -> Iterator[RawDocument]:

@@ -14,9 +14,11 @@ from typing import BinaryIO
 
 import zstandard
 
+from treino.corpus.sources import isolated
 from treino.corpus.sources.document import RawDocument
 from treino.corpus.sources.pages import LARGEST_PAGE, Page, decode_page, is_html, read_page
 from treino.corpus.sources.raw import LARGEST_RATIO, Problems, Unreadable, open_bytes, rule_of
+from treino.corpus.threads import in_order
 
 LARGEST_HEAD = 1 << 16
 _NEXT = b"\r\n\r\nWARC/1."
@@ -95,19 +97,33 @@ def _bounded(decompress, body: bytes) -> bytes:
 
 def warc_file(path: Path, name: str, problems: Problems, fast: bool) -> Iterator[RawDocument]:
     """The documents of a WARC file: pages (responses), resources, and texts that were taken from pages (WET files)."""
+
+    def document(record: tuple[int, tuple[dict[str, str], bytes | None]]) -> tuple[RawDocument | None, Problems]:
+        number, (head, block) = record
+        place, told = f"{name}:{number}", Problems()
+        if head.get("warc-type") not in ("response", "resource", "conversion"):
+            return None, told
+        if block is None:
+            told.add(place, "too_large")
+            return None, told
+        response = _response(head, block)
+        page = page_of(response, place, told, fast)
+        if not (page and page.wanted and page.text.strip()):
+            return None, told
+        return RawDocument(name, number, page.text, {"kind": "warc", "url": response.url, **page.meta}), told
+
+    for found, told in in_order(document, _before_a_break(path, name, problems), isolated.CHILDREN):
+        problems.merge(vars(told))
+        if found:
+            yield found
+
+
+def _before_a_break(
+    path: Path, name: str, problems: Problems
+) -> Iterator[tuple[int, tuple[dict[str, str], bytes | None]]]:
     try:
         with open_bytes(path) as file:
-            for number, (head, block) in enumerate(records(file, problems, name), 1):
-                if head.get("warc-type") not in ("response", "resource", "conversion"):
-                    continue
-                place = f"{name}:{number}"
-                if block is None:
-                    problems.add(place, "too_large")
-                    continue
-                response = _response(head, block)
-                page = page_of(response, place, problems, fast)
-                if page and page.wanted and page.text.strip():
-                    yield RawDocument(name, number, page.text, {"kind": "warc", "url": response.url, **page.meta})
+            yield from enumerate(records(file, problems, name), 1)
     except (Unreadable, OSError) as error:
         problems.add(name, rule_of(error))
 

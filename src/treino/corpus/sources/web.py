@@ -45,11 +45,6 @@ _OTHER_FILES = re.compile(
 )
 
 
-def is_address(path: str) -> bool:
-    """Whether a source is a web site."""
-    return path.lower().startswith(("https://", "http://"))
-
-
 def site(source: SourceSettings, folder: Path | None, problems: Problems) -> Iterator[RawDocument]:
     """The pages of a site. What was answered is kept below `folder` (a WARC), or for the time of the crawl only."""
     with contextlib.ExitStack() as stack:

@@ -28,6 +28,7 @@ _OPENING = re.compile(rf"<({DROPPED_ELEMENTS})\b[^<>]*>", re.IGNORECASE)
 _BREAK = re.compile(r"<(?:br|/?p|/?div|/?blockquote|/?poem|/?li|/?center)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 _BRACKET = re.compile(r"^[ \t:*]*\{\||^[ \t]*\|\}(?!\})|\{\{|\}\}|\[\[(?!\[)|\]\](?!\])", re.MULTILINE)
+_PLAIN_LINK = re.compile(r"\[\[(?:[^\[\]|{}:\n]*\|)?([^\[\]|{}:\n]+)\]\]")
 _CLOSES = {"}}": "{{", "|}": "{|", "]]": "[["}
 _OUTER_LINK = re.compile(r"\[(?:https?:|ftp:|mailto:|//)[^\s\[\]]{0,2000}(?:[ \t]([^\[\]\n]{0,2000}))?\]")
 _QUOTES = re.compile(r"'{2,5}")
@@ -47,7 +48,8 @@ def is_redirect(wikitext: str) -> bool:
 def plain(wikitext: str) -> str:
     """What a reader of the page reads, a paragraph, heading or item a line."""
     text = _NOWIKI.sub(lambda found: _guarded(found[1]), _without_comments(wikitext))
-    text = _TAG.sub("", _BREAK.sub("\n", resolve_brackets(_without_elements(text))))
+    text = _PLAIN_LINK.sub(r"\1", _without_elements(text))  # most of them, and many times faster
+    text = _TAG.sub("", _BREAK.sub("\n", resolve_brackets(text)))
     text = _OUTER_LINK.sub(lambda found: found[1] or "", text)
     text = _MAGIC.sub("", _QUOTES.sub("", text))
     text = _HOLLOW_END.sub(")", _HOLLOW_START.sub("(", _HOLLOW.sub("", text)))
