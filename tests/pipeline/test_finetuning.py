@@ -382,7 +382,7 @@ def test_thresholds_are_read(text: str, parts: tuple[Any, ...]) -> None:
         ({"labels": {"validation": 0.4, "test": 0.6}}, "leave no row to learn from"),
         ({"search": {"vary": ["depth"]}}, "must be one of"),
         ({"search": {"vary": []}}, "at least 1"),
-        ({"finetune": {"method": "lora"}}, "must be one of"),
+        ({"finetune": {"method": "lera"}}, "must be one of"),
         ({"finetune": {"freeze": "head"}}, "finetune.freeze"),
         ({"finetune": {"epochs": 0}}, "at least 1"),
         ({"finetune": {"long_texts": "shorten"}}, "must be one of"),

@@ -35,9 +35,9 @@ def use_ray(address: str) -> None:
     global _on_ray
     environment.prepare()
     _check_reachable(address)
-    import daft
-
     try:
+        import daft
+
         daft.set_runner_ray(address or None, noop_if_initialized=True)
     except ImportError as error:
         raise UsageError(N_("ray is not installed"), fix=N_('install it with: pip install "treino[ray]"')) from error
