@@ -109,6 +109,20 @@ def test_the_report_and_the_phases_show_the_classifier(passed: Run, runs: Path, 
     assert len(capsys.readouterr().out.splitlines()) == len(rows) + 1
 
 
+def test_uses_of_the_test_rows_are_counted_over_runs(passed: Run, runs: Path) -> None:
+    other = recipe(name="other", finetune={"epochs": 3})
+    assert treino.run(other, runs=runs).facts["judge"]["test_uses"] == 2
+    assert treino.run(other | {"name": "a copy"}, runs=runs).facts["judge"]["test_uses"] == 2
+    elsewhere = treino.run(recipe(name="third", labels={"rows": ROWS[:64]}), runs=runs)
+    assert elsewhere.facts["judge"]["test_uses"] == 1
+    log = [json.loads(line) for line in (runs / USES).read_text(encoding="utf-8").splitlines()]
+    assert len(log) == 3
+    assert {row["test_digest"] for row in log[:2]} == {passed.facts["split"]["test_digest"]}
+    with open(runs / USES, "a", encoding="utf-8") as file:
+        file.write('{"test_digest": "torn')
+    assert treino.run(recipe(name="fourth", finetune={"epochs": 1}), runs=runs).facts["judge"]["test_uses"] == 3
+
+
 def test_cures_keep_what_the_base_model_knew(passed: Run, runs: Path) -> None:
     """Each strong enough to bind: what the old task loses is a part of what it loses without; nothing but the second half
     is done again."""
@@ -160,20 +174,6 @@ def test_old_text_that_is_not_there_is_asked_for(passed: Run, runs: Path) -> Non
         treino.run(
             {key: value for key, value in content.items() if key in ("name", "labels", "finetune", "clean")}, runs=runs
         )
-
-
-def test_uses_of_the_test_rows_are_counted_over_runs(passed: Run, runs: Path) -> None:
-    other = recipe(name="other", finetune={"epochs": 3})
-    assert treino.run(other, runs=runs).facts["judge"]["test_uses"] == 2
-    assert treino.run(other | {"name": "a copy"}, runs=runs).facts["judge"]["test_uses"] == 2
-    elsewhere = treino.run(recipe(name="third", labels={"rows": ROWS[:64]}), runs=runs)
-    assert elsewhere.facts["judge"]["test_uses"] == 1
-    log = [json.loads(line) for line in (runs / USES).read_text(encoding="utf-8").splitlines()]
-    assert len(log) == 3
-    assert {row["test_digest"] for row in log[:2]} == {passed.facts["split"]["test_digest"]}
-    with open(runs / USES, "a", encoding="utf-8") as file:
-        file.write('{"test_digest": "torn')
-    assert treino.run(recipe(name="fourth", finetune={"epochs": 1}), runs=runs).facts["judge"]["test_uses"] == 3
 
 
 def test_a_gate_that_cannot_be_passed_ends_with_5_and_its_table(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

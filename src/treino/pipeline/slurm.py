@@ -27,7 +27,8 @@ SCRIPT = """\
 
 set -euo pipefail
 cd {folder}
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${{nodes%%$'\\n'*}}
 export TREINO_RUNS={runs}
 
 # The folder of runs must be one that all nodes see.

@@ -62,6 +62,7 @@ def packable(model: nn.Module) -> bool:
     return (
         model.model.layers[0].self_attn.size in HEAD_SIZES  # type: ignore[union-attr]
         and not any(isinstance(module, Lora | NF4Linear) for module in model.modules())
+        and all(type(module) is nn.Linear for module in model.modules() if isinstance(module, nn.Linear))
         and all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
     )
 
