@@ -1,7 +1,4 @@
-"""The only importer of Daft. Programs here are DataFrame programs: the same ones run in-process and on a Ray cluster.
-
-Steps see ids and keys, never texts, where they group or sort: texts would have to fit into memory at once.
-"""
+"""The only importer of Daft: has the shards of a job done by the processes of this machine, or of a Ray cluster's machines."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ _on_ray = False
 
 
 def use_ray(address: str) -> None:
-    """From now on run the programs on a Ray cluster; without an address on the one that this machine is part of, or on a
+    """From now on have shards done on a Ray cluster; without an address on the one that this machine is part of, or on a
     new one of this machine alone.
 
     All its machines must see the folder of runs under the same path, and have the same treino.
@@ -64,7 +61,7 @@ def _check_reachable(address: str) -> None:
 
 
 def is_on_ray() -> bool:
-    """Whether the programs run on a Ray cluster."""
+    """Whether shards are done on a Ray cluster."""
     return _on_ray
 
 
