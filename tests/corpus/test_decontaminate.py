@@ -141,7 +141,9 @@ def items_file(folder: Path, name: str, items: list[dict[str, Any]]) -> str:
 
 
 def test_documents_with_an_item_go_and_are_told(tmp_path: Path) -> None:
-    name = items_file(tmp_path, "prova.jsonl", [{"id": "q1", "question": LONG, "answer": "x"}, {"question": TEN}])
+    name = items_file(
+        tmp_path, "prova.jsonl", [{"id": "q1", "question": LONG, "answer": "x"}, {"question": TEN, "id": "a | b\n"}]
+    )
     training = {"a": f"{prose(50, 7)} {LONG}", "b": prose(90, 8), "c": f"{TEN} {LONG}"}
     folder = write(tmp_path / "a", training, {"h": LONG})
     settings = DecontaminateSettings(against=(name,))
@@ -152,14 +154,14 @@ def test_documents_with_an_item_go_and_are_told(tmp_path: Path) -> None:
     assert facts["items"] == {name: 2, "held_out": 1}
     assert facts["contaminated_items"] == {name: 2, "held_out": 1}
     assert json.loads((tmp_path / "b" / CONTAMINATED).read_text()) == {
-        name: {"items": 2, "contaminated": ["2", "q1"]},
+        name: {"items": 2, "contaminated": ["a / b", "q1"]},
         "held_out": {"items": 1, "contaminated": ["h"]},
     }
     rows = pq.read_table(tmp_path / "b" / HITS).to_pylist()
     assert {(row["item"], row["document"]) for row in rows if row["set"] == name} == {
         ("q1", "a"),
         ("q1", "c"),
-        ("2", "c"),
+        ("a / b", "c"),
     }
     shown = next(row for row in read_rows(tmp_path / "b", "removed") if row["id"] == "a")
     assert cut(LONG, 0, 5) in shown["before"]

@@ -11,20 +11,30 @@ import pytest
 from treino import files
 from treino.corpus.clean import clean
 from treino.corpus.collect import collect
+from treino.corpus.decontaminate.decontaminate import decontaminate
 from treino.corpus.deduplicate.deduplicate import deduplicate
 from treino.corpus.documents import read_rows
-from treino.recipe import CleanSettings, CorpusSettings, DeduplicateSettings, SourceSettings, WorldSettings
+from treino.recipe import (
+    CleanSettings,
+    CorpusSettings,
+    DecontaminateSettings,
+    DeduplicateSettings,
+    SourceSettings,
+    WorldSettings,
+)
 
 GOLDEN: dict[str, dict[str, str]] = {
     "world": {
         "collect": "37b9c72bf444f6ca0c4cdf8c9ccc4b1ae4631362d9705b6775820162256a147e",
         "clean": "8873e569e08c5f6f14ddf60ae414e145003b38dc5fcbdb113002416a76dfdb9f",
         "deduplicate": "3ccdc490cb45911470b210d75cf555585b08007ade08658ce4f79dec67f8ac8e",
+        "decontaminate": "f34113d7e6806b90e4860e73a61a451d2828f6b52ea0ddf1b69d9dea1d8ee328",
     },
     "texts": {
         "collect": "9580eadba9c2097efde2659c1e62797c9c6dedc780faa9e60f206da830a7e502",
         "clean": "a1de92fe9be1ed2fcfbad06bcb2b3a2b5e65e184d9bad4ec5af406319dbf822c",
         "deduplicate": "5687e3ba018a3a6ff6c5fccc15dd3c0ecadedd54773fa451bd0adb0aed04ab5b",
+        "decontaminate": "c6d765f39d16afe76c96a2e3de8a6540e9dfe1ea0c16bef5c84343f272716f74",
     },
 }
 CORPORA = {
@@ -57,6 +67,7 @@ def folder_of_texts(folder: Path) -> Path:
         "tabela.csv": b'id;texto\n1;"Um texto em\nduas linhas."\n2;a;b\n',
     }.items():
         (folder / "textos" / name).write_bytes(content)
+    (folder / "perguntas.txt").write_text("Onde canta o sabiá\nQuem é?\n", encoding="utf-8")
     return folder
 
 
@@ -81,6 +92,8 @@ def test_golden_rows(tmp_path: Path, source: str) -> None:
     collect(CORPORA[source], WORLD, tmp_path / "collect", 7, base)
     clean(CleanSettings(), tmp_path / "collect", tmp_path / "clean")
     deduplicate(DeduplicateSettings(), tmp_path / "clean", tmp_path / "deduplicate")
+    asked = DecontaminateSettings(against=("perguntas.txt",))
+    decontaminate(asked, tmp_path / "deduplicate", tmp_path / "decontaminate", base=base)
     for stage, known in GOLDEN[source].items():
         assert rows_digest(tmp_path / stage) == known, (
             f"the output of {stage} changed: if that is meant, raise the version of {stage} (the second argument of its "

@@ -113,6 +113,7 @@ class Evaluation(TypedDict, total=False):
     interval_over: str
     baselines: list[Baseline]
     truthfulness: list[Truthfulness]
+    without_contaminated: dict[str, Any]
     generator_bits_per_byte: float | None
     model_bits_per_byte_there: float | None
 

@@ -130,6 +130,14 @@ def _notes(evaluation: Evaluation, writer: Writer) -> str:
             "{model_bits_per_byte_there:3}; it knows every rule it wrote by, so on average no model can need fewer."
         )
         notes.append(writer.say(sentence, **evaluation))
+    rest = evaluation.get("without_contaminated")
+    if rest:
+        sentence = N_(
+            "{contaminated} of the held-out documents stand to a large part in the training text, too; on the other "
+            "{documents} the loss is {loss:3}."
+        )
+        count = (evaluation.get("documents") or 0) - rest["documents"]
+        notes.append(writer.say(sentence, contaminated=count, documents=rest["documents"], loss=rest["loss"]))
     return " ".join(notes)
 
 

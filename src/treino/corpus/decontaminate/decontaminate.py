@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -85,7 +85,7 @@ class Decontaminate:
     name: str = "decontaminate"
 
     def __call__(self, rows: pa.RecordBatch) -> Outcome:
-        known = _load(self.items, self.documents, self.own)
+        known = _load(self.items, self.documents, self.own, Path(self.items).stat().st_mtime_ns)
         texts = [
             "" if number in known.held_out else text
             for number, text in zip(rows["id"].to_pylist(), rows["text"].to_pylist(), strict=True)
@@ -115,8 +115,8 @@ class _Known:
 
 
 @lru_cache(maxsize=2)
-def _load(items: str, documents: str, own: bool) -> _Known:
-    """The items in a form to search with; made once a process."""
+def _load(items: str, documents: str, own: bool, written: int) -> _Known:
+    """The items in a form to search with; made once a process, and again where they were written anew."""
     given = [Item(**row) for row in pq.read_table(items).to_pylist()]
     names = [(item.set, item.id) for item in given]
     held_out = [row["id"] for row in read_rows(Path(documents), HELD_OUT, ["id"])]
@@ -131,7 +131,13 @@ def _items(settings: DecontaminateSettings, truth: Path | None, labelled: Path |
     if settings.own and labelled:
         yield from labelled_items(labelled)
     for name in settings.against:
-        yield from read_items(base / name, name)
+        for item in read_items(base / name, name):
+            yield replace(item, set=_plain(item.set), id=_plain(item.id))
+
+
+def _plain(name: str) -> str:
+    """A name that does not look like several in the record."""
+    return " ".join(name.replace(_APART.strip(), "/").split())
 
 
 def _write_items(path: Path, items: Iterator[Item]) -> None:

@@ -59,7 +59,7 @@ class Fates:
     name: str = "deduplicate"
 
     def __call__(self, rows: pa.RecordBatch) -> Outcome:
-        ids, table = _load(self.path)
+        ids, table = _load(self.path, Path(self.path).stat().st_mtime_ns)
         wanted = _fixed(rows["id"], ids.dtype)
         places = np.searchsorted(ids, wanted)
         places[places == len(ids)] = 0
@@ -91,8 +91,8 @@ class Fates:
 
 
 @lru_cache(maxsize=2)
-def _load(path: str) -> tuple[np.ndarray, pa.Table]:
-    """The ids as fixed-width bytes, sorted, and the table in that order; read once a process."""
+def _load(path: str, written: int) -> tuple[np.ndarray, pa.Table]:
+    """The ids as fixed-width bytes, sorted, and the table in that order; read once a process, or where it is a new one."""
     table = pq.read_table(path, schema=SCHEMA)
     longest = max((len(key.encode()) for key in table["id"].to_pylist()), default=1)
     ids = _fixed(table["id"], np.dtype(f"S{longest}"))
