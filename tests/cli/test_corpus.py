@@ -105,6 +105,12 @@ def test_the_folder_holds_documents_record_order_and_card(place: Path) -> None:
     assert set(order["repeats"].to_pylist()) == {1.0, 2.0}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_nobody_else_may_look_into_it(place: Path) -> None:
+    for folder in (place / "feito", *(place / "feito").iterdir()):
+        assert not folder.is_dir() or folder.stat().st_mode & 0o077 == 0, folder
+
+
 def test_the_card_says_where_it_comes_from_and_what_was_done(place: Path) -> None:
     card = (place / "feito" / "README.md").read_text(encoding="utf-8")
     assert card.startswith('---\nlanguage:\n- "en"\n- "pt"\nlicense: "CC0-1.0"')
@@ -208,6 +214,7 @@ def test_mistakes_have_their_exit_codes(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TREINO_RUNS", str(tmp_path / "runs"))
     assert said(capsys, *arguments, code=code)
+    assert not list(tmp_path.iterdir()), "a mistake leaves nothing behind"
 
 
 def test_a_folder_of_other_things_is_left_alone(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def build_corpus(
         from treino.corpus.engine import use_ray
 
         use_ray(cluster.address)
-    with interruption.catching(), run.exclusive(), contextlib.ExitStack() as hearing:
+    with _private(folder), interruption.catching(), run.exclusive(), contextlib.ExitStack() as hearing:
         hearing.enter_context(events.listening(run.record_event))
         if listener is not None:
             hearing.enter_context(events.listening(listener))
@@ -86,6 +86,17 @@ def build_corpus(
         facts = facts_of(artefacts, loaded)
         _lay_out(artefacts, pipeline, folder, facts, language)
     return Corpus(folder, facts)
+
+
+@contextlib.contextmanager
+def _private(folder: Path) -> Iterator[None]:
+    """The folder, which only its owner may enter; gone again if nothing was put into it."""
+    files.make_private(folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def facts_of(artefacts: Mapping[str, Artefact], loaded: LoadedRecipe) -> dict[str, Any]:

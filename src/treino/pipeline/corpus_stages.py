@@ -45,6 +45,10 @@ def _collect_settings(loaded: LoadedRecipe, language: str) -> Any:
 def _collect_reads(loaded: LoadedRecipe) -> Any:
     from treino.corpus.collect import source_digests
 
+    if loaded.recipe.order.model:  # a model that is not there is told before hours of work on the documents
+        from treino.pipeline.adopt import model_at
+
+        model_at(loaded, "order.model", loaded.recipe.order.model)
     return source_digests(loaded.recipe.corpus, loaded.base)
 
 

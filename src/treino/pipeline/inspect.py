@@ -23,7 +23,7 @@ TABLES = {
     "collect": ("corpus", "world"),
     "score": ("order",),
     "tokenise": ("tokens",),
-    "pretrain": ("model", "pretrain"),
+    "pretrain": ("model", "pretrain", "order"),
     "adopt": ("finetune",),
     "split": ("labels", "clean"),
     "compare": (),
