@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-import statistics
 import subprocess
 import sys
 import time
+
+from pairs import ratio_interval
 
 ROWS, CONTEXT, VOCABULARY = 8, 512, 16384
 
@@ -108,16 +109,15 @@ def main() -> None:
     one, two = Side(1, 2, chosen.how), Side(2, 1, chosen.how)
     for side in (one, two):
         side.take(2)
-    ratios, tokens = [], chosen.steps * ROWS * CONTEXT
+    rates, tokens = [], chosen.steps * ROWS * CONTEXT
     for pair in range(chosen.pairs):
         order = (one, two) if pair % 2 else (two, one)
         taken = {side: side.take(chosen.steps) for side in order}
-        ratios.append(taken[one][0] / taken[two][0])
         speeds = [tokens / taken[side][0] for side in (one, two)]
-        print(f"one {speeds[0]:8.0f} tokens/s   two {speeds[1]:8.0f} tokens/s   ratio {ratios[-1]:.3f}"
+        rates.append((speeds[1], speeds[0]))
+        print(f"one {speeds[0]:8.0f} tokens/s   two {speeds[1]:8.0f} tokens/s   ratio {speeds[1] / speeds[0]:.3f}"
               f"   losses {taken[one][1]:.4f} {taken[two][1]:.4f}", flush=True)  # fmt: skip
-    print(f"two processes of one thread : one of two threads = {statistics.median(ratios):.3f} "
-          f"({min(ratios):.3f} to {max(ratios):.3f}, {chosen.pairs} pairs)")  # fmt: skip
+    print(f"two processes of one thread : one of two threads = {ratio_interval(rates)}, {chosen.pairs} pairs")
     for side in (one, two):
         side.close()
 
