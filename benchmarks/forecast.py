@@ -6,8 +6,8 @@
 Measured is the greatest resident memory of eight steps less what the process held before the model was built, after a smaller
 model of the same kind took steps (as the calibration does in a run). Linux only: the peak is read from /proc.
 
-With `--time` each shape is trained for one minute by `treino run` on a folder of texts; the seconds forecast before the first
-step are compared with those that the training took, looks at validation, samples and checkpoints among them.
+With `--time` each shape is trained for about a minute by `treino run` on a folder of texts; the seconds forecast before the
+first step are compared with those that the training took, looks at validation, samples and checkpoints among them.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ SHAPES: dict[str, dict[str, int]] = {
         "context": 256,
     },
 }
+TOKENS = {"S": "600k tokens", "M": "140k tokens", "LSTM": "2.5M tokens", "long": "500k tokens", "tiny": "2.5M tokens"}
 STEPS = 8
 RECIPE = """
 name = "{name}"
@@ -58,8 +59,12 @@ layers = {layers}
 embedding = {embedding}
 context = {context}
 [pretrain]
-budget = "1 minutes"
+budget = "{tokens}"
 batch = {batch}
+[evaluate]
+ngrams = false
+compressor = false
+bootstrap = 100
 """
 
 
@@ -146,11 +151,18 @@ def measure(name: str, precision: str) -> dict[str, Any]:
 
 
 def measure_time(name: str, texts: Path) -> dict[str, float]:
-    """Seconds of a training of one minute, forecast and taken, and its number format."""
+    """Seconds of a training, forecast and taken, and its number format."""
     sizes = SHAPES[name]
     lstm = name == "LSTM"
     heads = "" if lstm else f"heads = {sizes['heads']}\nfeed_forward = {sizes['feed_forward']}"
-    values = {"embedding": sizes["width"], **sizes, "name": name, "heads": heads, "texts": texts.resolve().as_posix()}
+    values = {
+        "tokens": TOKENS[name],
+        "embedding": sizes["width"],
+        **sizes,
+        "name": name,
+        "heads": heads,
+        "texts": texts.resolve().as_posix(),
+    }
     with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder) / "recipe.toml"
         recipe.write_text(RECIPE.format(**values, architecture="lstm" if lstm else "transformer"), encoding="utf-8")

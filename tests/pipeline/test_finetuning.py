@@ -163,9 +163,14 @@ def test_rehearsal_goes_on_with_the_text_that_was_learnt(passed: Run, runs: Path
         ({"method": "scratch", "ewc": 1.0}, r"finetune.ewc .* scratch"),
     ],
 )
-def test_a_cure_that_nothing_needs_is_refused(passed: Run, runs: Path, settings: dict[str, Any], said: str) -> None:
+def test_a_cure_that_nothing_needs_is_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        treino.run(recipe(finetune=settings, name="useless"), runs=runs)
+        load_recipe(recipe(finetune=settings))
+
+
+def test_adapters_for_an_lstm_are_refused_before_anything_is_made() -> None:
+    with pytest.raises(UsageError, match="qlora is not there for a model of the kind lstm"):
+        load_recipe(recipe(finetune={"method": "qlora"}))
 
 
 def test_old_text_that_is_not_there_is_asked_for(passed: Run, runs: Path) -> None:

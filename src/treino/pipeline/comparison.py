@@ -12,18 +12,11 @@ from treino.errors import UsageError
 from treino.messages import N_
 from treino.pipeline.api import Run, run
 from treino.pipeline.judge import JUDGEMENT_FILE
+from treino.recipe import ADAPTED, CURES
 from treino.recipe.load import LoadedRecipe, load_recipe
 
 METHODS = ("scratch", "frozen", "lora", "qlora", "full")
-NEED_TRANSFORMER = ("lora", "qlora")
 FOLDER = "comparisons"
-CURES = {
-    "l2_sp": ("full",),
-    "ewc": ("full",),
-    "rehearsal": ("full", "lora", "qlora"),
-    "distillation": ("full", "lora", "qlora"),
-}
-"""Which methods a cure for forgetting is for; the others are run without it."""
 
 
 def compare(
@@ -94,7 +87,7 @@ def _chosen(loaded: LoadedRecipe, methods: Sequence[str]) -> list[str]:
     if methods:
         return list(dict.fromkeys(methods))
     lstm = recipe.model.architecture == "lstm" and not recipe.finetune.base
-    return [method for method in METHODS if not (lstm and method in NEED_TRANSFORMER)]
+    return [method for method in METHODS if not (lstm and method in ADAPTED)]
 
 
 def _row(method: str, done: Run, price: float) -> dict[str, Any]:

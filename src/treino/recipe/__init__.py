@@ -6,6 +6,8 @@ from treino.recipe.derive import derive, feed_forward_width, finetuning_rate
 from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
 from treino.recipe.filter import FilterSettings
 from treino.recipe.finetuning import (
+    ADAPTED,
+    CURES,
     Condition,
     FinetuneSettings,
     GateSettings,
@@ -19,6 +21,8 @@ from treino.recipe.recipe import Recipe
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings, parse_budget
 
 __all__ = [
+    "ADAPTED",
+    "CURES",
     "CleanSettings",
     "Condition",
     "CorpusSettings",

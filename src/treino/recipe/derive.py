@@ -7,6 +7,7 @@ from typing import Any
 from treino.errors import UsageError
 from treino.messages import N_
 from treino.recipe.base import DERIVED
+from treino.recipe.finetuning import ADAPTED, CURES, CURES_BY_OLD_TEXT
 from treino.recipe.recipe import Recipe
 
 TRANSFORMER_SIZES = {
@@ -91,6 +92,7 @@ def _check(recipe: Recipe) -> None:
     _check_shape(recipe)
     _check_order(recipe)
     _check_finetuning(recipe)
+    _check_method(recipe)
 
 
 def _check_order(recipe: Recipe) -> None:
@@ -136,6 +138,34 @@ def _check_finetuning(recipe: Recipe) -> None:
             fix=N_("set labels.test to a share such as 0.2, or to a file"),
             key="gate.require",
         )
+
+
+def _check_method(recipe: Recipe) -> None:
+    """Refuse adapters where there is no layer for them, and cures for forgetting that have nothing to do or to read."""
+    settings = recipe.finetune
+    if settings.method in ADAPTED and recipe.model.architecture == "lstm" and recipe.labels.given and not settings.base:
+        raise UsageError(
+            N_("the method {method} is not there for a model of the kind {kind}"),
+            fix=N_('take finetune.method = "full" or "frozen"'),
+            method=settings.method,
+            kind="lstm",
+        )
+    for cure, methods in CURES.items():
+        if not getattr(settings, cure):
+            continue
+        if settings.method not in methods:
+            raise UsageError(
+                N_("finetune.{name} cures forgetting, and {method} leaves it nothing to do"),
+                fix=N_("leave it out, or take another finetune.method"),
+                name=cure,
+                method=settings.method,
+            )
+        if settings.base and cure in CURES_BY_OLD_TEXT:
+            raise UsageError(
+                N_("finetune.{name} needs the text that the base model was trained on"),
+                fix=N_("pretrain in the same recipe (without finetune.base), or take l2_sp or distillation"),
+                name=cure,
+            )
 
 
 def _check_shape(recipe: Recipe) -> None:

@@ -18,6 +18,19 @@ MEASURES = ("accuracy", "macro_f1", "calibration_error", "log_loss")
 CLASS_MEASURES = ("precision", "recall", "f1")
 BASELINES = ("majority", "tfidf")
 
+ADAPTED = ("lora", "qlora")
+"""Methods that train adapters."""
+
+CURES = {
+    "l2_sp": ("full",),
+    "ewc": ("full",),
+    "rehearsal": ("full", *ADAPTED),
+    "distillation": ("full", *ADAPTED),
+}
+"""Cures for forgetting, and the methods that leave them something to do."""
+
+CURES_BY_OLD_TEXT = ("ewc", "rehearsal")
+
 _CONDITION = re.compile(
     r"^\s*(?P<measure>[^<>=]+?)\s*(?P<sign>>=|<=)\s*"
     r"(?:(?P<baseline>[a-z]+)\s*(?:(?P<step>[+-])\s*(?P<margin>\d*\.?\d+))?|(?P<number>\d*\.?\d+))\s*$"

@@ -22,7 +22,7 @@ from treino.models.classifier_folder import save_classifier
 from treino.models.folder import load_model
 from treino.models.gpt2 import GPT2
 from treino.models.lora import LoraShape, add_adapter, merge, targets_of
-from treino.recipe import FinetuneSettings, finetuning_rate
+from treino.recipe import ADAPTED, FinetuneSettings, finetuning_rate
 from treino.tokens.labelled import BucketedRows, Pieces, encode
 from treino.tokens.packing import DocumentRows, PackedRows, Rows
 from treino.tokens.shards import open_shard
@@ -43,9 +43,6 @@ LINES_PER_EPOCH = 2
 
 LONGEST_OLD_ROW = 1024
 """Tokens of a row of old text at most, where a model can read more."""
-
-ADAPTED = ("lora", "qlora")
-"""Methods that train adapters."""
 
 MERGE_BOUND = 1e-4
 """Largest difference of a logit, over the largest logit, that float32 may make when adapters are merged."""
@@ -131,7 +128,6 @@ class Finetuning:
         fresh = settings.method == "scratch"
         classifier = build_classifier(self.body, self.labels, dropout=settings.dropout, fresh=fresh).to(self.device)
         self._freeze(classifier, settings)
-        self._check_cures(settings)
         counts = classifier.parameter_counts()
         plan = self._plan(settings)
         events.emit("finetune.started", method=settings.method, steps=plan.steps, **counts)
@@ -200,27 +196,6 @@ class Finetuning:
             rslora=settings.rslora,
         )
         add_adapter(body, targets_of(body, matrices, settings.lora_targets), shape, nf4=narrow)
-
-    def _check_cures(self, settings: FinetuneSettings) -> None:
-        """Refuse what the method, the model or the run has no use or no text for."""
-        held = [name for name in ("l2_sp", "ewc") if getattr(settings, name)]
-        spoken = [name for name in ("rehearsal", "distillation") if getattr(settings, name)]
-        if (held and settings.method != "full") or (spoken and settings.method in ("frozen", "scratch")):
-            raise UsageError(
-                N_("finetune.{name} cures forgetting, and {method} leaves it nothing to do"),
-                fix=N_("leave it out, or take another finetune.method"),
-                name=(held or spoken)[0],
-                method=settings.method,
-            )
-        wanting = [name for name in ("ewc", "rehearsal") if getattr(settings, name)]
-        if wanting and self.old_text is None:
-            raise UsageError(
-                N_("finetune.{name} needs the text that the base model was trained on"),
-                fix=N_(
-                    "pretrain in the same recipe (without finetune.base), or take finetune.l2_sp or finetune.distillation"
-                ),
-                name=wanting[0],
-            )
 
     def _order(self, settings: FinetuneSettings) -> BucketedRows:
         return BucketedRows([len(ids) for ids in self.training.ids], settings.batch, self.seed)
@@ -292,7 +267,7 @@ class Finetuning:
     @cached_property
     def _old_rows(self) -> Rows:
         """Rows of the text that the base model was trained on."""
-        assert self.old_text is not None, "refused before"
+        assert self.old_text is not None, "the recipe's checks refuse this"
         shard, context = open_shard(self.old_text, "training"), min(self.body.longest_row, LONGEST_OLD_ROW)
         kind = DocumentRows if self.body.settings.architecture == "lstm" else PackedRows
         return kind(shard, context, self.seed)

@@ -299,10 +299,17 @@ class Pretraining:
             precision=plan.precision,
             packed=self.rows.masks_documents,
             kernels=self._kernels(plan.precision),
+            extra_seconds=self._looks_seconds(plan, float(decisions["pretrain.tokens_per_second"])),
             checkpoints=plan.steps / float(decisions["pretrain.tokens_per_second"]) * self._tokens_per_step
             > plan.checkpoint_seconds,
             base=resident_memory() or BASE_BYTES,
         )
+
+    def _looks_seconds(self, plan: TrainingPlan, tokens_per_second: float) -> float:
+        """What the looks at validation should take: forward passes alone, which are a third of a step's work."""
+        looks = plan.steps // plan.validate_every + 1
+        places = sum(batch.ids.numel() for batch in self.task.validation)
+        return looks * places / (3 * tokens_per_second)
 
     def _store_forecast(self, expected: Forecast, path: Path) -> None:
         """Written once, before the first step; a resumed run leaves it as it is."""
