@@ -7,8 +7,9 @@ import sys
 import filter_truth
 import filters
 import near
+import tokenising
 
-COMMANDS = {"filters": filters.main, "filter-truth": filter_truth.main, "near": near.main}
+COMMANDS = {"filters": filters.main, "filter-truth": filter_truth.main, "near": near.main, "tokenise": tokenising.main}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:

@@ -39,7 +39,7 @@ def tokenise(
     sampled = [0]
     tokenizer = train_tokenizer(_sample(documents, sampled), settings)
     tokenizer.save(output / FILE)
-    encoded, ids, sizes = _encode(tokenizer, documents)
+    encoded, ids, sizes = encode_documents(tokenizer, documents)
     if not encoded:
         raise DataError(
             N_("no text is left to learn from"), fix=N_("see what was removed: treino show RUN clean --removed 20")
@@ -72,7 +72,7 @@ def _sample(documents: Path, sampled: list[int]) -> Iterator[str]:
             return
 
 
-def _encode(tokenizer: Tokenizer, documents: Path) -> tuple[list[np.ndarray], list[str], list[int]]:
+def encode_documents(tokenizer: Tokenizer, documents: Path) -> tuple[list[np.ndarray], list[str], list[int]]:
     """Token arrays, ids and UTF-8 sizes of all training documents, in order of id."""
     dtype = np.uint16 if tokenizer.size <= 65536 else np.uint32
     rows: list[tuple[str, int, np.ndarray]] = []
