@@ -147,6 +147,7 @@ def _check_method(recipe: Recipe) -> None:
         raise UsageError(
             N_("the method {method} is not there for a model of the kind {kind}"),
             fix=N_('take finetune.method = "full" or "frozen"'),
+            key="finetune.method",
             method=settings.method,
             kind="lstm",
         )
@@ -155,16 +156,16 @@ def _check_method(recipe: Recipe) -> None:
             continue
         if settings.method not in methods:
             raise UsageError(
-                N_("finetune.{name} cures forgetting, and {method} leaves it nothing to do"),
+                N_("{key} cures forgetting, and {method} leaves it nothing to do"),
                 fix=N_("leave it out, or take another finetune.method"),
-                name=cure,
+                key=f"finetune.{cure}",
                 method=settings.method,
             )
         if settings.base and cure in CURES_BY_OLD_TEXT:
             raise UsageError(
-                N_("finetune.{name} needs the text that the base model was trained on"),
+                N_("{key} needs the text that the base model was trained on"),
                 fix=N_("pretrain in the same recipe (without finetune.base), or take l2_sp or distillation"),
-                name=cure,
+                key=f"finetune.{cure}",
             )
 
 
