@@ -22,6 +22,7 @@ from treino.corpus.documents import EXCERPT, read_documents, read_rows, removed_
 from treino.corpus.shards import Outcome, apply, with_texts
 from treino.corpus.words import words_of
 from treino.errors import NothingLeft
+from treino.measure import release_memory
 from treino.messages import N_
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def _load(items: str, documents: str, own: bool, written: int) -> _Known:
     held_out = [row["id"] for row in read_rows(Path(documents), HELD_OUT, ["id"])]
     texts = (batch["text"].to_pylist() for batch in read_documents(Path(documents), HELD_OUT, ["text"]))
     passages = Passages(given, texts if own else ())
+    release_memory()  # what was read to make it is gone
     return _Known(names + [(HELD_OUT, number) for number in held_out if own], passages, frozenset(held_out))
 
 

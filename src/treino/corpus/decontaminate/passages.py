@@ -81,7 +81,7 @@ class Passages:
             number += len(batch)
             self._sketch(batch)
         self.needed = np.array(self._needed, np.int64)
-        self._tables = [_table(length, *zip(*found, strict=True)) for length, found in sorted(self._grams.items())]
+        self._tables = [_table(length, *zip(*self._grams.pop(length), strict=True)) for length in sorted(self._grams)]
 
     def find(self, texts: Sequence[str]) -> list[Hit]:
         """The passages that stand in the texts, in order of the texts and passages."""
@@ -110,7 +110,7 @@ class Passages:
             _, hashes, owners = _grams(words, length)
             chosen = lengths[owners] == length
             hashes, owners = hashes[chosen], owners[chosen]
-            self._grams.setdefault(length, []).append((hashes, owners + first))
+            self._grams.setdefault(length, []).append((hashes, (owners + first).astype(np.int32)))
             distinct = np.bincount(np.unique(np.stack([owners.astype(np.uint64), hashes]), axis=1)[0].astype(np.int64))
             here = np.unique(owners)
             needed[here] = np.where(whole[here], distinct[here], (distinct[here] + 1) // 2 if length == HALVED else 1)
@@ -125,7 +125,7 @@ class Passages:
         hashes, owners = hashes[new], owners[new]
         least = np.arange(len(owners)) - np.searchsorted(owners, owners) < SKETCH
         counts = np.bincount(owners[least], minlength=len(texts))
-        self._grams.setdefault(LONG, []).append((hashes[least], owners[least] + len(self._needed)))
+        self._grams.setdefault(LONG, []).append((hashes[least], (owners[least] + len(self._needed)).astype(np.int32)))
         self._needed += np.maximum(1, (counts + 1) // 2).tolist()
 
 
@@ -163,7 +163,7 @@ def _grams(words: Words, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def _table(length: int, hashes: Sequence[np.ndarray], owners: Sequence[np.ndarray]) -> _Table:
     every = np.concatenate(hashes)
     order = np.argsort(every, kind="stable")
-    bits = min(26, max(16, (8 * len(every)).bit_length()))
+    bits = min(24, max(16, (8 * len(every)).bit_length()))  # 16 MB at most, in each process
     maybe = np.zeros(1 << bits, bool)
     maybe[(every >> np.uint64(64 - bits)).astype(np.int64)] = True
     return _Table(length, every[order], np.concatenate(owners)[order], maybe)
