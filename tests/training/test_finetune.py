@@ -110,6 +110,23 @@ def test_frozen_parts_keep_their_weights_and_the_others_move(
     assert moved == [False] * kept + [True] * (len(moved) - kept)
 
 
+def test_in_bfloat16_the_frozen_weights_are_kept_narrow_and_merged_as_they_were_read(
+    base: Path, tmp_path: Path
+) -> None:
+    if "lstm" in base.name:
+        pytest.skip("an LSTM has no adapters")
+    tuning = tuning_of(base)
+    settings = settings_of(method="lora", epochs=12, learning_rate=2e-2, lora_targets=("q",), precision="bfloat16")
+    classifier, facts = tuning.run(settings, tmp_path)
+    assert facts["last_loss"] < 0.5 * facts["first_loss"]
+    assert 0 < facts["merge_difference"] < 1e-4
+    merged = dict(classifier.body.named_parameters())["model.layers.0.self_attn.q_proj.weight"]
+    old = dict(tuning.body.named_parameters())["model.layers.0.self_attn.q_proj.weight"]
+    assert merged.dtype == torch.float32 and not torch.equal(merged, old)
+    again, _, _ = load_classifier(tmp_path / "model")
+    np.testing.assert_array_equal(predict(again, tuning.validation), predict(classifier, tuning.validation))
+
+
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_adapters_learn_beside_a_frozen_body_and_are_merged(base: Path, tmp_path: Path, method: str) -> None:
     tuning = tuning_of(base)

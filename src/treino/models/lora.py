@@ -90,12 +90,18 @@ class Lora(nn.Module):
         self.shapes[name], self.active = shape, name
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.base(x)
+        y = self._base(x)
         if not self.active:
             return y
         shape = self.shapes[self.active]
         inner = F.linear(F.dropout(x, shape.dropout, self.training), self.lora_A[self.active].to(self._dtype(x)))
         return y + shape.scaling * F.linear(inner, self.lora_B[self.active].to(inner.dtype))
+
+    def _base(self, x: Tensor) -> Tensor:
+        """What the layer itself gives; weights kept in bfloat16 are widened where x is wider."""
+        if isinstance(self.base, nn.Linear) and self.base.weight.dtype != self._dtype(x):
+            return F.linear(x, self.base.weight.to(self._dtype(x)), self.base.bias)
+        return self.base(x)
 
     @staticmethod
     def _dtype(x: Tensor) -> torch.dtype:

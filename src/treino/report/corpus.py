@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from treino.messages import N_
 from treino.report.bars import Bar, bars
-from treino.report.data_card import order_messages, step_cells
+from treino.report.data_card import STEP_COLUMNS, order_messages, step_cells
 from treino.report.facts import Corpus
 from treino.report.writer import Writer, details, escape, table
 
@@ -20,16 +20,7 @@ def corpus_section(corpus: Corpus, writer: Writer) -> str:
         Bar(escape(row[0]), step.get("documents_out") or 0, f"{escape(row[2])} · {escape(row[3])}")
         for step, row in zip(steps, cells, strict=True)
     ]
-    names = (
-        N_("step"),
-        N_("documents in"),
-        N_("documents out"),
-        N_("text out"),
-        N_("removed"),
-        N_("changed"),
-        N_("time"),
-    )
-    whole = table([writer.say(name) for name in names], [[escape(cell) for cell in row] for row in cells])
+    whole = table([writer.say(name) for name in STEP_COLUMNS], [[escape(cell) for cell in row] for row in cells])
     order = "".join(
         f"<p>{escape(writer.translator.message(one))}</p>" for one in order_messages(corpus.get("order") or {})
     )

@@ -110,18 +110,21 @@ def _sources(facts: Corpus, translator: Translator) -> str:
     return f"## {translator.text(N_('Sources'))}\n\n{markdown_table(head, rows)}" if rows else ""
 
 
+STEP_COLUMNS = (
+    N_("step"),
+    N_("documents in"),
+    N_("documents out"),
+    N_("text out"),
+    N_("removed"),
+    N_("changed"),
+    N_("time"),
+)
+"""Titles of what `step_cells` gives."""
+
+
 def _steps(facts: Corpus, translator: Translator) -> str:
-    names = (
-        N_("step"),
-        N_("documents in"),
-        N_("documents out"),
-        N_("text out"),
-        N_("removed"),
-        N_("changed"),
-        N_("time"),
-    )
     rows = [[plain(cell) for cell in row] for row in step_cells(facts.get("steps") or [], translator)]
-    head = [translator.text(name) for name in names]
+    head = [translator.text(name) for name in STEP_COLUMNS]
     return f"## {translator.text(N_('What was done'))}\n\n{markdown_table(head, rows)}" if rows else ""
 
 

@@ -21,7 +21,7 @@ from treino.models.classifier import Classifier, build_classifier, features
 from treino.models.classifier_folder import save_classifier
 from treino.models.folder import load_model
 from treino.models.gpt2 import GPT2
-from treino.models.lora import LoraShape, add_adapter, merge, targets_of
+from treino.models.lora import LoraShape, add_adapter, merge, narrow_bases, targets_of
 from treino.recipe import ADAPTED, FinetuneSettings, finetuning_rate
 from treino.tokens.labelled import BucketedRows, Pieces, encode
 from treino.tokens.packing import DocumentRows, PackedRows, Rows
@@ -196,6 +196,8 @@ class Finetuning:
             rslora=settings.rslora,
         )
         add_adapter(body, targets_of(body, matrices, settings.lora_targets), shape, nf4=narrow)
+        if settings.precision == "bfloat16" and not isinstance(body, GPT2):
+            narrow_bases(body)
 
     def _order(self, settings: FinetuneSettings) -> BucketedRows:
         return BucketedRows([len(ids) for ids in self.training.ids], settings.batch, self.seed)
