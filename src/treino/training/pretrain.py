@@ -14,7 +14,7 @@ import torch
 from treino import environment, events, files
 from treino.errors import DataError, UsageError
 from treino.measure import machine_memory, release_memory, resident_memory
-from treino.messages import N_
+from treino.messages import N_, Message
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
 from treino.models.folder import save_model
@@ -28,10 +28,11 @@ from treino.tokens.curriculum import with_curriculum
 from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWindows, make_batch
 from treino.tokens.shards import open_shard
 from treino.tokens.tokenizer import Tokenizer
-from treino.training.calibrate import Speed, faster, measure_speed
+from treino.training.calibrate import Speed, measure_speed
 from treino.training.checkpoint import model_tensors
 from treino.training.compiling import pays
 from treino.training.fit import fitted
+from treino.training.formats import Format, asked_for, format_for
 from treino.training.loop import train
 from treino.training.objective import NextToken
 from treino.training.parallel import Shard, whole
@@ -140,33 +141,36 @@ class Pretraining:
         pieces = generate(self.model, self.tokenizer, prompt, tokens=40, temperature=0.7, top_k=40, seed=self.seed)
         return {"prompt": prompt, "text": "".join(pieces)}
 
-    def decide(self) -> dict[str, tuple[Any, str, dict[str, Any]]]:
-        """What must be measured before the first step: {name: (value, why, figures)}.
+    def decide(self) -> dict[str, tuple[Any, Message, dict[str, Any]]]:
+        """What must be known before the first step: {name: (value, why, figures)}.
 
-        `pretrain.precision`: the faster format; bfloat16 is tried where torch computes it in matrix products here.
+        `pretrain.precision`: the table's format for this machine (`treino.training.formats`), unless one is asked for.
         `pretrain.steps`: steps that the budget buys; a budget in minutes buys as many as the measured speed allows. Of several
         processes one is measured, with its share of the rows, and what they tell each other is left out.
         """
-        wanted = self.settings.precision
+        chosen = self._format()
         amount, unit = parse_budget(self.settings.budget)
-        plan = self._plan(steps=100, precision="float32")
-        if wanted == "auto":
-            best, tried = faster(self.task, plan, ("float32", "bfloat16"))
-        else:
-            best = measure_speed(self.task, replace(plan, precision=wanted))
-            tried = [best]
-        figures = {"speeds": [asdict(speed) for speed in tried]}
-        why = ", ".join(f"{speed.precision} {speed.tokens_per_second:.0f} tokens/s" for speed in tried)
-        steps = self.steps_for(amount, unit, best)
-        compiling = self._compiles(steps * best.seconds_per_step, best.precision)
+        speed = measure_speed(self.task, self._plan(steps=100, precision=chosen.precision))
+        steps = self.steps_for(amount, unit, speed)
+        compiling = self._compiles(steps * speed.seconds_per_step, chosen.precision)
         return {
-            "pretrain.compile": (compiling, self._why(compiling), {}),
-            "pretrain.precision": (best.precision, why, figures),
-            "pretrain.rows_at_once": (self.arrangement.rows, self._why_rows(), {}),
-            "pretrain.recompute": (self.arrangement.recompute, self._why_recompute(), {}),
-            "pretrain.steps": (steps, self.settings.budget, {}),
-            "pretrain.tokens_per_second": (round(best.tokens_per_second * self.ranks.size, 1), why, {}),
+            "pretrain.compile": (compiling, Message(self._why(compiling)), {}),
+            "pretrain.precision": (chosen.precision, chosen.reason, {}),
+            "pretrain.rows_at_once": (self.arrangement.rows, Message(self._why_rows()), {}),
+            "pretrain.recompute": (self.arrangement.recompute, Message(self._why_recompute()), {}),
+            "pretrain.steps": (steps, Message("{budget}", {"budget": self.settings.budget}), {}),
+            "pretrain.tokens_per_second": (
+                round(speed.tokens_per_second * self.ranks.size, 1),
+                Message(N_("measured on a few steps")),
+                {"speed": asdict(speed)},
+            ),
         }
+
+    def _format(self) -> Format:
+        """The number format of the recipe, or else of the table."""
+        if self.settings.precision != "auto":
+            return asked_for(self.settings.precision)
+        return format_for(self.device, kernels=self._kernels("bfloat16"), width=self.shape.width)
 
     def _compiles(self, seconds: float, precision: str) -> bool:
         """Whether the steps are to be compiled, which take so many seconds as they are."""
@@ -176,17 +180,17 @@ class Pretraining:
         return pays(seconds, self.device, kernels=self._kernels(precision), one_shape=one_shape)
 
     def _why_rows(self) -> str:
-        return "as asked for" if self.arrangement.rows == self.batch else "more would not fit into memory"
+        return N_("all at once") if self.arrangement.rows == self.batch else N_("more would not fit into memory")
 
     def _why_recompute(self) -> str:
         if self.settings.recompute != "auto":
-            return "asked for"
-        return "it would not fit into memory otherwise" if self.arrangement.recompute else "it fits without"
+            return N_("asked for")
+        return N_("it would not fit into memory otherwise") if self.arrangement.recompute else N_("it fits without")
 
     def _why(self, compiling: bool) -> str:
         if self.settings.compile != "auto":
-            return "asked for"
-        return "it pays within this run" if compiling else "it would not pay within this run"
+            return N_("asked for")
+        return N_("it pays within this run") if compiling else N_("it would not pay within this run")
 
     def steps_for(self, amount: float, unit: str, speed: Speed) -> int:
         """Steps of a budget; tokens count as places in rows, the unit in which the work is done."""
