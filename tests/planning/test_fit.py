@@ -74,7 +74,10 @@ def test_where_the_weights_alone_are_too_much_only_a_smaller_model_is_offered() 
 def test_the_refusal_names_need_room_and_fixes(monkeypatch: pytest.MonkeyPatch) -> None:
     def check() -> Arrangement:
         settings = PretrainSettings(batch=8, precision="float32")
-        return fit.fitted(SHAPE, 16384, settings, 8, packed=True, kernels=False, device=torch.device("cpu"))
+        work = {"packed": True, "kernels": False, "precision": "float32", "device": torch.device("cpu")}
+        arrangement, shard = fit.fitted(SHAPE, 16384, settings, 8, **work)
+        assert shard == "ddp"
+        return arrangement
 
     monkeypatch.setattr(fit, "available_memory", lambda: 300_000_000)
     with pytest.raises(DoesNotFit, match=r"needs about \d+.MB .*300.MB are free.*model.width = \d+") as refused:

@@ -22,7 +22,9 @@ def command(as_json: bool) -> None:
 
     findings = examine()
     if as_json:
-        echo_json({row.name: {"value": row.value, "ok": row.ok, "note": translator().message(row.advice)} for row in findings})
+        echo_json(
+            {row.name: {"value": row.value, "ok": row.ok, "note": translator().message(row.advice)} for row in findings}
+        )
         return
     for row in findings:
         note = f"  {translator().message(row.advice)}" if row.note else ""

@@ -49,4 +49,6 @@ def command(recipe: str | None, overrides: tuple[str, ...], runs: Path | None, s
         click.echo(f"{mark} {item.stage.name:<14} {_('ready') if ready else _('will run')}{': ' + why if why else ''}")
         if item.stage.name == "pretrain" and not ready:
             chosen = number_format(loaded)
-            click.echo("  " + _("it would compute in {format}: {reason}", format=chosen.precision, reason=chosen.reason))
+            click.echo(
+                "  " + _("it would compute in {format}: {reason}", format=chosen.precision, reason=chosen.reason)
+            )

@@ -30,6 +30,7 @@ class Finding:
     def advice(self) -> Message:
         """The note as a sentence to be rendered."""
         return self.note if isinstance(self.note, Message) else Message(self.note)
+
     unit: str = ""
 
 

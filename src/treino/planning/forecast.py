@@ -52,6 +52,9 @@ def forecast(
     base: int = BASE_BYTES,
     kernels: bool = False,
     checkpoints: bool = False,
+    ranks: int = 1,
+    shard: str = "none",
+    common: bool = False,
 ) -> Forecast:
     """Forecast `steps` optimiser steps of `accumulation` passes over `batch` rows of `context` tokens.
 
@@ -65,6 +68,7 @@ def forecast(
         recompute: whether layers are computed again in the backward pass.
         kernels: whether the layers run in our own kernels (`treino.planning.memory`).
         checkpoints: whether states are saved beside the training.
+        ranks, shard, common: processes, and what they share (`treino.planning.work`); memory is then that of one of them.
         extra_seconds: for what stands outside the steps (validation, samples, saving).
     """
     tokens = steps * accumulation * batch * context
@@ -85,6 +89,9 @@ def forecast(
             accumulation=passes or accumulation,
             recompute=recompute,
             checkpoints=checkpoints,
+            ranks=ranks,
+            shard=shard,
+            common=common,
         ),
         steps=steps,
         tokens=tokens,

@@ -110,7 +110,8 @@ def _states(model: Architecture, work: Work) -> dict[str, int]:
     parts["adapters"] = number * trained if work.adapted else 0
     mixed = work.precision == "bfloat16" and not work.narrow and work.method in ("scratch", "full", "lora")
     multiplied = sum(matrices(model).values()) + (0 if work.classes else model.vocabulary * model.table)
-    parts["copies"] = HALF * multiplied // shared if mixed else 0
+    cut = shared if work.accelerator else 1  # on processors each keeps the whole copy until the way back
+    parts["copies"] = HALF * multiplied // cut if mixed else 0
     parts["gradients"] = number * trained // work.divided("gradients")
     kept = EIGHT_BITS * trained if work.optimiser == "adamw8bit" else OPTIMISERS[work.optimiser] * number * trained
     parts["optimiser"] = round(kept / work.divided("optimiser"))
@@ -140,12 +141,16 @@ def _table(model: Architecture, work: Work) -> int:
 
 
 def _buffers(model: Architecture, work: Work, gradients: int) -> int:
-    """What ranks exchange: gradients in buckets beside the gradients, or two layers that are gathered at a time."""
+    """What ranks exchange: gradients in buckets beside the gradients, those of what other ranks update, or two layers that are
+    gathered at a time.
+    """
     layers = 0
     if work.stream or (work.ranks > 1 and work.shard == "weights"):
         layers = 2 * sum(matrices(model).values()) // model.layers * (WORD if work.precision == "float32" else HALF)
     if work.stream:
         return 0 if work.ranks == 1 else layers
+    if work.common:
+        return gradients * (work.ranks - 1) // work.ranks
     return layers if layers else gradients if work.ranks > 1 and work.shard == "none" else 0
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from treino import environment, events, files
-from treino.errors import DataError, UsageError
-from treino.measure import machine_memory, release_memory, resident_memory
+from treino.errors import DataError, DoesNotFit, UsageError
+from treino.measure import release_memory, resident_memory
 from treino.messages import N_, Message
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
@@ -21,6 +21,7 @@ from treino.models.folder import save_model
 from treino.models.generation import generate
 from treino.models.kernels import library
 from treino.planning.fit import Arrangement
+from treino.planning.flops import training_flops_per_token
 from treino.planning.forecast import Forecast, forecast
 from treino.planning.work import BASE_BYTES
 from treino.recipe import ModelSettings, OrderSettings, PretrainSettings, parse_budget
@@ -41,6 +42,7 @@ from treino.training.ranks import ALONE, Ranks, share
 from treino.training.schedule import Schedule
 from treino.training.source import RowSource
 from treino.training.task import Task
+from treino.training.together import can_share
 
 VALIDATION_TOKENS = 16_384
 """Validation during training reads at most so many tokens: enough for a curve, and a few per cent of the time."""
@@ -48,9 +50,6 @@ VALIDATION_TOKENS = 16_384
 RESERVED_SHARE = 0.08
 """Part of a budget in minutes that is not given to steps (looks at validation, samples, saving), beside the time that the
 calibration itself took."""
-
-FITS_SHARE = 0.9
-"""Part of a device's memory up to which a forecast counts as one that fits."""
 
 
 class Pretraining:
@@ -81,17 +80,12 @@ class Pretraining:
         self.batch = min(settings.batch, max(1, rows // settings.accumulation))
         self.steps_per_epoch = rows / (self.batch * settings.accumulation)
         self.device = ranks.device
-        arrangement = Arrangement(self.batch, settings.recompute == "yes")
-        if ranks.size == 1:  # of several, each may hold a part of the model alone
-            arrangement = fitted(
-                *(shape, self.tokenizer.size, settings, self.batch),
-                packed=self.rows.masks_documents,
-                kernels=self._kernels("bfloat16"),
-                device=self.device,
-            )
+        self.format = self._format()
+        arrangement, self.shard = self._fit()
         torch.manual_seed(seed)
         self.model = build_model(shape, self.tokenizer.size)
-        self.model.to(self.device)
+        if self.shard == "ddp":  # parts go to the device when it has been cut
+            self.model.to(self.device)
         self.source = RowSource(self.rows, self.batch, settings.accumulation, ranks)
         self._arrange(arrangement)
         self.task = Task(
@@ -101,6 +95,40 @@ class Pretraining:
             validation=self._validation(tokens),
             sample=self._sample if settings.sample_prompt else None,
         )
+
+    def _fit(self) -> tuple[Arrangement, Shard]:
+        """How a step fits into memory, and how several processes share the model; those that have met agree on it.
+
+        Raises:
+            DoesNotFit: in all of them, where one of them has too little memory.
+            UsageError: for parts under an optimiser that needs whole matrices.
+        """
+        if self.ranks.size > 1 and self.settings.shard == "fsdp" and self.settings.optimiser == "muon":
+            raise UsageError(
+                N_("the optimiser muon needs whole matrices, and fsdp gives each process a part of them"),
+                fix=N_('set pretrain.optimiser = "adamw", or pretrain.shard = "ddp"'),
+            )
+        refusal = None
+        arrangement, shard = Arrangement(self.batch, self.settings.recompute == "yes"), cast(Shard, "ddp")
+        try:
+            arrangement, shard = fitted(
+                *(self.shape, self.tokenizer.size, self.settings, self.batch),
+                packed=self.rows.masks_documents,
+                kernels=self._kernels(self.format.precision),
+                precision=self.format.precision,
+                device=self.device,
+                ranks=self.ranks,
+            )
+        except DoesNotFit as error:
+            refusal = error
+        if self.ranks.joined:
+            worst = self.ranks.highest(2.0 if refusal else 1.0 if shard == "fsdp" else 0.0)
+            shard = "fsdp" if worst == 1 else shard
+            if worst == 2 and not refusal:
+                refusal = DoesNotFit(N_("another process of this training has too little memory"))
+        if refusal:
+            raise refusal
+        return arrangement, shard
 
     def _arrange(self, arrangement: Arrangement) -> None:
         """Have steps go through the model so."""
@@ -148,9 +176,9 @@ class Pretraining:
         `pretrain.steps`: steps that the budget buys; a budget in minutes buys as many as the measured speed allows. Of several
         processes one is measured, with its share of the rows, and what they tell each other is left out.
         """
-        chosen = self._format()
+        chosen = self.format
         amount, unit = parse_budget(self.settings.budget)
-        speed = measure_speed(self.task, self._plan(steps=100, precision=chosen.precision))
+        speed = self._speed(self._plan(steps=100, precision=chosen.precision))
         steps = self.steps_for(amount, unit, speed)
         compiling = self._compiles(steps * speed.seconds_per_step, chosen.precision)
         return {
@@ -165,6 +193,20 @@ class Pretraining:
                 {"speed": asdict(speed)},
             ),
         }
+
+    def _speed(self, plan: TrainingPlan) -> Speed:
+        """Measured on this model; where no process will hold it whole, on one of two layers, by the ratio of their work."""
+        if self.shard == "ddp":
+            return measure_speed(self.task, plan)
+        shallow = self.shape.model_copy(update={"layers": min(2, self.shape.layers)})
+        work, least = (
+            training_flops_per_token(shape, self.tokenizer.size, shape.context)["total"]
+            for shape in (self.shape, shallow)
+        )
+        model = build_model(shallow, self.tokenizer.size).to(self.device)
+        speed = measure_speed(replace(self.task, model=model), plan)
+        longer = work / least
+        return Speed(speed.precision, speed.seconds_per_step * longer, speed.tokens_per_second / longer)
 
     def _format(self) -> Format:
         """The number format of the recipe, or else of the table."""
@@ -211,7 +253,7 @@ class Pretraining:
         self._arrange(Arrangement(int(decisions["pretrain.rows_at_once"]), bool(decisions["pretrain.recompute"])))
         records = files.make_private(output / "records")
         expected = self._forecast(plan, decisions)
-        plan = replace(plan, shard=self._shard(expected))
+        plan = replace(plan, shard=self.shard)
         if self.ranks.first:
             self._store_forecast(expected, records / "forecast.json")
         events.emit("train.started", steps=plan.steps, parameters=self._parameters(), precision=plan.precision)
@@ -239,22 +281,6 @@ class Pretraining:
         model = build_model(self.shape, self.tokenizer.size)
         model.load_state_dict(tensors, strict=False)
         return model
-
-    def _shard(self, expected: Forecast) -> Shard:
-        """How the processes share the model: whole in each, unless the recipe says otherwise or it would not fit.
-
-        Raises:
-            UsageError: for parts under an optimiser that needs whole matrices.
-        """
-        memory = _device_memory(self.device, self.ranks)
-        fits = memory is None or expected.memory["total"] <= FITS_SHARE * memory
-        shard = self.settings.shard if self.settings.shard != "auto" else "ddp" if fits else "fsdp"
-        if shard == "fsdp" and self.ranks.size > 1 and self.settings.optimiser == "muon":
-            raise UsageError(
-                N_("the optimiser muon needs whole matrices, and fsdp gives each process a part of them"),
-                fix=N_('set pretrain.optimiser = "adamw", or pretrain.shard = "ddp"'),
-            )
-        return shard
 
     def _plan(self, steps: int, precision: Precision) -> TrainingPlan:
         settings = self.settings
@@ -286,7 +312,7 @@ class Pretraining:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def _forecast(self, plan: TrainingPlan, decisions: dict[str, Any]) -> Forecast:
-        """What the training needs; memory is that of one process, with its share of the rows and the whole model."""
+        """What the training needs; memory is that of one process, with its share of the rows."""
         release_memory()
         rows = share(plan.batch * plan.accumulation, self.arrangement.rows, self.ranks.rank, self.ranks.size)
         return forecast(
@@ -307,6 +333,9 @@ class Pretraining:
             checkpoints=plan.steps / float(decisions["pretrain.tokens_per_second"]) * self._tokens_per_step
             > plan.checkpoint_seconds,
             base=resident_memory() or BASE_BYTES,
+            ranks=self.ranks.size,
+            shard="weights" if self.shard == "fsdp" else "none",
+            common=self.ranks.size > 1 and self.shard == "ddp" and can_share(self.ranks),
         )
 
     def _looks_seconds(self, plan: TrainingPlan, tokens_per_second: float) -> float:
@@ -346,11 +375,3 @@ class Pretraining:
         if samples:
             facts["sample"] = samples[-1]
         return facts
-
-
-def _device_memory(device: torch.device, ranks: Ranks) -> float | None:
-    """Bytes that one process can have, or None where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    memory = machine_memory()
-    return memory / ranks.local_size if memory else None
