@@ -127,7 +127,9 @@ class Copy:
 
     def __init__(self, arguments: list[str], names: dict[str, str]) -> None:
         context: Any = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "pyarrow", "pydantic", "scipy.sparse", "tokenizers"])
+        context.set_forkserver_preload(
+            ["torch", "pyarrow.compute", "pydantic", "scipy.sparse", "tokenizers", "click", "rich"]
+        )
         out, told = context.Pipe(duplex=False)
         with tempfile.NamedTemporaryFile(delete=False) as file:
             self._errors = Path(file.name)
@@ -161,7 +163,8 @@ def _be_treino(arguments: list[str], names: dict[str, str], out: Connection, err
     out.close()
     with open(errors, "wb") as file:
         os.dup2(file.fileno(), 2)
-    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(names)
     sys.argv = ["treino", *arguments]
