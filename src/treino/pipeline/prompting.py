@@ -47,6 +47,11 @@ PREVIEWED = 2
 def prompt(work: Work) -> dict[str, Any]:
     """Choose how many examples are shown, by asking about the validation rows; writes `prompt.json`."""
     recipe, splits = work.loaded.recipe, Splits(work.inputs[LABELLED])
+    if splits.several:
+        raise UsageError(
+            N_("the method prompt names one class for each text, and these texts may have several"),
+            fix=N_("take another finetune.method, or a column with one class for each text"),
+        )
     training = read_split(work.inputs[LABELLED], "training")
     kinds: Counter[str] = Counter()
     validation, test = (splits.examples(name) for name in ("validation", "test"))
