@@ -207,7 +207,10 @@ def _announce(
             "bytes": sum(len(text.encode()) for text in texts),
             "masked": sum(kinds.values()),
         }
-        events.emit("remote.local" if is_local(remote.address) else "remote.leaving", address=remote.address, **leaving)
+        if is_local(remote.address):
+            events.emit("remote.local", address=remote.address, **leaving)
+        else:
+            events.emit("remote.leaving", address=remote.address, **leaving)
     if expected.cost > remote.limit:
         raise _too_dear(expected.cost, remote.limit)
     for talk in talks[:PREVIEWED] if recipe.report.examples else []:
