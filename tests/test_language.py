@@ -39,8 +39,8 @@ SAME_IN_BOTH = {
     "model.{name} = {value:raw} ({need:bytes})", 'pretrain.recompute = "auto" ({need:bytes})',
     "{method} {base}", "{count} × {chip}", "API", "FLOPs", "LoRA", "QLoRA",
     *("CPF", "CNPJ", "CEP", "CORPUS", "ID"),
-    "BASE", "F1", "GPU", "Macro-F1", "Micro-F1", "Python", "Transformer", "classes", "d", "embedding", "feed-forward", "macro-F1",
-    "threads", "tokens", "torch", "treino", "{condition}: {margin:3}", "classes: {labels}",
+    "BASE", "F1", "GPU", "Macro-F1", "Micro-F1", "Python", "Transformer", "classes", "d", "embedding", "feed-forward",
+    "macro-F1", "threads", "tokens", "torch", "treino", "{condition}: {margin:3}", "classes: {labels}",
 }  # fmt: skip
 """Words that Brazilians use as they are."""
 
