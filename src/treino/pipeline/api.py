@@ -52,6 +52,12 @@ class Run:
     @property
     def model_folder(self) -> Path:
         """The model as a Hugging Face folder (the LSTM: a folder of its own form)."""
+        if "finetune" in self.artefacts and not self.has_model:
+            raise DataError(
+                N_("the run {name} asked a model elsewhere, and has none of its own"),
+                fix=N_("name a run that trained one"),
+                name=self.name,
+            )
         return language_model(self.artefacts)
 
     @property

@@ -200,6 +200,7 @@ class Classification(TypedDict, total=False):
     local: bool
     masked: dict[str, int]
     without: list[str]
+    forecast: dict[str, Any]
     asked: dict[str, Any]
     asked_test: dict[str, Any]
     validation: dict[str, Any] | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from treino.messages import N_
 from treino.report.facts import Classification
@@ -27,9 +28,15 @@ def prompting_section(facts: Classification, writer: Writer) -> str:
         (writer.say(N_("tokens read")), writer.number(whole["tokens_in"])),
         (writer.say(N_("tokens written")), writer.number(whole["tokens_out"])),
         (writer.say(N_("cost")), f"US$ {writer.number(whole['cost'], 4)}"),
+        (writer.say(N_("cost, as forecast")), _dollars(facts.get("forecast"), writer)),
         (writer.say(N_("time of a test row")), writer.seconds(facts.get("row_seconds"))),
     ]
     return terms(figures, "facts") + "".join(f"<p>{sentence}</p>" for sentence in _sentences(facts, writer))
+
+
+def _dollars(forecast: dict[str, Any] | None, writer: Writer) -> str:
+    """What was said before; nothing where all had been answered already."""
+    return f"US$ {writer.number(forecast['cost'], 4)}" if forecast and forecast.get("requests") else UNKNOWN
 
 
 def _sentences(facts: Classification, writer: Writer) -> list[str]:
