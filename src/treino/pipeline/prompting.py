@@ -273,6 +273,7 @@ def _facts_of(count: Count, price: ApiPrice) -> dict[str, Any]:
         "sent": count.sent,
         "tokens_in": count.tokens_in,
         "tokens_out": count.tokens_out,
+        "estimated": count.estimated,
         "unanswered": count.unanswered,
         "troubles": dict(count.troubles),
         "seconds": count.seconds,

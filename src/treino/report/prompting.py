@@ -12,7 +12,7 @@ from treino.report.writer import UNKNOWN, Writer, escape, terms
 
 
 def prompting_section(facts: Classification, writer: Writer) -> str:
-    """Who was asked, in how many requests, with how many examples; tokens and dollars by the server's own count."""
+    """Who was asked, in how many requests, with how many examples; tokens by the server's own count, where it has one."""
     settings, rows = facts.get("settings") or {}, facts.get("rows") or {}
     whole: Counter[str] = Counter()
     for part in (facts.get("asked"), facts.get("asked_test")):
@@ -50,11 +50,10 @@ def _sentences(facts: Classification, writer: Writer) -> list[str]:
         f"{writer.say(where)} {writer.say(N_('Personal data masked before: {count}.'), count=sum(masked.values()))}"
     ]
     if price and not facts.get("local"):
-        dated = N_(
-            "Tokens are counted by the server; a million of them costs US$ {input} to read and US$ {output} to write "
-            "(price of {date:raw})."
-        )
+        dated = N_("A million tokens costs US$ {input} to read and US$ {output} to write (price of {date:raw}).")
         said.append(writer.say(dated, **price))
+    if any((part or {}).get("estimated") for part in (facts.get("asked"), facts.get("asked_test"))):
+        said.append(writer.say(N_("The server does not say how many tokens it reads and writes: they are estimated.")))
     if facts.get("without"):
         left = N_("The server refuses these fields of a request, which were left out: {names}.")
         said.append(writer.say(left, names=", ".join(facts.get("without") or [])))
