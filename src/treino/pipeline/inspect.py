@@ -27,7 +27,7 @@ TABLES = {
     "adopt": ("finetune",),
     "split": ("labels", "clean"),
     "compare": (),
-    "finetune": ("finetune", "search", "gate"),
+    "finetune": ("finetune", "remote", "search", "gate"),
     "judge": ("gate",),
 }
 """Tables of the recipe that a stage uses, where they are not just the one of its own name."""
