@@ -188,6 +188,7 @@ def _compiled(source: str) -> Any:
     """The template in a sandbox, with what transformers gives to one."""
     import jinja2
     from jinja2.ext import Extension, loopcontrols
+    from jinja2.nodes import Scope
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
@@ -198,7 +199,7 @@ def _compiled(source: str) -> Any:
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno
             body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return jinja2.nodes.Scope(body, lineno=line)
+            return Scope(body, lineno=line)
 
     def refuse(reason: str) -> None:
         raise jinja2.exceptions.TemplateError(reason)
@@ -208,8 +209,8 @@ def _compiled(source: str) -> Any:
 
         return datetime.datetime.now().strftime(form)
 
-    def to_json(value: Any, **options: Any) -> str:
-        return json.dumps(value, **({"ensure_ascii": False} | options))
+    def to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, **options)
 
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]

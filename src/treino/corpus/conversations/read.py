@@ -5,16 +5,18 @@ question and answer, and tables with a row for each thing said. JSON, JSON lines
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from treino.corpus.sources.raw import Problems, Unreadable, head_of, read_text
+from treino.corpus.sources.raw import Problems, Unreadable, read_text
 from treino.corpus.sources.read import kind_of
 from treino.corpus.sources.tables import (
     TEXT_COLUMNS,
     Record,
+    Table,
     csv_table,
     json_records,
     parquet_columns,
@@ -97,10 +99,11 @@ def read_conversations(path: Path, settings: ChatSettings, problems: Problems) -
         DataError: for a missing file, one of another kind, or columns in which no conversation can be found.
     """
     for file in _files(path):
-        records = iter(_records(file, problems))
-        first = next(records, None)
+        table = _table_of(file, problems)
+        first = next(table.records, None)
         if first is not None:
-            yield from _of_records(_again(first, records), first, file.name, settings, problems)
+            records = chain([first], table.records)
+            yield from _of_records(records, first, table.names or list(first.values), file.name, settings, problems)
 
 
 def _files(path: Path) -> list[Path]:
@@ -119,57 +122,56 @@ def _kind(path: Path) -> str | None:
     return kind if kind in ("json", "csv") else None
 
 
-def _records(path: Path, problems: Problems) -> Iterable[Record]:
-    kind = _kind(path)
+def _table_of(path: Path, problems: Problems) -> Table:
+    """A file's rows, with the names of its columns where it has one set of them."""
+    kind, nothing = _kind(path), Table([], 0, iter(()))
     if kind == "csv":
-        table = csv_table(path, problems, path.name)
-        return table.records if table else ()
+        return csv_table(path, problems, path.name) or nothing
     if kind == "parquet":
         try:
-            return parquet_records(path, parquet_columns(path, nested=True), problems, path.name)
+            names = parquet_columns(path, nested=True)
         except Unreadable as error:
             problems.add(path.name, str(error))
-            return ()
+            return nothing
+        return Table(names, 0, parquet_records(path, names, problems, path.name))
     if kind == "json":
-        return _array(path, problems) if _is_array(path) else json_records(path, problems, path.name)
+        whole = _whole(path, problems) if path.suffix.lower() == ".json" else None
+        return Table(
+            [], 0, json_records(path, problems, path.name) if whole is None else _objects(path, whole, problems)
+        )
     raise DataError(N_("{path} is not a file of conversations"), fix=_FIX, path=str(path))
 
 
-def _is_array(path: Path) -> bool:
-    """Whether a JSON file is one value over many lines, not an object a line."""
-    try:
-        head = head_of(path).removeprefix(b"\xef\xbb\xbf").lstrip()
-    except Unreadable:
-        return False
-    return head.startswith(b"[") or (path.suffix.lower() == ".json" and head[1:].lstrip(b" \r")[:1] == b"\n")
-
-
-def _array(path: Path, problems: Problems) -> Iterator[Record]:
-    """The objects of a JSON list, or of the list within an object (`{"data": [...]}`)."""
+def _whole(path: Path, problems: Problems) -> list[Any] | None:
+    """The rows of a file that is one JSON value: a list, a list within an object (`{"data": [...]}`), or one conversation.
+    None: it is not, and may have an object in each line.
+    """
     try:
         content = json.loads(read_text(path, problems, path.name) or "[]")
     except (ValueError, RecursionError):
-        problems.add(path.name, "broken_json")
-        return
-    if isinstance(content, dict):
-        content = next((value for value in content.values() if isinstance(value, list)), [content])
-    for number, row in enumerate(content, 1):
+        return None
+    if isinstance(content, dict) and not any(isinstance(content.get(key), list) for key in LISTS):
+        content = next((value for value in content.values() if isinstance(value, list)), content)
+    return content if isinstance(content, list) else [content]
+
+
+def _objects(path: Path, rows: list[Any], problems: Problems) -> Iterator[Record]:
+    for number, row in enumerate(rows, 1):
         if isinstance(row, dict):
             yield Record(number, row, str(row)[:200])
         else:
             problems.add(f"{path.name}:{number}", "not_an_object", str(row)[:200])
 
 
-def _again(first: Record, records: Iterator[Record]) -> Iterator[Record]:
-    yield first
-    yield from records
-
-
 def _of_records(
-    records: Iterator[Record], first: Record, name: str, settings: ChatSettings, problems: Problems
+    records: Iterator[Record],
+    first: Record,
+    names: list[str],
+    name: str,
+    settings: ChatSettings,
+    problems: Problems,
 ) -> Iterator[Conversation]:
-    names = list(first.values)
-    key = usual_column(LISTS, [item for item in names if isinstance(first.values[item], list)], [])
+    key = usual_column(LISTS, [item for item in names if isinstance(first.values.get(item), list)], [])
     if key:
         for record in records:
             yield from _one(_listed(record.values.get(key), settings), f"{name}:{record.line}", record, problems)
