@@ -22,6 +22,7 @@ COMMANDS = {
     "advise": "advise",
     "explain": "explain",
     "generate": "generate",
+    "chat": "chat",
     "predict": "predict",
     "finetune": "finetune",
     "compare": "compare",

@@ -29,6 +29,8 @@ TABLES = {
     "compare": (),
     "finetune": ("finetune", "remote", "search", "gate"),
     "judge": ("gate",),
+    "gather": ("chat", "world"),
+    "chat": ("finetune", "report"),
 }
 """Tables of the recipe that a stage uses, where they are not just the one of its own name."""
 

@@ -125,7 +125,7 @@ class LabelSettings(Settings):
 
 
 class FinetuneSettings(Settings):
-    """[finetune]: a classification head on the pretrained body."""
+    """[finetune]: how a pretrained model learns its task, of labelled texts or of conversations."""
 
     base: str = setting("", N_("run or model folder to start from (empty: the model that this recipe pretrains)"))
     method: Literal["full", "frozen", "scratch", "lora", "qlora", "prompt"] = setting(
@@ -180,7 +180,9 @@ class FinetuneSettings(Settings):
     )
     class_weights: bool = setting(False, N_("rare classes count as much as frequent ones"))
     long_texts: Literal["", "cut", "split", "drop"] = setting(
-        "", N_('texts longer than the context: "cut", "split" (the parts vote) or "drop"'), beginner=True
+        "",
+        N_('texts longer than the context: "cut", "split" (the parts vote; conversations between exchanges) or "drop"'),
+        beginner=True,
     )
     precision: Literal["float32", "bfloat16"] = setting("float32", N_("number format of the matrix products"))
     checkpoint_seconds: float = setting(30.0, N_("seconds between two saved states (0: every step)"), ge=0)

@@ -206,6 +206,26 @@ class Classification(TypedDict, total=False):
     validation: dict[str, Any] | None
 
 
+class ChatFacts(TypedDict, total=False):
+    """Facts of a chat tuning. `held_out`: `before` and `after`, each {loss, end_of_turn, tokens, turns}; `conversations`:
+    counts of {training, validation} by what became of them; `answers`: {messages, answer, reference}, where text may be shown.
+    """
+
+    method: str
+    rows: dict[str, int]
+    conversations: dict[str, dict[str, int]]
+    parameters: dict[str, int]
+    tokens: int
+    learnt_tokens: int
+    epochs: float
+    train_seconds: float
+    curve: list[Point]
+    validation_curve: list[Point]
+    held_out: dict[str, dict[str, Any]] | None
+    answers: list[dict[str, Any]]
+    forgetting: Forgetting | None
+
+
 class Removal(TypedDict, total=False):
     """One document that was changed or removed, shown only where the recipe allows it. `after`: empty when removed.
 
@@ -333,6 +353,7 @@ class Facts(TypedDict, total=False):
     training: Training | None
     evaluation: Evaluation | None
     classification: Classification | None
+    chat: ChatFacts | None
     corpus: Corpus | None
     removed: Removed | None
     forecast: dict[str, Any] | None

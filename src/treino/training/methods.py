@@ -21,6 +21,7 @@ from treino.models.build import copy_of
 from treino.models.folder import load_model
 from treino.models.gpt2 import GPT2
 from treino.models.lora import LoraShape, add_adapter, merge, narrow_bases, targets_of
+from treino.models.nf4 import NF4Linear
 from treino.recipe import ADAPTED, FinetuneSettings, finetuning_rate
 from treino.tokens.packing import DocumentRows, PackedRows, Rows
 from treino.tokens.shards import open_shard
@@ -173,6 +174,16 @@ class Method:
             patience=settings.patience if watched else 0,
             lora_plus=settings.lora_plus,
         )
+
+
+def parameter_counts(model: LanguageModel) -> dict[str, int]:
+    """Numbers in a language model, `total`, and those that training changes, `trainable`."""
+    parameters = list(model.parameters())
+    in_four_bits = sum(module.shape.numel() for module in model.modules() if isinstance(module, NF4Linear))
+    return {
+        "total": sum(parameter.numel() for parameter in parameters) + in_four_bits,
+        "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+    }
 
 
 @torch.no_grad()
