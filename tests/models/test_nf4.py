@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from treino.models.blockwise import dynamic_codes
 from treino.models.kernels import library
-from treino.models.nf4 import CODES, NF4Linear, Quantised, dynamic_codes, quantise
+from treino.models.nf4 import CODES, NF4Linear, Quantised, quantise
 
 functional = pytest.importorskip("bitsandbytes.functional")
 
@@ -23,6 +24,7 @@ def matrix(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
 
 def test_the_tables_are_those_of_bitsandbytes() -> None:
     assert torch.equal(dynamic_codes(), functional.create_dynamic_map())
+    assert torch.equal(dynamic_codes(signed=False), functional.create_dynamic_map(signed=False))
     _, state = functional.quantize_4bit(torch.randn(64, 64), quant_type="nf4", blocksize=64)
     assert torch.equal(torch.tensor(CODES), state.code)
 

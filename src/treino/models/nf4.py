@@ -8,40 +8,22 @@ bitsandbytes, bit by bit; a test compares them.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from treino.models.blockwise import dynamic_codes, largest, nearest, times
 from treino.models.kernels import library, ops
 
-BLOCK, SCALES_BLOCK, GRID = 64, 256, 65535
+BLOCK, SCALES_BLOCK = 64, 256
 CODES = (
     *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635),
     *(-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725),
     *(0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
 )
 """NF4's sixteen numbers, from the paper's appendix E."""
-
-SMALLEST = 1e-38
-"""A block of zeros is divided by this."""
-
-
-@functools.cache
-def dynamic_codes() -> Tensor:
-    """The 256 numbers, rising, of the signed dynamic 8-bit format: 0, 1, and for each exponent e of −6 … 0 the middles of
-    2^(e+6) equal parts of [.1, 1], times ±10^e.
-    """
-    numbers = [0.0, 1.0]
-    for exponent in range(-6, 1):
-        edges = torch.linspace(0.1, 1, 2 ** (exponent + 6) + 1)
-        middles = (edges[:-1] + edges[1:]) / 2
-        for sign in (1, -1):
-            numbers += (sign * 10**exponent * middles).tolist()
-    return torch.tensor(sorted(numbers))
-
 
 @dataclass(frozen=True)
 class Quantised:
@@ -64,7 +46,7 @@ class Quantised:
     def fine(self) -> Tensor:
         """The scale of each block in float32: dynamic[byte] · coarse + offset."""
         return (
-            _blocks_times(dynamic_codes().to(self.scales.device)[self.scales.long()], self.coarse, SCALES_BLOCK)
+            times(dynamic_codes().to(self.scales.device)[self.scales.long()], self.coarse, SCALES_BLOCK)
             + self.offset
         )
 
@@ -75,7 +57,7 @@ class Quantised:
             return self.write(torch.empty(self.shape, dtype=dtype))
         halves = torch.stack((self.nibbles >> 4, self.nibbles & 15), -1).flatten()[:numbers]
         codes = torch.tensor(CODES, device=halves.device)[halves.long()]
-        return _blocks_times(codes, self.fine(), BLOCK).to(dtype).view(self.shape)
+        return times(codes, self.fine(), BLOCK).to(dtype).view(self.shape)
 
     def write(self, out: Tensor) -> Tensor:
         """The values, written to a contiguous matrix in bfloat16."""
@@ -91,36 +73,14 @@ class Quantised:
 def quantise(weight: Tensor) -> Quantised:
     """The nearest NF4 numbers to a matrix; scales are float32 whatever its format."""
     numbers = weight.detach().flatten().float()
-    scales = _largest(numbers, BLOCK)
-    codes = _nearest(numbers, scales, torch.tensor(CODES, device=numbers.device), BLOCK)
+    scales = largest(numbers, BLOCK)
+    codes = nearest(numbers, scales, torch.tensor(CODES, device=numbers.device), BLOCK)
     codes = F.pad(codes, (0, len(codes) % 2))
     offset = scales.mean()
     scales = scales - offset
-    coarse = _largest(scales, SCALES_BLOCK)
-    narrow = _nearest(scales, coarse, dynamic_codes().to(numbers.device), SCALES_BLOCK, grid=True)
+    coarse = largest(scales, SCALES_BLOCK)
+    narrow = nearest(scales, coarse, dynamic_codes().to(numbers.device), SCALES_BLOCK, grid=True)
     return Quantised((codes[::2] << 4) | codes[1::2], narrow, coarse, offset, weight.shape)
-
-
-def _largest(numbers: Tensor, block: int) -> Tensor:
-    """The largest absolute value of each block, the last one perhaps shorter."""
-    return F.pad(numbers, (0, -len(numbers) % block)).view(-1, block).abs().amax(1)
-
-
-def _nearest(numbers: Tensor, scales: Tensor, codes: Tensor, block: int, *, grid: bool = False) -> Tensor:
-    """Index of the code nearest to each number over the scale of its block (the lower of two that are as near).
-
-    `grid`: the number is first rounded to one of 65,536 steps from −1 to 1, as bitsandbytes does on a CPU for 8 bits.
-    """
-    unit = _blocks_times(numbers, 1.0 / scales.clamp(min=SMALLEST), block).clamp(-1, 1)
-    if grid:
-        unit = ((unit + 1) * 0.5 * GRID + 0.5).floor() * (2 / GRID) - 1
-    return torch.bucketize(unit, (codes[:-1] + codes[1:]) / 2, out_int32=True).to(torch.uint8)
-
-
-def _blocks_times(numbers: Tensor, factors: Tensor, block: int) -> Tensor:
-    """Each number times the factor of its block."""
-    padded = F.pad(numbers, (0, -len(numbers) % block)).view(-1, block)
-    return (padded * factors[:, None]).flatten()[: len(numbers)]
 
 
 class NF4Linear(nn.Module):
