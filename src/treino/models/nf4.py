@@ -8,6 +8,8 @@ bitsandbytes, bit by bit; a test compares them.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +26,11 @@ CODES = (
     *(0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
 )
 """NF4's sixteen numbers, from the paper's appendix E."""
+
+
+NAMES = ("nibbles", "scales", "coarse", "offset")
+"""The parts of a matrix in NF4."""
+
 
 @dataclass(frozen=True)
 class Quantised:
@@ -46,13 +53,15 @@ class Quantised:
     def fine(self) -> Tensor:
         """The scale of each block in float32: dynamic[byte] · coarse + offset."""
         return (
-            times(dynamic_codes().to(self.scales.device)[self.scales.long()], self.coarse, SCALES_BLOCK)
-            + self.offset
+            times(dynamic_codes().to(self.scales.device)[self.scales.long()], self.coarse, SCALES_BLOCK) + self.offset
         )
 
     def values(self, dtype: torch.dtype) -> Tensor:
         """code · scale in float32, rounded to `dtype`: the matrix that a product reads."""
         numbers = self.shape.numel()
+        assert len(self.nibbles) == -(-numbers // 2), "the layer is not in memory"
+        if self.nibbles.device.type == "cuda" and _bitsandbytes():
+            return values_by_bitsandbytes(self, dtype)
         if dtype == torch.bfloat16 and self.nibbles.device.type == "cpu" and numbers % BLOCK == 0 and library():
             return self.write(torch.empty(self.shape, dtype=dtype))
         halves = torch.stack((self.nibbles >> 4, self.nibbles & 15), -1).flatten()[:numbers]
@@ -61,13 +70,38 @@ class Quantised:
 
     def write(self, out: Tensor) -> Tensor:
         """The values, written to a contiguous matrix in bfloat16."""
+        assert len(self.nibbles) == -(-self.shape.numel() // 2), "the layer is not in memory"
         if self.shape.numel() % BLOCK == 0 and library():
             return ops.nf4_values(self, out)
         return out.copy_(self.values(out.dtype))
 
     def tensors(self) -> dict[str, Tensor]:
         """What there is to store."""
-        return {name: getattr(self, name) for name in ("nibbles", "scales", "coarse", "offset")}
+        return {name: getattr(self, name) for name in NAMES}
+
+
+def values_by_bitsandbytes(quantised: Quantised, dtype: torch.dtype) -> Tensor:
+    """The same values by bitsandbytes' kernels."""
+    from bitsandbytes.functional import QuantState, dequantize_4bit
+
+    device = quantised.nibbles.device
+    scales = QuantState(quantised.coarse, code=dynamic_codes().to(device), blocksize=SCALES_BLOCK, dtype=torch.float32)
+    state = QuantState(
+        quantised.scales,
+        shape=quantised.shape,
+        code=torch.tensor(CODES, device=device),
+        blocksize=BLOCK,
+        quant_type="nf4",
+        dtype=dtype,
+        offset=quantised.offset,
+        state2=scales,
+    )
+    return dequantize_4bit(quantised.nibbles.view(-1, 1), state)
+
+
+@functools.cache
+def _bitsandbytes() -> bool:
+    return importlib.util.find_spec("bitsandbytes") is not None
 
 
 def quantise(weight: Tensor) -> Quantised:
@@ -91,12 +125,19 @@ class NF4Linear(nn.Module):
     coarse: Tensor
     offset: Tensor
 
-    def __init__(self, quantised: Quantised, bias: Tensor | None = None) -> None:
+    def __init__(self, quantised: Quantised | torch.Size, bias: Tensor | None = None) -> None:
+        """`quantised`: the matrix, or its shape alone where it is yet to come."""
         super().__init__()
-        self.shape = quantised.shape
-        for name, tensor in quantised.tensors().items():
-            self.register_buffer(name, tensor)
+        self.shape = quantised if isinstance(quantised, torch.Size) else quantised.shape
+        for name in NAMES:
+            self.register_buffer(name, None)
+        self.hold(None if isinstance(quantised, torch.Size) else quantised)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+
+    def hold(self, quantised: Quantised | None) -> None:
+        """Take these numbers for the matrix; None: none, until others come."""
+        for name in NAMES:
+            setattr(self, name, torch.empty(0, device="cpu") if quantised is None else getattr(quantised, name))
 
     @property
     def quantised(self) -> Quantised:
@@ -119,6 +160,11 @@ class NF4Linear(nn.Module):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         y = _Product.apply(x.to(dtype), self)
         return y if self.bias is None else y + self.bias.to(dtype)
+
+
+def in_four_bits(model: nn.Module) -> dict[str, NF4Linear]:
+    """Its layers in NF4 by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, NF4Linear)}
 
 
 class _Product(torch.autograd.Function):
