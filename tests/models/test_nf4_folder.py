@@ -61,9 +61,12 @@ def test_a_quantised_folder_is_the_model_with_rounded_matrices(
     assert stored < sum(path.stat().st_size for path in (tmp_path / "base").glob("*.safetensors"))
 
 
-def test_transformers_reads_our_folder(tokenizer: Tokenizer, folder: Path) -> None:
+def test_transformers_reads_our_folder(tokenizer: Tokenizer, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("bitsandbytes")
+    folder = tmp_path / "nf4"
+    save_model(small(tokenizer, width=64, embedding=64, heads=2, feed_forward=96), tokenizer, tmp_path / "base")
+    quantise_folder(tmp_path / "base", folder)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, device_map="cpu", dtype=torch.float32).eval()
     assert type(theirs.model.layers[0].mlp.up_proj).__name__ == "Linear4bit"
     for name, layer in in_four_bits(load_model(folder)[0]).items():
@@ -123,9 +126,7 @@ def test_other_narrow_formats_are_refused(folder: Path, change: dict[str, Any], 
 def test_damage_and_a_missing_part_are_told(folder: Path, stream: bool) -> None:
     last = sorted(folder.glob("*.safetensors"))[-1]
     content = last.read_bytes()
-    last.write_bytes(
-        content.replace(b'\\"nested_offset\\"', b'\\"nested_oddset\\"').replace(b'"nested_offset"', b'"nested_oddset"')
-    )
+    last.write_bytes(content.replace(b"nested_offset", b"nested_oddset"))
     with pytest.raises(DataError, match=r"layers\.1.*nested_offset"):
         load_model(folder, stream=stream)
     last.write_bytes(content[: len(content) // 2])

@@ -115,12 +115,13 @@ def load_model(folder: Path, *, stream: bool | None = None) -> tuple[LanguageMod
 
 
 def load_body(
-    config: dict[str, Any], folder: Path, tokenizer: Tokenizer, *, stream: bool | None = None
+    config: dict[str, Any], folder: Path, tokenizer: Tokenizer | None, *, stream: bool | None = None
 ) -> LanguageModel:
     """The language model of a folder with this configuration, without an adapter."""
     config, narrow = unquantised(config, folder)
     settings, vocabulary, family = read_settings(config, folder)
-    check_vocabulary(tokenizer, vocabulary, folder)
+    if tokenizer:
+        check_vocabulary(tokenizer, vocabulary, folder)
     with open_weights(folder) as stored:
         weights = stored if settings.architecture == "lstm" else in_family(stored, family)
         build = lambda: build_model(settings, vocabulary, family)  # noqa: E731
