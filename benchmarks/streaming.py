@@ -10,8 +10,8 @@ tokens, next-token loss, rank 16 beside all seven matrices of each layer, AdamW 
 
 Resident memory is VmHWM, all that the process has mapped, torch and interpreter (.35 GB) among it; the system's cache of files
 is not in it, and is told beside it. The arithmetic bound is 6·N·T FLOP (forward, forward again, gradient of the input; N of the
-layers' matrices; the head 4·V·h·T) over the fastest bf16 product of this shape, measured before the steps; the disk bound is the
-bytes read over what the disk gives past the cache. Linux only.
+layers' matrices; the head 4·V·h·T) over the fastest bf16 product of this shape, measured before the steps; the disk bound is
+the bytes read over what the disk gives past the cache. Linux only.
 """
 
 from __future__ import annotations

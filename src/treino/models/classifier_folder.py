@@ -17,6 +17,7 @@ from torch import Tensor
 from treino import files
 from treino.errors import DataError
 from treino.messages import N_
+from treino.models.adapter_folder import load_adapter
 from treino.models.build import build_model
 from treino.models.classifier import Classifier
 from treino.models.folder import (
@@ -26,16 +27,20 @@ from treino.models.folder import (
     check_vocabulary,
     in_family,
     is_classifier_config,
+    load_body,
     model_config,
     read_settings,
+    save_beside_base,
     save_tokenizer,
 )
+from treino.models.nf4_folder import ADAPTER
 from treino.models.weights import WEIGHTS, fill, open_weights, save_weights, without_weights
 from treino.tokens.tokenizer import END_OF_TEXT, FILE, Tokenizer
 
 
 def save_classifier(classifier: Classifier, tokenizer: Tokenizer, folder: Path, about: dict[str, Any]) -> None:
-    """Write weights (float32, without the language model's own head), configuration and tokenizer. `about`: how texts were
+    """Write weights (float32, without the language model's own head; of a body whose layers are on disk, these and its
+    adapter), configuration and tokenizer. `about`: how texts were
     made ready, {long_texts, clean}, so that they are made ready alike when the classifier is asked.
 
     A tokenizer made here begins each text with `end_of_text` then, as the classifier learnt it; one that was brought along
@@ -43,9 +48,12 @@ def save_classifier(classifier: Classifier, tokenizer: Tokenizer, folder: Path, 
     """
     files.make_private(folder)
     is_lstm = classifier.body.settings.architecture == "lstm"
-    save_weights(_named(classifier, is_lstm), folder / WEIGHTS)
     labels = list(classifier.labels)
     config = model_config(classifier.body, tokenizer) | {"treino": about}
+    if classifier.body.stream is None:
+        save_weights(_named(classifier, is_lstm), folder / WEIGHTS)
+    else:
+        config |= save_beside_base(classifier.body, folder, head=classifier.head)
     if is_lstm:
         config |= {"model_type": LSTM_CLASSIFIER, "labels": labels}
     else:
@@ -90,6 +98,8 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer, dict[str, Any]
             path=str(folder),
         )
     is_lstm = config["model_type"] == LSTM_CLASSIFIER
+    if (folder / ADAPTER).is_dir():
+        return _beside_base(config, folder)
     settings, vocabulary, family = read_settings(config | ({"model_type": LSTM_TYPE} if is_lstm else {}), folder)
     labels = config["labels"] if is_lstm else [config["id2label"][str(n)] for n in range(len(config["id2label"]))]
     tokenizer = Tokenizer.load(folder)
@@ -98,6 +108,15 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer, dict[str, Any]
         build = lambda: Classifier(build_model(settings, vocabulary, family), labels)  # noqa: E731
         classifier = cast(Classifier, without_weights(build))
         fill(_named(classifier, is_lstm), weights if is_lstm else in_family(weights, family))
+    return classifier.eval(), tokenizer, config.get("treino") or {}
+
+
+def _beside_base(config: dict[str, Any], folder: Path) -> tuple[Classifier, Tokenizer, dict[str, Any]]:
+    """A classifier as the base model and its adapter, with the head in the adapter's folder."""
+    tokenizer = Tokenizer.load(folder)
+    labels = [config["id2label"][str(n)] for n in range(len(config["id2label"]))]
+    classifier = Classifier(load_body(config, folder, tokenizer), labels)
+    load_adapter(classifier.body, folder / ADAPTER, head=classifier.head)
     return classifier.eval(), tokenizer, config.get("treino") or {}
 
 

@@ -16,15 +16,17 @@ from typing import Any, cast
 
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 from treino import files
 from treino.errors import DataError, reason_of
 from treino.measure import available_memory
 from treino.messages import N_
-from treino.models.adapter_folder import load_adapter
+from treino.models.adapter_folder import load_adapter, save_adapter
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
 from treino.models.families import CLASSIFIER, OWN, Family, read_family
+from treino.models.nf4 import in_four_bits
 from treino.models.nf4_folder import (
     ABOUT,
     ADAPTER,
@@ -32,6 +34,7 @@ from treino.models.nf4_folder import (
     fill_packed,
     no_nf4,
     packed_names,
+    packed_state,
     quantised_parts,
     shell,
     unquantised,
@@ -41,12 +44,14 @@ from treino.models.nf4_folder import (
 from treino.models.streaming import open_stream
 from treino.models.transformer import INITIAL_DEVIATION
 from treino.models.weights import (
+    INDEX,
     WEIGHTS,
     Weights,
     check_fit,
     fill_model,
     open_weights,
     save_weights,
+    weight_files,
     without_weights,
 )
 from treino.recipe import ModelSettings
@@ -101,12 +106,7 @@ def load_model(folder: Path, *, stream: bool | None = None) -> tuple[LanguageMod
         DataError: for a missing or damaged file, a pickle, or a configuration that is not supported.
     """
     config = files.read_json(folder / CONFIG)
-    if is_classifier_config(config):
-        raise DataError(
-            N_("{path} holds a classifier, which names classes and does not write"),
-            fix=N_("ask it with: treino predict"),
-            path=str(folder),
-        )
+    refuse_classifier(config, folder)
     tokenizer = Tokenizer.load(folder)
     model = load_body(config, folder, tokenizer, stream=stream)
     if (folder / ADAPTER).is_dir():
@@ -132,6 +132,64 @@ def load_body(
         elif narrow:
             fill_packed(model, weights)
     return model
+
+
+def save_beside_base(model: LanguageModel, folder: Path, *, head: nn.Module | None = None) -> dict[str, Any]:
+    """Give the files of a model whose layers are on disk a second name in this folder, and put its adapter beside them; returns
+    what the configuration must say of them.
+    """
+    assert model.stream is not None
+    source = model.stream.folder
+    for path in [*weight_files(source), source / INDEX]:
+        if path.is_file():
+            (folder / path.name).unlink(missing_ok=True)
+            files.link(path, folder / path.name)
+    save_adapter(model, folder / ADAPTER, head=head)
+    config = files.read_json(source / CONFIG)
+    kept = {name: config[name] for name in (QUANTISATION, "dtype", "torch_dtype") if name in config}
+    return {"tie_word_embeddings": model.settings.tied, **kept}
+
+
+def is_quantised(folder: Path) -> bool:
+    """Whether a model's layers are in NF4."""
+    return unquantised(files.read_json(folder / CONFIG), folder)[1]
+
+
+def look_through(folder: Path) -> dict[str, Any]:
+    """Read a language model's folder once, a tensor at a time, to see that it is whole; returns its size and shape.
+
+    Raises:
+        DataError: as `load_model` does.
+    """
+    config = files.read_json(folder / CONFIG)
+    refuse_classifier(config, folder)
+    config, narrow = unquantised(config, folder)
+    settings, vocabulary, family = read_settings(config, folder)
+    check_vocabulary(Tokenizer.load(folder), vocabulary, folder)
+    with open_weights(folder) as stored:
+        weights = stored if settings.architecture == "lstm" else in_family(stored, family)
+        with torch.device("meta"):
+            model = build_model(settings, vocabulary, family)
+            parameters = sum(parameter.numel() for parameter in model.parameters())
+            if narrow:
+                shell(model, weights)
+        for path, layer in in_four_bits(model).items():
+            packed_state(weights, f"{path}.weight", layer.shape)
+        every = dict(model.named_parameters(remove_duplicate=False))
+        check_fit(every, without_packed(weights), optional=every.keys() - dict(model.named_parameters()).keys())
+        for name in weights.places:
+            weights.read(name)
+    return {"parameters": parameters, "model": settings.model_dump(mode="json"), "vocabulary": vocabulary}
+
+
+def refuse_classifier(config: dict[str, Any], folder: Path) -> None:
+    """Raises `DataError` for a configuration of a classifier."""
+    if is_classifier_config(config):
+        raise DataError(
+            N_("{path} holds a classifier, which names classes and does not write"),
+            fix=N_("ask it with: treino predict"),
+            path=str(folder),
+        )
 
 
 def quantise_folder(source: Path, target: Path) -> None:

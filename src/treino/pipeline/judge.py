@@ -41,11 +41,17 @@ def judge(work: Work) -> dict[str, Any]:
     files.write_json(work.output / JUDGEMENT_FILE, found)
     facts = {name: found.get(name) for name in ("passed", "gate", "forgetting")}
     if "test" in found:
-        digest = files.sha256_file(model / "model.safetensors")
+        digest = files.sha256_file(_trained(model))
         facts |= {"test_uses": count_use(work.runs, splits.test_digest, digest, work.loaded.recipe.name)}
         facts |= {"test": main_figures(found["test"])}
         facts |= {name: main_figures(row) for name, row in found["baselines"].items()}
     return facts
+
+
+def _trained(model: Path) -> Path:
+    """The file with what fine-tuning made: the adapter of a model whose layers stay in 4 bits, else the weights."""
+    adapter = model / "adapter" / "adapter_model.safetensors"
+    return adapter if adapter.is_file() else model / "model.safetensors"
 
 
 def _test(work: Work, splits: Splits, model: Path) -> dict[str, Any]:

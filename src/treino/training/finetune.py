@@ -48,6 +48,7 @@ class Finetuning:
         long_texts: "cut", "split", "drop", or "" (refused where a text is too long).
         cleaning: the settings by which the texts were cleaned, kept with the classifier.
         old_text: folder of the tokens that the base model was trained on, for cures that need them.
+        stream, quantised: see `Origin`.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Finetuning:
         seed: int,
         cleaning: Mapping[str, Any] | None = None,
         old_text: Path | None = None,
+        stream: bool = False,
+        quantised: Path | None = None,
     ) -> None:
-        self.origin = Origin(base, seed, old_text)
+        self.origin = Origin(base, seed, old_text, stream=stream, quantised=quantised)
         self.body, self.tokenizer, self.device = self.origin.body, self.origin.tokenizer, self.origin.device
         self.labels, self.seed, self.long_texts = labels, seed, long_texts
         self.about = {"long_texts": long_texts or "cut", "clean": dict(cleaning or {})}
@@ -115,6 +118,7 @@ class Finetuning:
         facts = facts_of(plan, progress) | {"parameters": counts}
         if method.adapted:
             save_adapter(classifier.body, output / "adapter", head=classifier.head)
+        if method.adapted and classifier.body.stream is None:
             some = next(iter(self.training.batches(64))).to(self.device)
             facts["merge_difference"] = merge_checked(classifier.body, lambda: classifier(*some.inputs))
         save_classifier(classifier, self.tokenizer, output / "model", self.about)
