@@ -8,7 +8,7 @@ from torch import nn
 
 from treino.models.blockwise import dynamic_codes
 from treino.models.kernels import library
-from treino.models.nf4 import CODES, NF4Linear, Quantised, quantise
+from treino.models.nf4 import CODES, NF4Linear, Quantised, quantise, values_by_bitsandbytes
 
 functional = pytest.importorskip("bitsandbytes.functional")
 
@@ -42,6 +42,13 @@ def test_codes_scales_and_values_are_those_of_bitsandbytes(shape: tuple[int, int
     values = functional.dequantize_4bit(theirs, state)
     assert values.dtype == dtype
     assert torch.equal(ours.values(dtype), values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_its_kernels_make_our_weights_wide(dtype: torch.dtype) -> None:
+    """What a GPU does where it is installed; here on the CPU."""
+    found = quantise(matrix((96, 256), torch.float32))
+    assert torch.equal(values_by_bitsandbytes(found, dtype), found.values(dtype))
 
 
 @pytest.mark.skipif(library() is None, reason="this machine has no kernels")

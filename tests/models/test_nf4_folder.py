@@ -65,7 +65,7 @@ def test_transformers_reads_our_folder(tokenizer: Tokenizer, tmp_path: Path) -> 
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("bitsandbytes")
     folder = tmp_path / "nf4"
-    save_model(small(tokenizer, width=64, embedding=64, heads=2, feed_forward=96), tokenizer, tmp_path / "base")
+    save_model(small(tokenizer, width=64, embedding=64, heads=2, feed_forward=128), tokenizer, tmp_path / "base")
     quantise_folder(tmp_path / "base", folder)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, device_map="cpu", dtype=torch.float32).eval()
     assert type(theirs.model.layers[0].mlp.up_proj).__name__ == "Linear4bit"

@@ -294,7 +294,7 @@ def test_layers_in_four_bits_are_streamed_of_the_recipe_s_own_model_and_of_a_fol
     assert run.facts["judge"]["test"]["rows"] > 0
     assert treino.predict("hoje o filme foi ruim", run.folder)[0]["label"] in ("bom", "mau")
     with pytest.raises(UsageError, match="the method is lora"):
-        load_recipe(recipe(finetune={"method": "lora", "stream": True}))
+        load_recipe(recipe(model=shape, finetune={"method": "lora", "stream": True}))
 
 
 def test_the_labelled_texts_can_be_the_corpus(tmp_path: Path) -> None:
