@@ -49,6 +49,8 @@ SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"width": 256, "layers": 4, "heads": 4, "feed_forward": 704, "vocabulary": 512},
 }
 LENGTH, RANK = 512, 16
+"""Tokens of a step unless `--length` says otherwise, and the adapters' rank."""
+
 LINKS = {"PCIe 4.0 x16": 25e9, "PCIe 5.0 x16": 50e9, "NVMe 4.0 disk": 7e9}
 """Bytes a second that are usual, stated and not measured here."""
 NORMAL_STEP = 16 * 1024
@@ -124,15 +126,15 @@ def make(shape: dict[str, int], folder: Path) -> None:
 class Rows:
     """One row of random tokens a step."""
 
-    def __init__(self, vocabulary: int) -> None:
-        self.vocabulary = vocabulary
+    def __init__(self, vocabulary: int, length: int) -> None:
+        self.vocabulary, self.length = vocabulary, length
 
     def step(self, step: int) -> list[Batch]:
-        ids = torch.randint(0, self.vocabulary, (1, LENGTH + 1), generator=torch.Generator().manual_seed(step))
-        return [Batch(ids[:, :-1], ids[:, 1:], torch.arange(LENGTH)[None], None)]
+        ids = torch.randint(0, self.vocabulary, (1, self.length + 1), generator=torch.Generator().manual_seed(step))
+        return [Batch(ids[:, :-1], ids[:, 1:], torch.arange(self.length)[None], None)]
 
 
-def stepper(folder: Path, optimiser: Any) -> Stepper:
+def stepper(folder: Path, optimiser: Any, length: int) -> Stepper:
     """The loop's step on the streamed model with its adapters."""
     model = load_body(files.read_json(folder / "config.json"), folder, None, stream=True).train()
     add_adapter(model, targets_of(model, model.matrices(), ("all",)), LoraShape(RANK, 2.0 * RANK))
@@ -151,20 +153,20 @@ def stepper(folder: Path, optimiser: Any) -> Stepper:
         checkpoint_seconds=1e9,
         optimiser=optimiser,
     )
-    return Stepper(Task(model, NextToken(), Rows(model.vocabulary)), plan)
+    return Stepper(Task(model, NextToken(), Rows(model.vocabulary, length)), plan)
 
 
-def fastest_product(shape: dict[str, int], seconds: float = 3.0) -> float:
+def fastest_product(shape: dict[str, int], length: int, seconds: float = 3.0) -> float:
     """FLOP a second of the fastest of the step's products in bfloat16: x Wᵀ and g W of the feed-forward part."""
     width, inner = shape["width"], shape["feed_forward"]
-    x, g = torch.randn(LENGTH, width).bfloat16(), torch.randn(LENGTH, inner).bfloat16()
+    x, g = torch.randn(length, width).bfloat16(), torch.randn(length, inner).bfloat16()
     weight, best = torch.randn(inner, width).bfloat16(), 0.0
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         for one, other in ((x, weight.t()), (g, weight)):
             started = time.perf_counter()
             torch.mm(one, other)
-            best = max(best, 2 * LENGTH * width * inner / (time.perf_counter() - started))
+            best = max(best, 2 * length * width * inner / (time.perf_counter() - started))
     return best
 
 
@@ -186,10 +188,10 @@ def cached_bytes() -> int:
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("Cached:")))
 
 
-def flop_of(shape: dict[str, int]) -> float:
+def flop_of(shape: dict[str, int], length: int) -> float:
     """Of a step: 6·N·T for the layers' matrices, 4·V·h·T for the head (loss and gradient of its input)."""
     layers = shape["layers"] * sum(rows * columns for rows, columns in matrices(shape).values())
-    return 6.0 * layers * LENGTH + 4.0 * shape["vocabulary"] * shape["width"] * LENGTH
+    return (6.0 * layers + 4.0 * shape["vocabulary"] * shape["width"]) * length
 
 
 def normal_run(shape: dict[str, int], layer_bytes: float, peak: float, disk: float) -> list[dict[str, Any]]:
@@ -202,19 +204,19 @@ def normal_run(shape: dict[str, int], layer_bytes: float, peak: float, disk: flo
             {"link": name, "step": passing, **{f"per 1,000 at {t}": passing / t * 1000 for t in (LENGTH, NORMAL_STEP)}}
         )
     for name, speed in (("arithmetic here", peak), ("arithmetic at 150 TFLOP/s", 150e12)):
-        rows.append({"link": name, "per 1,000": flop_of(shape) / LENGTH * 1000 / speed})
+        rows.append({"link": name, "per 1,000": flop_of(shape, 1000) / speed})
     return rows
 
 
-def measure(name: str, folder: Path, steps: int, optimiser: str, say: Any) -> None:
+def measure(name: str, folder: Path, steps: int, length: int, optimiser: str, say: Any) -> None:
     shape = SHAPES[name]
     torch.set_num_threads(environment.processors())
     keep_memory()
-    disk, peak = disk_speed(folder), fastest_product(shape)
-    flop = flop_of(shape)
+    disk, peak = disk_speed(folder), fastest_product(shape, length)
+    flop = flop_of(shape, length)
     say(event="machine", disk_gb_s=disk / 1e9, product_gflop_s=peak / 1e9, threads=torch.get_num_threads())
     meter = Meter()
-    step = stepper(folder, optimiser)
+    step = stepper(folder, optimiser, length)
     model: Any = step.task.model
     stream = model.stream
     size = sum(span.size for layer in stream.layers for matrix in layer.values() for span in matrix.parts.values())
@@ -236,6 +238,7 @@ def measure(name: str, folder: Path, steps: int, optimiser: str, say: Any) -> No
         say(
             event="step",
             step=number,
+            tokens=length,
             loss=float(loss),
             seconds=seconds,
             arithmetic_bound=flop / peak,
@@ -245,7 +248,7 @@ def measure(name: str, folder: Path, steps: int, optimiser: str, say: Any) -> No
             read_gb=(stream.read_bytes - read) / 1e9,
             peak_resident_gb=(peak_memory() or 0) / 1e9,
             cached_gb=cached_bytes() / 1e9,
-            seconds_per_1000_tokens=seconds / LENGTH * 1000,
+            seconds_per_1000_tokens=seconds / length * 1000,
             trained=sum(one.numel() for one in step.trained),
         )
     for row in normal_run(shape, size, peak, disk):
@@ -259,6 +262,7 @@ def main() -> None:
         "--folder", type=Path, required=True, metavar="DIR", help="where the weights are, or will be made"
     )
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--length", type=int, default=LENGTH, help=f"tokens of a step ({LENGTH})")
     parser.add_argument("--optimiser", choices=("adamw", "adamw8bit"), default="adamw8bit")
     parser.add_argument("--make", action="store_true", help="write the weights, and end")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for every layer and step")
@@ -277,7 +281,7 @@ def main() -> None:
         make(SHAPES[asked.shape], asked.folder)
         say(event="made", gb=sum(path.stat().st_size for path in asked.folder.iterdir()) / 1e9)
     if not asked.make:
-        measure(asked.shape, asked.folder, asked.steps, asked.optimiser, say)
+        measure(asked.shape, asked.folder, asked.steps, asked.length, asked.optimiser, say)
 
 
 if __name__ == "__main__":
