@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from treino.models.base import LanguageModel
+from treino.training.eager import AdamW
 from treino.training.eight_bits import BETA1, EPSILON, SMALLEST_PARAMETER, AdamW8bit
 from treino.training.muon import Muon
 from treino.training.parallel import part_of
@@ -51,7 +52,7 @@ class Optimiser:
         large = {id(p) for p in trained if kind == "adamw8bit" and p.numel() >= SMALLEST_PARAMETER}
         self.parts: list[torch.optim.Optimizer] = []
         if plain := _parts_of(groups, lambda parameter: id(parameter) not in large):
-            self.parts.append(torch.optim.AdamW(plain, lr=0.0, betas=(BETA1, beta2), eps=EPSILON, fused=True))
+            self.parts.append(AdamW(plain, lr=0.0, betas=(BETA1, beta2), eps=EPSILON, fused=True))
         if narrow := _parts_of(groups, lambda parameter: id(parameter) in large):
             self.parts.append(AdamW8bit(narrow, beta2=beta2))
         if by_muon:
