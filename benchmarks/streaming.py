@@ -208,8 +208,7 @@ def normal_run(shape: dict[str, int], layer_bytes: float, peak: float, disk: flo
     return rows
 
 
-def measure(name: str, folder: Path, steps: int, length: int, optimiser: str, say: Any) -> None:
-    shape = SHAPES[name]
+def measure(shape: dict[str, int], folder: Path, steps: int, length: int, optimiser: str, say: Any) -> None:
     torch.set_num_threads(environment.processors())
     keep_memory()
     disk, peak = disk_speed(folder), fastest_product(shape, length)
@@ -263,11 +262,13 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--length", type=int, default=LENGTH, help=f"tokens of a step ({LENGTH})")
+    parser.add_argument("--layers", type=int, help="fewer layers than the shape has, for a trial")
     parser.add_argument("--optimiser", choices=("adamw", "adamw8bit"), default="adamw8bit")
     parser.add_argument("--make", action="store_true", help="write the weights, and end")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append a JSON line for every layer and step")
     asked = parser.parse_args()
     began = time.monotonic()
+    shape = SHAPES[asked.shape] | ({"layers": asked.layers} if asked.layers else {})
 
     def say(**row: Any) -> None:
         line = json.dumps({"t": round(time.monotonic() - began, 2), "shape": asked.shape} | row)
@@ -278,10 +279,10 @@ def main() -> None:
             print(line, flush=True)
 
     if not (asked.folder / "config.json").is_file():
-        make(SHAPES[asked.shape], asked.folder)
+        make(shape, asked.folder)
         say(event="made", gb=sum(path.stat().st_size for path in asked.folder.iterdir()) / 1e9)
     if not asked.make:
-        measure(asked.shape, asked.folder, asked.steps, asked.length, asked.optimiser, say)
+        measure(shape, asked.folder, asked.steps, asked.length, asked.optimiser, say)
 
 
 if __name__ == "__main__":

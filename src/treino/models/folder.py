@@ -14,7 +14,6 @@ import shutil
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from pydantic import ValidationError
 from torch import nn
 
@@ -49,6 +48,7 @@ from treino.models.weights import (
     Weights,
     check_fit,
     fill_model,
+    on_paper,
     open_weights,
     save_weights,
     weight_files,
@@ -168,11 +168,10 @@ def look_through(folder: Path) -> dict[str, Any]:
     check_vocabulary(Tokenizer.load(folder), vocabulary, folder)
     with open_weights(folder) as stored:
         weights = stored if settings.architecture == "lstm" else in_family(stored, family)
-        with torch.device("meta"):
-            model = build_model(settings, vocabulary, family)
-            parameters = sum(parameter.numel() for parameter in model.parameters())
-            if narrow:
-                shell(model, weights)
+        model = on_paper(lambda: build_model(settings, vocabulary, family))
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        if narrow:
+            on_paper(lambda: shell(cast(LanguageModel, model), weights))
         for path, layer in in_four_bits(model).items():
             packed_state(weights, f"{path}.weight", layer.shape)
         every = dict(model.named_parameters(remove_duplicate=False))
@@ -208,8 +207,7 @@ def quantise_folder(source: Path, target: Path) -> None:
         raise no_nf4("lstm" if settings.architecture == "lstm" else family.name)
     with open_weights(source) as stored:
         weights = in_family(stored, family)
-        with torch.device("meta"):
-            model = build_model(settings, vocabulary, family)
+        model = on_paper(lambda: build_model(settings, vocabulary, family))
         tied = ["lm_head.weight"] if settings.tied else []
         check_fit(dict(model.named_parameters(remove_duplicate=False)), weights, optional=tied)
         write_parts(target, quantised_parts(weights, settings.layers))

@@ -246,7 +246,7 @@ def _up_to(size: int) -> int:
 
 
 def _close(files: list[int], reader: ThreadPoolExecutor) -> None:
-    reader.shutdown()
+    reader.shutdown(wait=False)  # nothing is being read, or the stream would be in use
     for file in files:
         with contextlib.suppress(OSError):
             os.close(file)

@@ -166,13 +166,18 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def on_paper(build: Callable[[], nn.Module]) -> nn.Module:
+    """What `build` makes, with shapes and no memory."""
+    with torch.device("meta"), _Unfilled():
+        return build()
+
+
 def without_weights(build: Callable[[], nn.Module]) -> nn.Module:
     """What `build` makes, its parameters in memory but not filled: for a module that is filled from a file at once.
 
     No random numbers are drawn; parameters that were one stay one.
     """
-    with torch.device("meta"), _Unfilled():
-        module = build()
+    module = on_paper(build)
     made: dict[int, nn.Parameter] = {}
     for part in module.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):

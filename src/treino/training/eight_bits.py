@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from treino.models.blockwise import dynamic_codes, largest, nearest, times
 from treino.models.kernels import library, ops
+from treino.training.eager import Eager
 
 BLOCK = 256
 SMALLEST_PARAMETER = 4096
@@ -18,7 +19,7 @@ SMALLEST_PARAMETER = 4096
 BETA1, EPSILON = 0.9, 1e-8
 
 
-class AdamW8bit(torch.optim.Optimizer):
+class AdamW8bit(Eager):
     """For each parameter p with gradient g, at its t-th step:
 
     m ← β₁·m + (1 − β₁)·g;  v ← β₂·v + (1 − β₂)·g²
