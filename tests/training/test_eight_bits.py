@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from treino.models.blockwise import dynamic_codes, largest, nearest, times
 from treino.models.kernels import library
 from treino.training import eight_bits
+from treino.training.checkpoint import Progress, load_checkpoint, save_checkpoint, trained_tensors
 from treino.training.optimiser import Optimiser
 
 DECAY, BETA2, RATE = 0.1, 0.99, 0.01
@@ -155,3 +157,20 @@ def test_a_skipped_step_changes_nothing_and_a_state_put_back_goes_on_bit_by_bit(
     for number in range(when, 4):
         step(last, number)
     assert all(torch.equal(value, straight.state_dict()[name]) for name, value in resumed.state_dict().items())
+
+
+def test_a_checkpoint_holds_the_state_and_training_goes_on_from_it_bit_by_bit(tmp_path: Path) -> None:
+    straight, stopped, resumed = network(), network(), network()
+    one, other, last = (optimiser_of(model) for model in (straight, stopped, resumed))
+    for number in range(4):
+        step(one, number)
+    for number in range(2):
+        step(other, number)
+    tensors = {"model": trained_tensors(stopped), "optimiser": other.state()}
+    save_checkpoint(tmp_path, tensors, Progress(step=2), keep=1)
+    found = load_checkpoint(tmp_path, resumed, last)
+    assert found is not None and found[0].step == 2
+    for number in range(2, 4):
+        step(last, number)
+    assert all(torch.equal(value, straight.state_dict()[name]) for name, value in resumed.state_dict().items())
+    assert last.state()["0.weight|exp_avg"].dtype == torch.uint8
