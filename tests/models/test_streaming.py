@@ -126,6 +126,17 @@ def test_two_models_read_one_stream_in_turn(folder: Path) -> None:
         assert mine.stream is model.stream
 
 
+def test_a_tuned_model_is_saved_as_base_and_adapter(tokenizer: Tokenizer, folder: Path, tmp_path: Path) -> None:
+    model = adapted(folder, stream=True).eval()
+    save_model(model, tokenizer, tmp_path / "tuned é")
+    again, _ = load_model(tmp_path / "tuned é")
+    assert len(in_four_bits(again)) == LAYERS * 7
+    with torch.no_grad():
+        assert torch.equal(again(IDS), model(IDS))
+        assert not torch.equal(again(IDS), load_model(folder)[0](IDS))
+    assert (tmp_path / "tuned é" / "adapter" / "adapter_model.safetensors").is_file()
+
+
 def test_a_folder_that_does_not_fit_into_memory_is_streamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_model(folder)[0].stream is None
     monkeypatch.setattr("treino.models.folder.available_memory", lambda: 100_000)

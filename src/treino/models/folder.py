@@ -63,11 +63,17 @@ LSTM_CLASSIFIER = f"{LSTM_TYPE}-classifier"
 
 
 def save_model(model: LanguageModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write weights (float32; a tied table once), configuration, tokenizer and generation settings."""
+    """Write weights (float32; a tied table once), configuration, tokenizer and generation settings; of a model whose layers are
+    on disk, these and its adapter.
+    """
     files.make_private(folder)
-    save_weights(dict(model.named_parameters()), folder / WEIGHTS)
     is_lstm = model.settings.architecture == "lstm"
-    files.write_json(folder / CONFIG, model_config(model, tokenizer))
+    config = model_config(model, tokenizer)
+    if model.stream is None:
+        save_weights(dict(model.named_parameters()), folder / WEIGHTS)
+    else:
+        config |= save_beside_base(model, folder)
+    files.write_json(folder / CONFIG, config)
     save_tokenizer(tokenizer, folder, model.context, with_settings=not is_lstm)
     if is_lstm or tokenizer.files:
         return

@@ -118,7 +118,6 @@ class Finetuning:
         facts = facts_of(plan, progress) | {"parameters": counts}
         if method.adapted:
             save_adapter(classifier.body, output / "adapter", head=classifier.head)
-        if method.adapted and classifier.body.stream is None:
             some = next(iter(self.training.batches(64))).to(self.device)
             facts["merge_difference"] = merge_checked(classifier.body, lambda: classifier(*some.inputs))
         save_classifier(classifier, self.tokenizer, output / "model", self.about)
