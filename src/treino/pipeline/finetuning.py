@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 LABELLED, BASELINES, CLASSIFIER, MODEL, TOKENS = "labelled", "baselines", "classifier", "model", "tokens"
 """Kinds of artefact."""
 
+QUANTISED = "base-nf4"
+"""The base model in 4 bits while its layers are streamed; what a classifier needs of it has a name in its own folder, too."""
+
 BASELINES_FILE, TRIALS_FILE = "baselines.json", "records/trials.json"
 
 
@@ -119,6 +122,8 @@ def finetune(work: Work) -> dict[str, Any]:
         seed=recipe.seed,
         cleaning=recipe.clean.model_dump(mode="json"),
         old_text=work.inputs.get(TOKENS),
+        stream=recipe.finetune.stream,
+        quantised=work.output / QUANTISED,
     )
     # Before hours of training, not after them: a test text too long for the model, and no rule for it.
     test.encode(tuning.tokenizer, tuning.body.longest_row, recipe.finetune.long_texts)
@@ -135,6 +140,7 @@ def finetune(work: Work) -> dict[str, Any]:
             rate=first.learning_rate,
         )
     _settle(work.output, chosen)
+    files.remove_folder(work.output / QUANTISED)
     files.write_json(work.output / TRIALS_FILE, {"rows": rows, "chosen": chosen})
     return {
         "method": first.method,
@@ -243,9 +249,13 @@ def _settle(output: Path, chosen: int) -> None:
         if not (output / name).is_dir():
             partial = output / f".{name}.partial"
             files.remove_folder(partial)
-            shutil.copytree(trial / name, partial)
+            shutil.copytree(trial / name, partial, copy_function=_link)
             files.publish_folder(partial, output / name)
     for name in ("history.json", "validation.json"):
         shutil.copyfile(trial / "records" / name, output / "records" / name)
     for name in kept:
         files.remove_folder(trial / name)
+
+
+def _link(source: str, target: str) -> None:
+    files.link(Path(source), Path(target))

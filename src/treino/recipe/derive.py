@@ -167,6 +167,13 @@ def _check_method(recipe: Recipe) -> None:
             method=settings.method,
             kind="lstm",
         )
+    if settings.stream and settings.method != "qlora":
+        raise UsageError(
+            N_("{key} is for layers in 4 bits, and the method is {method}"),
+            fix=N_('take finetune.method = "qlora", or leave it out'),
+            key="finetune.stream",
+            method=settings.method,
+        )
     for cure, methods in CURES.items():
         if not getattr(settings, cure):
             continue

@@ -144,6 +144,10 @@ class FinetuneSettings(Settings):
     lora_dropout: float = setting(
         0.0, N_("share of an adapter's inputs switched off at random while training"), ge=0, lt=1
     )
+    stream: bool = setting(
+        False,
+        N_('"qlora": the layers stay on disk and pass through memory one at a time, for a model that does not fit'),
+    )
     rslora: bool = setting(False, N_("scale by alpha over the root of the rank, for large ranks"))
     lora_plus: float = setting(
         1.0, N_("learning rate of an adapter's second matrix over that of its first"), gt=0, le=1000
@@ -183,6 +187,9 @@ class FinetuneSettings(Settings):
         "",
         N_('texts longer than the context: "cut", "split" (the parts vote; conversations between exchanges) or "drop"'),
         beginner=True,
+    )
+    optimiser: Literal["adamw", "adamw8bit"] = setting(
+        "adamw", N_('"adamw", or with its two moments in 8 bits instead of 32 ("adamw8bit"), to save memory')
     )
     precision: Literal["float32", "bfloat16"] = setting("float32", N_("number format of the matrix products"))
     checkpoint_seconds: float = setting(30.0, N_("seconds between two saved states (0: every step)"), ge=0)
