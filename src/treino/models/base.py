@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from treino.models.families import OWN, Family
 
 if TYPE_CHECKING:
+    from treino.models.streaming import LayerStream
     from treino.recipe import ModelSettings
 
 
@@ -40,9 +41,11 @@ class LanguageModel(nn.Module, ABC):
         recompute: while training, keep of each layer what goes in alone, and compute the rest again on the way back
             (Chen et al. 2016, 1604.06174): a third more work, and the memory of one layer instead of all. The LSTM has
             nothing to gain and ignores it.
+        stream: where the layers' matrices come from when they are called, where they are not in memory.
     """
 
     recompute = False
+    stream: LayerStream | None = None
 
     def __init__(self, settings: ModelSettings, vocabulary: int, family: Family = OWN) -> None:
         super().__init__()

@@ -30,8 +30,10 @@ TABLES = {
     "adopt": ("finetune",),
     "split": ("labels", "clean"),
     "compare": (),
-    "finetune": ("finetune", "search", "gate"),
+    "finetune": ("finetune", "remote", "search", "gate"),
     "judge": ("gate",),
+    "gather": ("chat", "world"),
+    "chat": ("finetune", "report"),
 }
 """Tables of the recipe that a stage uses, where they are not just the one of its own name."""
 

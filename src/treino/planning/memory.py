@@ -112,9 +112,10 @@ def _states(model: Architecture, work: Work) -> dict[str, int]:
     number = HALF if work.precision == "pure" else WORD
     shared = work.divided("weights")
     parts = _weights(model, work, counts)
-    if work.stream:
-        layer = -(-2 * (parts["weights"] + parts["constants"]) // max(2, model.layers))
-        parts["weights"], parts["constants"] = layer, 0
+    if work.stream:  # two layers at a time; token table and head stay
+        layers = parts["weights"] + parts["constants"] - parts["tables"]
+        parts["weights"], parts["constants"] = parts["tables"] - (-2 * layers // max(2, model.layers)), 0
+    del parts["tables"]
     parts = {name: size // shared for name, size in parts.items()}
     parts["adapters"] = number * trained if work.adapted else 0
     mixed = work.precision == "bfloat16" and not work.narrow and work.method in ("scratch", "full", "lora")
@@ -128,7 +129,7 @@ def _states(model: Architecture, work: Work) -> dict[str, int]:
 
 
 def _weights(model: Architecture, work: Work, counts: dict[str, int]) -> dict[str, int]:
-    """The model itself, by format; a classifier's head beside it."""
+    """The model itself, by format; a classifier's head beside it. `tables`: what of the weights is in no layer."""
     head = model.width * work.classes * WORD if work.classes else 0
     if work.method == "qlora":
         linear = sum(matrices(model).values())
@@ -136,10 +137,13 @@ def _weights(model: Architecture, work: Work, counts: dict[str, int]) -> dict[st
         wide = HALF if work.narrow or work.accelerator else WORD
         return {
             "weights": round(linear * NF4_BITS / 8) + wide * (counts["total"] - linear - norms),
+            "tables": wide * (counts["total"] - linear - norms),
             "constants": round(linear * NF4_CONSTANT_BITS / 8),
             "float32": WORD * norms + head,
         }
-    return {"weights": counts["total"] * (HALF if work.narrow else WORD) + head, "constants": 0, "float32": 0}
+    number = HALF if work.narrow else WORD
+    tables = number * (counts["total"] - sum(matrices(model).values())) + head
+    return {"weights": counts["total"] * number + head, "tables": tables, "constants": 0, "float32": 0}
 
 
 def _table(model: Architecture, work: Work) -> int:
@@ -170,7 +174,7 @@ def host_memory(model: Architecture, work: Work) -> dict[str, int]:
     whole = memory(model, replace(work, offload=frozenset(), stream=False))
     parts = {part: whole[part] for part in ("optimiser", "gradients", "activations") if part in work.offload}
     if work.stream:
-        parts["weights"] = whole["weights"] + whole["constants"]
+        parts["weights"] = whole["weights"] + whole["constants"] - _weights(model, work, count(model))["tables"]
     return parts | {"total": sum(parts.values())}
 
 

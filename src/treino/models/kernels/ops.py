@@ -306,6 +306,43 @@ def nf4_values(quantised: Quantised, out: Tensor) -> Tensor:
 
 @functools.cache
 def _nf4_tables() -> tuple[Tensor, Tensor]:
-    from treino.models.nf4 import CODES, dynamic_codes
+    from treino.models.blockwise import dynamic_codes
+    from treino.models.nf4 import CODES
 
     return torch.tensor(CODES), dynamic_codes()
+
+
+class _Moment(ctypes.Structure):
+    """The same as `Moment` in optimiser.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("bytes", "scales", "codes", "middles")),
+        *((name, ctypes.c_float) for name in ("beta", "rest")),
+    )
+
+
+def adamw8_step(
+    parameter: Tensor,
+    gradient: Tensor,
+    moments: Sequence[tuple[Tensor, Tensor, Tensor, float]],
+    *,
+    rate: float,
+    root: float,
+    epsilon: float,
+    shrink: float,
+) -> None:
+    """A step of AdamW on moments in 8 bits: (bytes, scales, codes, β) of the first and of the second.
+
+    p ← (1 − shrink)·p − rate · m / (√v / root + ε), with m and v as they are after the gradient.
+    """
+    middles = [(codes[:-1] + codes[1:]) / 2 for _, _, codes, _ in moments]
+    first, second = (
+        _Moment(*(value.data_ptr() for value in (narrow, scales, codes, between)), beta, 1 - beta)
+        for (narrow, scales, codes, beta), between in zip(moments, middles, strict=True)
+    )
+    _call(
+        "treino_adamw8_step",
+        *(_long(parameter.numel()), _at(parameter), _at(gradient), ctypes.byref(first), ctypes.byref(second)),
+        *(ctypes.c_float(value) for value in (rate, root, epsilon, shrink)),
+        torch.get_num_threads(),
+    )
