@@ -27,6 +27,7 @@ COMMANDS = {
     "finetune": "finetune",
     "compare": "compare",
     "evaluate": "evaluate",
+    "quantise": "quantise",
     "corpus": "corpus",
     "show": "show",
     "prune": "prune",

@@ -12,6 +12,7 @@ from treino.models.base import LanguageModel
 from treino.models.build import build_model
 from treino.models.classifier_folder import is_classifier, load_classifier
 from treino.models.folder import load_model
+from treino.models.nf4 import in_four_bits
 from treino.tokens.shards import open_shard
 
 MOST_TOKENS = 16_384
@@ -44,7 +45,11 @@ def forgetting(base: Path, tuned: Path, tokens: Path) -> dict[str, float | int] 
 
 
 def with_original_head(body: LanguageModel, original: LanguageModel) -> LanguageModel:
-    """A language model of one model's body and another one's head, which are no longer tied."""
+    """A language model of one model's body and another one's head, which are no longer tied. A body in NF4 has kept its own
+    head as it was.
+    """
+    if in_four_bits(body):
+        return body
     joined = build_model(original.settings.model_copy(update={"tied": False}), original.vocabulary, original.family)
     with torch.no_grad():
         mine = dict(joined.named_parameters())
