@@ -117,6 +117,8 @@ def test_adapters_on_a_model_that_is_there_by_the_command_line(folder: Path, fin
 def test_one_task_a_recipe(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"chat\.source is set, and labels are given too"):
         load_recipe(recipe_of(folder, labels={"source": "world"}))
+    with pytest.raises(UsageError, match="conversations have none"):
+        load_recipe(recipe_of(folder, finetune={"class_weights": True}))
     with pytest.raises(UsageError, match=r"search\.trials is set, but there are no labelled texts"):
         load_recipe(recipe_of(folder, search={"trials": 3}))
     with pytest.raises(UsageError, match="lora is not there for a model of the kind lstm"):

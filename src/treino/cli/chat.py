@@ -20,7 +20,7 @@ from treino.cli.text import _
         "RUN is the name or path of a run, a model folder, or owner/name@revision of the hub. With a MESSAGE it answers once; "
         "without one it goes on until an empty line.\n\n"
         '\b\nExamples:\n  treino chat chat\n  treino chat chat "Onde fica a padaria?"\n'
-        '  treino chat ./modelo "Bom dia" --system "Responda em uma frase."'
+        '  treino chat ./modelo "Bom dia" --system "Seja breve."'
     ),
     short_help=_("Talk with a model in turns."),
 )

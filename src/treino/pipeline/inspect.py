@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from treino import environment
 from treino.errors import UsageError
@@ -18,6 +18,9 @@ from treino.pipeline.store import Artefact
 from treino.recipe.load import LoadedRecipe, setting_rows
 from treino.report.facts import Classification, Training
 from treino.report.phases import Phase, phases
+
+if TYPE_CHECKING:
+    from treino.training.formats import Format
 
 TABLES = {
     "collect": ("corpus", "world"),
@@ -45,6 +48,17 @@ def explain(loaded: LoadedRecipe, runs: Path) -> list[PlannedStage]:
     folder = RunFolder(runs, loaded.recipe.name)
     lock = DecisionLock(folder.lock_path)
     return plan_run(pipeline_of(loaded.recipe), loaded, folder.store, lock, folder.before(), environment.language())
+
+
+def number_format(loaded: LoadedRecipe) -> Format:
+    """In which format the recipe's pretraining would compute on this machine, and why."""
+    from treino.models.kernels import identity
+    from treino.training.formats import asked_for, format_for
+    from treino.training.ranks import ALONE
+
+    recipe = loaded.recipe
+    table = format_for(ALONE.device, kernels=bool(identity()), width=recipe.model.width)
+    return table if recipe.pretrain.precision == "auto" else asked_for(recipe.pretrain.precision)
 
 
 def show_run(run: str | None, runs: Path | None) -> dict[str, Any]:

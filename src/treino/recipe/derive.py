@@ -118,6 +118,12 @@ def _check_finetuning(recipe: Recipe) -> None:
             fix=N_("write two recipes, the second with finetune.base = the run of the first"),
             key="chat.source",
         )
+    if recipe.chat.given and recipe.finetune.class_weights:
+        raise UsageError(
+            N_("{key} weighs classes, and conversations have none"),
+            fix=N_("leave it out"),
+            key="finetune.class_weights",
+        )
     wants = {
         "gate.require": bool(recipe.gate.require),
         "search.trials": recipe.search.trials > 1,

@@ -63,19 +63,20 @@ def _held_out(facts: ChatFacts, writer: Writer) -> str:
             f'<p class="missing">{writer.say(N_("No conversation was held out, so nothing judges the answers."))}</p>'
         )
     before, after = found["before"], found["after"]
-    sentence = N_(
-        "On held-out conversations the loss of the assistant's tokens went from {first:3} to {last:3}. Where an answer ends, "
-        "the model gives the end of the turn a probability of {sure:percent}; before it was {unsure:percent}."
-    )
-    said = writer.say(
-        sentence, first=before["loss"], last=after["loss"], sure=after["end_of_turn"], unsure=before["end_of_turn"]
-    )
+    sentence = N_("On held-out conversations the loss of the assistant's tokens went from {first:3} to {last:3}.")
+    said = writer.say(sentence, first=before["loss"], last=after["loss"])
+    if after.get("end_of_turn") is not None:
+        ends = N_(
+            "Where an answer ends, the model gives the end of the turn a probability of {sure:percent}; before it was "
+            "{unsure:percent}."
+        )
+        said += " " + writer.say(ends, sure=after["end_of_turn"], unsure=before["end_of_turn"])
     head = (writer.say(N_("held-out conversations")), writer.say(N_("before")), writer.say(N_("after")))
     rows = [
         (writer.say(N_("loss (nats per token)")), *(writer.number(one["loss"], 3) for one in (before, after))),
         (
             writer.say(N_("P(end of turn) at its end")),
-            *(writer.percent(one["end_of_turn"], 1) for one in (before, after)),
+            *(writer.percent(one.get("end_of_turn"), 1) for one in (before, after)),
         ),
     ]
     note = writer.say(N_("{tokens} tokens in {turns} answers"), tokens=after["tokens"], turns=after["turns"])
@@ -105,5 +106,5 @@ def chat_tiles(facts: Mapping[str, Any], writer: Writer) -> list[tuple[str, str]
         return []
     return [
         (writer.say(N_("loss of answers, held out")), writer.number(found["after"]["loss"], 3)),
-        (writer.say(N_("P(end of turn)")), writer.percent(found["after"]["end_of_turn"], 1)),
+        (writer.say(N_("P(end of turn)")), writer.percent(found["after"].get("end_of_turn"), 1)),
     ]

@@ -70,12 +70,11 @@ def _figures(tuned: ChatFacts, translator: Translator) -> str:
     found = tuned.get("held_out")
     if not found:
         return ""
-    sentence = N_(
-        "On {turns} held-out answers: a loss of {loss:3} nats per token, and a probability of {end:percent} for the end of "
-        "the turn where it stands."
-    )
     after = found["after"]
-    said = translator.text(sentence, turns=after["turns"], loss=after["loss"], end=after["end_of_turn"])
+    said = translator.text(N_("On {tokens} held-out tokens of answers: a loss of {loss:3} nats per token."), **after)
+    if after.get("end_of_turn") is not None:
+        ends = N_("At the end of {turns} answers it gives the end of the turn a probability of {end_of_turn:percent}.")
+        said += " " + translator.text(ends, **after)
     return f"## {translator.text(N_('Evaluation'))}\n\n{said}"
 
 

@@ -154,7 +154,7 @@ class ChatTuning:
         inner = self.origin.tokenizer.inner
         return [(inner.decode(ids, skip_special_tokens=False), learnt) for ids, learnt in pieces]
 
-    def judged(self, model: LanguageModel, precision: Precision) -> dict[str, float] | None:
+    def judged(self, model: LanguageModel, precision: Precision) -> dict[str, float | None] | None:
         """`loss` of the assistant's tokens on held-out conversations (nats), `end_of_turn`: the mean probability of the token
         that ends a turn where one ended, and how many `tokens` and `turns` that was. None without held-out ones.
         """
@@ -182,8 +182,10 @@ class ChatTuning:
 @torch.no_grad()
 def held_out_figures(
     model: LanguageModel, batches: Iterable[Batch], ends: frozenset[int], precision: Precision = "float32"
-) -> dict[str, float]:
-    """Loss of the supervised tokens, and the probability of the end of a turn where it stands; sums alone are kept."""
+) -> dict[str, float | None]:
+    """Loss of the supervised tokens, and the probability of the end of a turn where it stands (None where no turn ends, for all
+    were cut); sums alone are kept.
+    """
     was_training = model.training
     model.eval()
     known = torch.tensor(sorted(ends), device=next(model.parameters()).device)
@@ -201,8 +203,8 @@ def held_out_figures(
         tokens, turns = tokens + len(targets), turns + int(ending.sum())
     model.train(was_training)
     return {
-        "loss": loss / tokens if tokens else float("nan"),
-        "end_of_turn": end / turns if turns else float("nan"),
+        "loss": loss / tokens,
+        "end_of_turn": end / turns if turns else None,
         "tokens": tokens,
         "turns": turns,
     }

@@ -53,7 +53,7 @@ def gather(settings: ChatSettings, world: WorldSettings, base: Path, seed: int, 
             fix=N_("each needs a question and the assistant's answer"),
             path=settings.source,
         )
-    parts: dict[str, list[dict[str, str]]] = {name: [] for name in PARTS}
+    parts: dict[str, list[dict[str, Any]]] = {name: [] for name in PARTS}
     for row in rows:
         falls = int(_order(seed, f"held out {row['question']}")[:8], 16) < settings.validation * 2**32
         parts["validation" if falls else "training"].append(row)

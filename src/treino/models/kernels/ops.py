@@ -180,17 +180,44 @@ class RotaryAttention(Function):
     def forward(
         ctx: Any, qkv: Tensor, cosine: Tensor | None, sine: Tensor | None, first: Tensor, heads: Heads
     ) -> Tensor:
-        out, sums = attention_forward(qkv, cosine, sine, first, heads)
+        numbers = [heads.queries, heads.keys, heads.size]
+        out, sums = torch.ops.treino.attention(qkv, cosine, sine, first, numbers)
         ctx.save_for_backward(qkv, cosine, sine, first, out, sums)
-        ctx.heads = heads
+        ctx.heads = numbers
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         qkv, cosine, sine, first, out, sums = ctx.saved_tensors
-        result = attention_backward(gradient, qkv, cosine, sine, first, out, sums, ctx.heads)
+        result = torch.ops.treino.attention_backward(gradient, qkv, cosine, sine, first, out, sums, ctx.heads)
         return result, None, None, None, None
+
+
+LIBRARY = torch.library.Library("treino", "DEF")
+"""Where torch knows attention by name, with the shapes of what comes out, so that its tracers see through it. The derivative
+is `RotaryAttention`'s: forward and backward take 8 µs more than bare calls so, 30 where torch.library registers it."""
+
+LIBRARY.define("attention(Tensor qkv, Tensor? cosine, Tensor? sine, Tensor first, int[] heads) -> (Tensor, Tensor)")
+LIBRARY.define(
+    "attention_backward(Tensor gradient, Tensor qkv, Tensor? cosine, Tensor? sine, Tensor first, Tensor out, Tensor sums, "
+    "int[] heads) -> Tensor"
+)
+LIBRARY.impl("attention", lambda *tensors: attention_forward(*tensors[:-1], Heads(*tensors[-1])), "CPU")
+LIBRARY.impl("attention_backward", lambda *tensors: attention_backward(*tensors[:-1], Heads(*tensors[-1])), "CPU")
+
+
+@torch.library.register_fake("treino::attention", lib=LIBRARY)
+def _attention_shapes(
+    qkv: Tensor, cosine: Tensor | None, sine: Tensor | None, first: Tensor, heads: list[int]
+) -> tuple[Tensor, Tensor]:
+    (queries, _, size), (rows, length, _) = heads, qkv.shape
+    return qkv.new_empty(rows, length, queries * size), qkv.new_empty(rows, queries, length, dtype=torch.float32)
+
+
+@torch.library.register_fake("treino::attention_backward", lib=LIBRARY)
+def _gradient_shape(gradient: Tensor, qkv: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(qkv)
 
 
 def attention_forward(
