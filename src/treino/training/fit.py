@@ -9,7 +9,7 @@ import torch
 from treino.errors import DoesNotFit
 from treino.measure import available_memory, resident_memory
 from treino.messages import N_, Message
-from treino.planning.fit import Arrangement, Wish, arrange, smallest_changes
+from treino.planning.fit import Arrangement, PretrainingWish, Wish, arrange, smallest_changes
 from treino.planning.work import BASE_BYTES
 from treino.recipe import ModelSettings, PretrainSettings, feed_forward_width
 
@@ -29,9 +29,6 @@ def fitted(
     Raises:
         DoesNotFit: with at most three changes of settings, each of which would fit.
     """
-    on_cpu = device.type == "cpu"
-    room = available_memory() if on_cpu else torch.cuda.mem_get_info()[0]
-    base = (resident_memory() or BASE_BYTES) if on_cpu else 0
     half = settings.precision != "float32"
 
     def reshaped(width: int, layers: int) -> ModelSettings:
@@ -40,26 +37,40 @@ def fitted(
             changes |= {"width": width, "embedding": width, "feed_forward": feed_forward_width(width)}
         return shape.model_copy(update=changes)
 
-    wish = Wish(
+    wish = PretrainingWish(
         *(shape, vocabulary, batch, settings.window or shape.context),
         accumulation=settings.accumulation,
         precision="bfloat16" if half else "float32",
         packed=packed,
         kernels=kernels and half,
-        base=base,
+        base=base_memory(device),
         reshaped=reshaped,
         recompute={"auto": (False, True), "yes": (True,), "no": (False,)}[settings.recompute],
     )
+    return fitting(wish, wish.base, device, N_("take a smaller model.size"))
+
+
+def base_memory(device: torch.device) -> int:
+    """Bytes that are taken before a training is built: those of this process; on a card, whose free memory counts, none."""
+    return (resident_memory() or BASE_BYTES) if device.type == "cpu" else 0
+
+
+def fitting(wish: Wish, base: int, device: torch.device, last_resort: str) -> Arrangement:
+    """The quickest arrangement of a wish that fits beside the `base` that is taken already.
+
+    Raises:
+        DoesNotFit: with at most three changes of settings, each of which would fit; where there is none, with the last resort.
+    """
+    room = available_memory() if device.type == "cpu" else torch.cuda.mem_get_info()[0]
     if room is None:
-        return Arrangement(batch, settings.recompute == "yes")
+        return Arrangement(wish.batch, False not in wish.recompute)
     if found := arrange(wish, room + base):
         return found
-    need = wish.least() - base
     changes = smallest_changes(wish, room + base)
     raise DoesNotFit(
         N_("this training needs about {need:bytes} of memory with one row at a time, and {room:bytes} are free"),
-        fix=N_("this would fit: {changes}") if changes else N_("take a smaller model.size"),
-        need=need,
+        fix=N_("this would fit: {changes}") if changes else last_resort,
+        need=wish.least() - base,
         room=room,
         changes=reduce(_either, changes) if changes else "",
     )
