@@ -130,16 +130,16 @@ def test_old_rows_are_learnt_through_the_old_head(tied: bool) -> None:
     source = Rehearsed(One(), rows(), 3)
     batches = source.step(2)
     assert len(batches) == 2
-    assert torch.equal(batches[1].ids, make_batch(rows(), [rows().locate(row) for row in (6, 7, 8)]).ids)  # type: ignore[union-attr]
+    assert torch.equal(batches[1].rows.ids, make_batch(rows(), [rows().locate(row) for row in (6, 7, 8)]).ids)
     task = Task(classifier.train(), objective, source)
     loss, counts = accumulate_gradients(task, batches, "float32", torch.device("cpu"))
     found = {name: value.grad.clone() for name, value in classifier.named_parameters() if value.grad is not None}
     classifier.zero_grad()
 
-    new, old = batches
-    ids, present = new.inputs  # type: ignore[union-attr]
+    new, old = batches[0], batches[1].rows
+    ids, present = new.inputs
     terms = [F.cross_entropy(classifier(ids, present), new.targets)]
-    hidden = classifier.body.hidden(old.ids, old.positions, old.segments)  # type: ignore[union-attr]
+    hidden = classifier.body.hidden(old.ids, old.positions, old.segments)
     terms.append(0.7 * F.cross_entropy(base.logits(hidden).flatten(0, 1), old.targets.flatten(), ignore_index=IGNORED))
     answers = base(ids)[present].softmax(-1).detach()
     spoken = base.logits(classifier.body.hidden(ids))[present]

@@ -9,14 +9,15 @@ Li & Hoiem 2016, 1606.09282). In both the body speaks through the base model's o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from treino.models.base import LanguageModel
 from treino.tokens.labelled import ClassBatch
-from treino.tokens.packing import IGNORED, Batch, Rows, make_batch
+from treino.tokens.packing import IGNORED, PADDING, Batch, Rows, make_batch
 from treino.training.objective import NextToken, Objective
 from treino.training.source import BatchSource
 
@@ -94,47 +95,67 @@ def _rows_likelihoods(
         yield likelihood, 1.0
 
 
+@dataclass(frozen=True)
+class OldBatch:
+    """Rows of the old task, told apart by this from those of the new one."""
+
+    rows: Batch
+
+    def to(self, device: torch.device) -> OldBatch:
+        """The batch on another device."""
+        return OldBatch(self.rows.to(device))
+
+
 class WithOldTask:
     """An objective beside which the body goes on with the old task, through the head of the base model.
 
-    Terms: those of the objective; `next_token` of old rows (`treino.tokens.packing.Batch`), times `rehearsal`; and
-    `distilled`, −Σ p_old ln p over the vocabulary at each token of the new texts, times `distillation`.
+    Terms: those of the objective; `next_token` of old rows, times `rehearsal`; and `distilled`, −Σ p_old ln p over the
+    vocabulary at each token of the new texts, times `distillation`. The model is a classifier, or the body itself.
     """
 
     def __init__(self, new: Objective[Any], base: LanguageModel, *, rehearsal: float, distillation: float) -> None:
         self.new, self.base = new, base.eval().requires_grad_(False)
         self.distillation = distillation
-        self.weights = {**new.weights, "next_token": rehearsal, "distilled": distillation}
+        self.weights: Mapping[str, float] = {**new.weights, "next_token": rehearsal, "distilled": distillation}
 
-    def counts(self, batch: ClassBatch | Batch) -> dict[str, float]:
-        if isinstance(batch, Batch):
-            return NextToken().counts(batch)
+    def counts(self, batch: ClassBatch | Batch | OldBatch) -> dict[str, float]:
+        if isinstance(batch, OldBatch):
+            return NextToken().counts(batch.rows)
         counts = self.new.counts(batch)
-        return counts | ({"distilled": float(batch.inputs[1].sum())} if self.distillation else {})
+        return counts | ({"distilled": float(_read(batch)[1].sum())} if self.distillation else {})
 
-    def sums(self, model: nn.Module, batch: ClassBatch | Batch) -> dict[str, Tensor]:
-        body: LanguageModel = model.body  # type: ignore[assignment]
-        if isinstance(batch, Batch):
-            hidden = body.hidden(batch.ids, positions=batch.positions, segments=batch.segments)
-            return {"next_token": self.base.loss(hidden, batch.targets)}
+    def sums(self, model: nn.Module, batch: ClassBatch | Batch | OldBatch) -> dict[str, Tensor]:
+        body = model if isinstance(model, LanguageModel) else cast(LanguageModel, model.body)
+        if isinstance(batch, OldBatch):
+            old = batch.rows
+            hidden = body.hidden(old.ids, positions=old.positions, segments=old.segments)
+            return {"next_token": self.base.loss(hidden, old.targets)}
         sums = self.new.sums(model, batch)
         if self.distillation and model.training:
-            sums["distilled"] = self._distilled(body, *batch.inputs)
+            sums["distilled"] = self._distilled(body, *_read(batch))
         return sums
 
-    def _distilled(self, body: LanguageModel, ids: Tensor, present: Tensor) -> Tensor:
+    def _distilled(self, body: LanguageModel, ids: Tensor, present: Tensor, *places: Tensor | None) -> Tensor:
         # Padding stands behind the tokens, where nothing before it sees it.
         with torch.no_grad():
-            old = self.base.logits(self.base.hidden(ids)[present]).float().softmax(-1)
-        return -(old * self.base.logits(body.hidden(ids)[present]).float().log_softmax(-1)).sum()
+            old = self.base.logits(self.base.hidden(ids, *places)[present]).float().softmax(-1)
+        return -(old * self.base.logits(body.hidden(ids, *places)[present]).float().log_softmax(-1)).sum()
+
+
+def _read(batch: ClassBatch | Batch) -> tuple[Tensor, ...]:
+    """What a body reads of a new batch: ids, which places hold a token, and where these stand, if that is not plain."""
+    if isinstance(batch, ClassBatch):
+        return batch.inputs
+    assert batch.segments is not None, "rows of several documents say where each is"
+    return batch.ids, batch.segments != PADDING, batch.positions, batch.segments
 
 
 class Rehearsed:
     """The batches of a source, and behind them `rows` rows of the old task."""
 
-    def __init__(self, new: BatchSource[ClassBatch], old: Rows, rows: int) -> None:
+    def __init__(self, new: BatchSource[Any], old: Rows, rows: int) -> None:
         self.new, self.old, self.rows = new, old, rows
 
-    def step(self, step: int) -> list[ClassBatch | Batch]:
+    def step(self, step: int) -> list[Any]:
         chosen: Sequence[tuple[int, int]] = [self.old.locate(step * self.rows + row) for row in range(self.rows)]
-        return [*self.new.step(step), make_batch(self.old, chosen)]
+        return [*self.new.step(step), OldBatch(make_batch(self.old, chosen))]
