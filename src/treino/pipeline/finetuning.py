@@ -16,7 +16,7 @@ from treino.errors import DataError
 from treino.messages import N_
 from treino.pipeline.gate import judge_gate, smallest_margin
 from treino.pipeline.search import WORST, search
-from treino.pipeline.stage import Work
+from treino.pipeline.stage import Decisions, Work
 from treino.recipe import FinetuneSettings, Recipe
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def compare(work: Work) -> dict[str, Any]:
     return {"tfidf": tfidf.settings(), "validation": {name: main_figures(row) for name, row in measured.items()}}
 
 
-def finetune(work: Work) -> dict[str, Any]:
-    """Fine-tune and judge on validation, with other settings until the gate is passed or the trials are spent."""
+def _tuning(work: Work) -> tuple[Splits, Finetuning]:
+    """The classes and texts, and the base model that they are learnt by."""
     from treino.training.finetune import Finetuning
 
     recipe, splits = work.loaded.recipe, Splits(work.inputs[LABELLED])
@@ -87,7 +87,21 @@ def finetune(work: Work) -> dict[str, Any]:
     )
     # Before hours of training, not after them: a test text too long for the model, and no rule for it.
     test.encode(tuning.tokenizer, tuning.body.longest_row, recipe.finetune.long_texts)
+    return splits, tuning
+
+
+def decide(work: Work) -> Decisions:
+    """How the steps fit into memory, and how fast they are."""
+    _, tuning = _tuning(work)
+    return tuning.decide(tuning.settled(work.loaded.recipe.finetune))
+
+
+def finetune(work: Work) -> dict[str, Any]:
+    """Fine-tune and judge on validation, with other settings until the gate is passed or the trials are spent."""
+    recipe = work.loaded.recipe
+    splits, tuning = _tuning(work)
     first = tuning.settled(recipe.finetune)
+    tuning.foresee(first, work.decisions, work.output)
     baselines = files.read_json(work.inputs[BASELINES] / BASELINES_FILE)["validation"]
     trial = _Trial(recipe, splits.labels, tuning, baselines)
     folder = work.output / "records" / "trials"
@@ -108,6 +122,7 @@ def finetune(work: Work) -> dict[str, Any]:
         "chosen": chosen,
         "passed_on_validation": rows[chosen]["passed"] if recipe.gate.require else None,
         "validation": main_figures(rows[chosen]["measures"]),
+        "prepare_seconds": tuning.prepared,
         **rows[chosen]["facts"],
         **tuning.facts(),
     }
@@ -143,9 +158,12 @@ class _Trial:
 
         tuning = self.tuning
         measures = measured_on(
-            self.recipe, tuning.validation.text_targets.tolist(), predict(classifier, tuning.validation), self.labels
+            self.recipe,
+            tuning.validation.text_targets.tolist(),
+            predict(classifier, tuning.validation, rows=tuning.rows_looked_at),
+            self.labels,
         )
-        learnt = predict(classifier, tuning.training)
+        learnt = predict(classifier, tuning.training, rows=tuning.rows_looked_at)
         judged = ~np.isnan(learnt).any(1)  # texts that were dropped as too long have no answer
         right = learnt.argmax(1) == tuning.training.text_targets
         facts["training_accuracy"] = float(right[judged].mean())

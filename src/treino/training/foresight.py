@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from treino import events, files
 from treino.measure import release_memory
@@ -27,11 +28,15 @@ from treino.planning.work import TARGETS, Work
 from treino.recipe import ADAPTED, FinetuneSettings
 from treino.training.calibrate import measure_speed
 from treino.training.fit import base_memory, fitting
+from treino.training.methods import Method, Origin
 from treino.training.plan import TrainingPlan
 from treino.training.task import Task
 
 DECISIONS = ("finetune.rows_at_once", "finetune.recompute", "finetune.seconds_per_token")
 """What is measured before a fine-tuning and then locked; the last one is for the forecast alone."""
+
+Decided = dict[str, tuple[Any, str, dict[str, Any]]]
+"""Name of a decision → (value, why, figures)."""
 
 FILE = "records/forecast.json"
 STEPS = 3
@@ -45,17 +50,26 @@ class Load:
     Attributes:
         rows, context: of the step that takes most, rows and the length to which they are padded.
         tokens: padded tokens by step, of one epoch.
-        looked: padded tokens of a look at validation, `vectors` of all texts together (for a frozen body).
+        passing, looked: padded tokens of one pass over all texts, and of a look at validation.
+        texts: those of training and validation together.
         classes: of a classifier; 0: a language model. packed: rows hold several documents.
     """
 
     rows: int
     context: int
     tokens: Sequence[int]
+    passing: int
     looked: int
     texts: int
     classes: int = 0
     packed: bool = False
+
+
+@dataclass(frozen=True)
+class Arranged(Arrangement):
+    """An arrangement, and how many rows go together where nothing is learnt from them."""
+
+    looked: int = ROWS_LOOKED_AT
 
 
 def architecture(body: LanguageModel) -> Architecture:
@@ -65,53 +79,80 @@ def architecture(body: LanguageModel) -> Architecture:
     return architecture_of(body.settings, body.vocabulary)
 
 
-def wish_of(
-    body: LanguageModel, settings: FinetuneSettings, load: Load, *, old: tuple[int, int] = (0, 0), device: torch.device
-) -> TuningWish:
-    """A fine-tuning as the planner describes it, beside a base model that is in memory already."""
+def wish_of(origin: Origin, settings: FinetuneSettings, load: Load) -> TuningWish:
+    """A fine-tuning as the planner describes it, beside the base model that is in memory already."""
+    body, on_cpu = origin.body, origin.device.type == "cpu"
     frozen, half = settings.method == "frozen", settings.precision == "bfloat16"
-    on_cpu = device.type == "cpu"
-    kernels = on_cpu and body.settings.architecture == "transformer" and not isinstance(body, GPT2)
+    plain, adapters = isinstance(body, GPT2), bool(body.matrices())
+    kernels = on_cpu and adapters and not plain and library() is not None
+    named = set(settings.lora_targets)
     work = Work(
         *(ROWS_LOOKED_AT if frozen else load.rows, load.context),
-        precision=settings.precision,
+        precision="float32" if frozen else settings.precision,
         method=settings.method,
         classes=load.classes,
         rank=settings.lora_rank,
-        targets=next((name for name, group in TARGETS.items() if set(group) == set(settings.lora_targets)), "all"),
+        targets=next((name for name, group in TARGETS.items() if named == set(group)), "all"),
         packed=load.packed,
-        kernels=kernels and half and library() is not None,
-        base=base_memory(device),
+        kernels=kernels and half,
+        base=base_memory(origin.device),
         accelerator=not on_cpu,
     )
-    adapters = bool(body.matrices())
     return TuningWish(
         architecture(body),
         work,
         patience=bool(settings.patience and load.looked),
         anchors=bool(settings.l2_sp) + 2 * bool(settings.ewc),
         distillation=bool(settings.distillation),
-        old=old,
+        old=Method(origin, settings).old_load(),
         vectors=load.texts * body.settings.width,
         recompute=(False,) if frozen or not adapters else (False, True),
-        offers=tuple(_offers(settings, adapters=adapters, four_bits=adapters and not isinstance(body, GPT2))),
+        offers=tuple(_offers(settings, kernels, adapters=adapters, four_bits=adapters and not plain)),
         shorter=not settings.base,
     )
 
 
-def _offers(settings: FinetuneSettings, *, adapters: bool, four_bits: bool) -> Any:
+def _offers(
+    settings: FinetuneSettings, kernels: bool, *, adapters: bool, four_bits: bool
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """What a recipe could ask for instead, the gentlest first."""
     if settings.precision == "float32" and settings.method in ("scratch", "full", "lora"):
-        yield "finetune.precision", '"bfloat16"', {"precision": "bfloat16"}
+        yield "finetune.precision", '"bfloat16"', {"precision": "bfloat16", "kernels": kernels}
     gentler = {"full": ("lora", "qlora", "frozen"), "lora": ("qlora", "frozen"), "qlora": ("frozen",)}
     for method in gentler.get(settings.method, ()):
         if method not in ADAPTED or (four_bits if method == "qlora" else adapters):
             yield "finetune.method", f'"{method}"', {"method": method}
 
 
+def arranged(wish: TuningWish, device: torch.device) -> Arranged:
+    """The quickest arrangement that fits.
+
+    Raises:
+        DoesNotFit: with at most three changes of the recipe, each of which would fit.
+    """
+    found = fitting(wish, wish.work.base, device, N_("take a smaller base model, or shorter texts"))
+    return _with_looks(wish, found.rows, found.recompute)
+
+
+def _with_looks(wish: TuningWish, rows: int, recompute: bool) -> Arranged:
+    return Arranged(rows, recompute, rows if rows < wish.batch else ROWS_LOOKED_AT)
+
+
+def decided(arrangement: Arrangement, wish: TuningWish, rate: float) -> Decided:
+    """The decisions with their reasons, as the pipeline locks them."""
+    whole = arrangement.rows >= wish.batch
+    values = (arrangement.rows, arrangement.recompute, float(f"{rate:.4g}"))
+    reasons = (
+        "all of a step" if whole else "more would not fit into memory",
+        "it would not fit into memory otherwise" if arrangement.recompute else "it fits without",
+        "measured on a few steps",
+    )
+    return {name: (value, why, {}) for name, value, why in zip(DECISIONS, values, reasons, strict=True)}
+
+
 @dataclass(frozen=True)
 class _Chosen:
-    """Steps of a source, in another order."""
+    """Some steps of a source, one after the other."""
 
     source: Any
     steps: Sequence[int]
@@ -127,98 +168,78 @@ def typical_steps(tokens: Sequence[int], wanted: int = STEPS + 1) -> list[int]:
 
 
 def seconds_per_token(task: Task[Any], plan: TrainingPlan, load: Load) -> float:
-    """Measured on a few typical steps of a copy of the model; penalties cost a step next to nothing and are left out."""
+    """Measured on a few typical steps of a model that is thrown away, without penalties, which take next to nothing."""
     chosen = typical_steps(load.tokens)
-    few = replace(task, source=_Chosen(task.source, chosen), penalties=())
-    speed = measure_speed(few, plan, steps=STEPS, warm_up=1)
+    few = replace(task, source=_Chosen(task.source, chosen))
+    speed = measure_speed(few, plan, steps=STEPS, warm_up=1, throw_away=True)
     return speed.seconds_per_step / (sum(load.tokens[step] for step in chosen) / len(chosen))
 
 
-def decided(arrangement: Arrangement, wish: TuningWish, rate: float) -> dict[str, tuple[Any, str, dict[str, Any]]]:
-    """The decisions with their reasons, as the pipeline locks them."""
-    whole = arrangement.rows >= wish.batch
-    values = (arrangement.rows, arrangement.recompute, float(f"{rate:.4g}"))
-    reasons = (
-        "all of a step" if whole else "more would not fit into memory",
-        "it would not fit into memory otherwise" if arrangement.recompute else "it fits without",
-        "measured on a few steps",
-    )
-    return {name: (value, why, {}) for name, value, why in zip(DECISIONS, values, reasons, strict=True)}
-
-
-def arranged(wish: TuningWish, device: torch.device) -> Arrangement:
-    """The quickest arrangement that fits.
-
-    Raises:
-        DoesNotFit: with at most three changes of the recipe, each of which would fit.
-    """
-    return fitting(wish, wish.work.base, device, N_("take a smaller base model, or shorter texts"))
+@torch.no_grad()
+def seconds_of_pass(model: nn.Module, inputs: tuple[Tensor, ...]) -> float:
+    """Seconds for each token of a forward pass, at its second go."""
+    for _ in range(2):
+        started = time.perf_counter()
+        model(*inputs).sum().item()
+    return (time.perf_counter() - started) / inputs[0].numel()
 
 
 def forecast_of(
-    wish: TuningWish, arrangement: Arrangement, load: Load, epochs: int, rate: float, patience: int
+    wish: TuningWish, arrangement: Arrangement, load: Load, rate: float, *, epochs: int, patience: int
 ) -> tuple[Forecast, float]:
-    """The forecast of one training to its last epoch, and the part of its seconds that comes before the first step.
+    """The forecast of one training to its last epoch, and what of its seconds comes before the first step.
 
-    seconds = rate · tokens of all epochs + looks, each of which goes forward twice (loss and accuracy), a third of a step's
-    work for each token where all is trained, a half under adapters. Frozen: the body's one pass over all texts, for the head's
-    steps take next to nothing. The low end is where early stopping ends the training at the first chance.
+    seconds = rate · (tokens of all epochs + those of the looks): each look goes forward twice (loss and accuracy), which is a
+    third of a step's work for a token where all is trained, and a half under adapters. Frozen: rate · the one pass over all
+    texts, for the head's steps take next to nothing. The low end is where early stopping ends it at the first chance.
     """
     passes = -(-wish.batch // arrangement.rows)
     parts = wish.parts(batch=arrangement.rows, accumulation=passes, recompute=arrangement.recompute)
-    each = sum(load.tokens)
-    if wish.work.method == "frozen":
-        tokens, steps = each + load.looked, epochs * len(load.tokens)
-        before = seconds = low = rate * tokens
-    else:
-        tokens, steps, before = epochs * each, epochs * len(load.tokens), 0.0
-        look = 2 * load.looked / (2 if wish.work.adapted else 3)
-        seconds = rate * (tokens + (epochs + 1) * look)
-        least = min(epochs, patience + 1) if patience else epochs
-        low = rate * (least * each + (least + 1) * look)
-    adapters = adapter_parameters(wish.model, wish.work.rank, wish.work.targets) if wish.work.adapted else 0
+    tokens = sum(load.tokens) * epochs
+    before = rate * load.passing if wish.work.method == "frozen" else 0.0
+    look = 2 * load.looked / (2 if wish.work.adapted else 3)
+
+    def seconds(count: int) -> float:
+        return before or rate * (count * sum(load.tokens) + (count + 1) * look)
+
+    adapted = adapter_parameters(wish.model, wish.work.rank, wish.work.targets) if wish.work.adapted else 0
     flops = training_flops_per_token(
         *(replace(wish.model, vocabulary=load.classes or wish.model.vocabulary), 0, wish.context),
         method=wish.work.method,
-        adapters=adapters,
+        adapters=adapted,
         recompute=arrangement.recompute,
     )
+    worked = load.passing if before else tokens
     found = Forecast(
         parameters=count(wish.model),
-        flops={name: value * tokens for name, value in flops.items()},
+        flops={name: value * worked for name, value in flops.items()},
         memory=parts,
-        steps=steps,
+        steps=epochs * len(load.tokens),
         tokens=tokens,
         tokens_per_second=1 / rate,
-        seconds=seconds,
-        seconds_low=low * (1 - SPREAD),
-        seconds_high=seconds * (1 + SPREAD),
+        seconds=seconds(epochs),
+        seconds_low=seconds(min(epochs, patience + 1) if patience else epochs) * (1 - SPREAD),
+        seconds_high=seconds(epochs) * (1 + SPREAD),
     )
     return found, before
 
 
 def tell(
-    wish: TuningWish,
-    load: Load,
-    settings: FinetuneSettings,
-    decisions: dict[str, Any],
-    output: Path,
-) -> None:
-    """Write the forecast once, before the first step, and say it; a fine-tuning that goes on leaves it as it is."""
+    wish: TuningWish, load: Load, settings: FinetuneSettings, decisions: Mapping[str, Any], output: Path
+) -> Arranged:
+    """Write the forecast once, before the first step, and say it; a fine-tuning that goes on leaves it as it is.
+
+    Returns the arrangement that was decided.
+    """
     path = output / FILE
+    rows, recompute, rate = (decisions[name] for name in DECISIONS)
+    found = _with_looks(wish, int(rows), bool(recompute))
     if not path.exists():
         release_memory()
-        rows, recompute, rate = (decisions[name] for name in DECISIONS)
-        given = int(settings.epochs), float(rate), int(settings.patience if load.looked else 0)
-        found, before = forecast_of(wish, Arrangement(int(rows), bool(recompute)), load, *given)
+        given = {"epochs": settings.epochs, "patience": settings.patience if load.looked else 0}
+        expected, before = forecast_of(wish, found, load, float(rate), **given)
+        work = {"rows": load.rows, "context": load.context, "tokens_per_epoch": sum(load.tokens), "pass": load.passing}
         files.make_private(path.parent)
-        files.write_json(path, asdict(found) | {"before": before})
+        files.write_json(path, asdict(expected) | {"before": before, "work": work})
     events.emit("forecast", stage="finetune", **files.read_json(path))
-
-
-def seconds_of_pass(body_pass: Any, tokens: int) -> float:
-    """Seconds for each token of a pass, timed at its second go."""
-    body_pass()
-    started = time.perf_counter()
-    body_pass()
-    return (time.perf_counter() - started) / tokens
+    return found
