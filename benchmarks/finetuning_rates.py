@@ -25,8 +25,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 from few_labels import rows_of
 
-RATES = (1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3)
-LABELS, VALIDATION_LABELS, EPOCHS = 512, 512, 8
+RATES = (1e-3, 2e-3, 3e-3, 4e-3, 6e-3, 8e-3)
+LABELS = {"world": 512, "told-br": 2048, "movie-polarity": 2048}
+VALIDATION_LABELS = 512
+EPOCHS = {"world": 8, "told-br": 3, "movie-polarity": 4}
 BUDGET = {64: "1M tokens", 128: "1M tokens"}
 WIDE_BUDGET = "500k tokens"
 FILE = "rates.jsonl"
@@ -79,8 +81,9 @@ def search(name: str, width: int, asked: argparse.Namespace) -> None:
                 if (name, width, method, rate, seed) in done:
                     continue
                 if tuning is None:
-                    rows = limited(read_split(split, "training"), LABELS + VALIDATION_LABELS, seed)
-                    parts = deal(rows, {"training": 0.5, "validation": 0.5}, seed)
+                    rows = limited(read_split(split, "training"), LABELS[name] + VALIDATION_LABELS, seed)
+                    held = VALIDATION_LABELS / (LABELS[name] + VALIDATION_LABELS)
+                    parts = deal(rows, {"training": 1 - held, "validation": held}, seed)
                     examples = [
                         Examples([r.text for r in parts[part]], [splits.labels.index(r.label) for r in parts[part]])
                         for part in ("training", "validation")
@@ -88,10 +91,10 @@ def search(name: str, width: int, asked: argparse.Namespace) -> None:
                     tuning = Finetuning(model, splits.labels, *examples, long_texts="cut", seed=seed)
                 settings = FinetuneSettings(
                     method=method,
-                    epochs=EPOCHS,
+                    epochs=EPOCHS[name],
                     batch=16,
                     learning_rate=rate,
-                    patience=EPOCHS + 1,
+                    patience=EPOCHS[name] + 1,
                     class_weights=name == "told-br",
                 )
                 started = time.monotonic()

@@ -27,6 +27,7 @@ TEXTS: dict[str, str] = {
     "stage.forecast": N_("  about {seconds:seconds} for {bytes:bytes} of text, by what its beginning took"),
     "progress": "",
     "forecast": "",
+    "forecast.measured": "",
     "decision": N_("decided and locked: {where} = {value} ({reason})"),
     "warning.damaged": N_("{path} is damaged ({reason}); it was set aside as {aside} and is made again"),
     "warning.lock_differs": N_(

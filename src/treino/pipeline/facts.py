@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from treino import __version__, environment, files
+from treino.pipeline.beside import FORECAST
 from treino.pipeline.corpus_facts import corpus_facts
 from treino.pipeline.stage import Work
 from treino.recipe.load import setting_rows
@@ -34,8 +35,7 @@ def gather_facts(work: Work) -> dict[str, Any]:
         "classification": classification_facts(records),
         "corpus": _corpus(work, examples) if "collect" in records else None,
         "removed": _removed(records, examples),
-        "forecast": _content(records.get("pretrain"), "records/forecast.json"),
-        "measured": _measured(records.get("pretrain")),
+        "forecasts": {name: found for name in ("pretrain", "finetune") if (found := _forecast(records.get(name)))},
         "machine": {**records.get("pretrain", {}).get("machine", {}), **_machine()},
         "lineage": [_lineage(record) for record in work.records],
         "model": _model(work),
@@ -151,16 +151,10 @@ def _examples(folder: Path) -> list[dict[str, Any]]:
     return rows[: EXAMPLES_SHOWN // 2]
 
 
-def _measured(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if record is None:
-        return None
-    facts = record["facts"]
-    return {
-        "parameters": facts["parameters"],
-        "seconds": facts["train_seconds"],
-        "tokens_per_second": facts["tokens_per_second"],
-        "peak_memory": record["peak_memory"],
-    }
+def _forecast(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A stage's forecast, and the same beside what was measured."""
+    forecast = _content(record, FORECAST)
+    return {"forecast": forecast, "beside": record.get("beside")} if record and forecast else None
 
 
 def _machine() -> dict[str, Any]:
