@@ -124,7 +124,7 @@ def execute(
     if as_json:
         finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=emit_json_lines, **where)
         result = {"kind": "result", "run": finished.name, "folder": str(finished.folder), "digests": finished.digests}
-        paths = {"model": str(finished.model_folder), "report": str(finished.report)}
+        paths = {"report": str(finished.report)} | ({"model": str(finished.model_folder)} if finished.has_model else {})
         if finished.classifier_folder:
             paths["classifier"] = str(finished.classifier_folder)
         result |= {"passed": finished.passed}
@@ -156,7 +156,8 @@ def close(finished: Run) -> None:
         click.echo(_("The model says:"))
         click.echo(f"  {sample['prompt']}{sample['text']}".replace("\n", "\n  "))
     click.echo(_("Report: {path}", path=str(finished.report)))
-    click.echo(_("Model: {path}", path=str(finished.model_folder)))
+    if finished.has_model:
+        click.echo(_("Model: {path}", path=str(finished.model_folder)))
     prompt = sample["prompt"] if sample else "..."
     if "pretrain" in finished.artefacts:
         click.echo(_('Talk to it: treino generate "{prompt}"', prompt=prompt))

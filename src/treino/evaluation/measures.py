@@ -19,7 +19,8 @@ SMALLEST = 1e-12
 def measure(
     targets: Sequence[int], probabilities: np.ndarray, labels: Sequence[str], *, resamples: int = 1000, seed: int = 1
 ) -> dict[str, Any]:
-    """All measures of probabilities (rows, classes) against the true classes; rows of NaN are left out and counted.
+    """All measures of probabilities (rows, classes) against the true classes; rows of NaN are left out and counted. A row of
+    zeros is no answer, and wrong: it misses its class, and is held against no other.
 
     accuracy: share of right rows, with Wilson's 95 % interval. macro_f1: mean of F1 = 2TP / (2TP + FP + FN) over the
     classes that occur as truth or as answer, with an interval by bootstrap over rows. log_loss: mean −ln p(truth).
@@ -27,15 +28,16 @@ def measure(
     """
     judged = ~np.isnan(probabilities).any(1)
     truth, chances = np.asarray(targets)[judged], probabilities[judged]
-    answers = chances.argmax(1)
-    confusion = np.zeros((len(labels), len(labels)), np.int64)
+    classes = len(labels)
+    answers = np.where(chances.any(1), chances.argmax(1), classes)
+    confusion = np.zeros((classes, classes + 1), np.int64)  # the last column: no answer
     np.add.at(confusion, (truth, answers), 1)
     rows = int(judged.sum())
     if not rows:
         return {"rows": 0, "unjudged": int((~judged).sum())}
     # Rows are independent, so drawing rows with replacement is drawing the cells of the confusion matrix.
     draws = np.random.default_rng(seed).multinomial(rows, confusion.ravel() / rows, size=resamples)
-    drawn = f1_by_class(draws.reshape(resamples, len(labels), len(labels)))
+    drawn = f1_by_class(draws.reshape(resamples, classes, classes + 1))
     by_class = f1_by_class(confusion[None])
     bins = reliability(truth, answers, chances.max(1))
     return {
@@ -47,14 +49,16 @@ def measure(
         "calibration_error": sum(item["rows"] * abs(item["accuracy"] - item["confidence"]) for item in bins) / rows,
         "reliability": bins,
         "by_class": [_one_class(confusion, number, label, by_class[0], drawn) for number, label in enumerate(labels)],
-        "confusion": confusion.tolist(),
-    }
+        "confusion": confusion[:, :classes].tolist(),
+    } | ({"unanswered": int(confusion[:, classes].sum())} if confusion[:, classes].any() else {})
 
 
 def f1_by_class(confusion: np.ndarray) -> np.ndarray:
-    """F1 (draws, classes) of confusion matrices (draws, truth, answer); NaN for a class that neither occurs nor is said."""
+    """F1 (draws, classes) of confusion matrices (draws, truth, answer, where a last column more is no answer); NaN for a class
+    that neither occurs nor is said.
+    """
     right = np.diagonal(confusion, axis1=1, axis2=2).astype(float)
-    total = confusion.sum(1) + confusion.sum(2)
+    total = confusion.sum(1)[:, : right.shape[1]] + confusion.sum(2)
     return np.divide(2 * right, total, out=np.full_like(right, np.nan), where=total > 0)
 
 

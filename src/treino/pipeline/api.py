@@ -22,6 +22,9 @@ from treino.pipeline.store import Artefact
 from treino.recipe import CleanSettings
 from treino.recipe.load import LoadedRecipe, load_recipe
 
+MADE_MODEL = {"pretrain", "adopt"}
+"""Stages of which one gives a run its language model."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -42,14 +45,20 @@ class Run:
         return {name: artefact.digest for name, artefact in self.artefacts.items()}
 
     @property
+    def has_model(self) -> bool:
+        """Whether a language model is in the run; a run that asks a remote one has none."""
+        return bool(MADE_MODEL & self.artefacts.keys())
+
+    @property
     def model_folder(self) -> Path:
         """The model as a Hugging Face folder (the LSTM: a folder of its own form)."""
         return language_model(self.artefacts)
 
     @property
     def classifier_folder(self) -> Path | None:
-        """The fine-tuned classifier's folder, where the recipe asked for one."""
-        return part_of(self.artefacts, "finetune", "model") if "finetune" in self.artefacts else None
+        """The fine-tuned classifier's folder, where the recipe asked for one, and not for a remote model's answers."""
+        made = "finetune" in self.artefacts and self.has_model
+        return part_of(self.artefacts, "finetune", "model") if made else None
 
     @property
     def passed(self) -> bool | None:
@@ -193,7 +202,7 @@ def _write_cards(artefacts: Mapping[str, Artefact]) -> None:
     if "report" not in artefacts:
         return
     for card, stage in (("card.md", "pretrain"), ("classifier.md", "finetune")):
-        if stage not in artefacts:
+        if stage not in artefacts or not (artefacts[stage].folder / "model").is_dir():
             continue
         text = (artefacts["report"].folder / card).read_text(encoding="utf-8")
         target = artefacts[stage].folder / "model" / "README.md"
@@ -227,16 +236,21 @@ def load_classifier(run: str | Path | None = None, *, runs: str | Path | None = 
     folder = open_run(run, runs=runs).classifier_folder if run is not None else _latest_classifier(runs)
     if folder is None:
         raise DataError(
-            N_("the run {name} has no classifier"),
+            N_("the run {name} has no classifier of its own"),
             fix=N_("give its recipe labelled texts ([labels] source = ...), or fine-tune its model: treino finetune"),
             name=str(run),
         )
     return LoadedClassifier(*load_folder(folder))
 
 
+def _has_classifier(run: RunFolder) -> bool:
+    stages = {row["name"] for row in run.read()["stages"]}
+    return "finetune" in stages and bool(MADE_MODEL & stages)
+
+
 def _latest_classifier(runs: str | Path | None) -> Path:
     folder = Path(runs) if runs else environment.runs_folder()
-    tuned = [item for item in all_runs(folder) if any(row["name"] == "finetune" for row in item.read()["stages"])]
+    tuned = [item for item in all_runs(folder) if _has_classifier(item)]
     if not tuned:
         raise DataError(
             N_("there is no run with a classifier in {runs} yet"), fix=N_("start with: treino run"), runs=str(folder)

@@ -12,6 +12,7 @@ from treino import __version__, environment, files
 from treino.pipeline.beside import FORECAST
 from treino.pipeline.corpus_facts import corpus_facts
 from treino.pipeline.stage import Work
+from treino.recipe import PROMPT
 from treino.recipe.load import setting_rows
 
 EXAMPLES_SHOWN = 12
@@ -47,8 +48,10 @@ def _corpus(work: Work, examples: bool) -> dict[str, Any]:
     return corpus_facts(work.records, work.loaded.recipe.model_dump(mode="json", by_alias=True), examples=examples)
 
 
-def _model(work: Work) -> dict[str, Any]:
-    """Shape of the language model: the recipe's, or that of a model brought along."""
+def _model(work: Work) -> dict[str, Any] | None:
+    """Shape of the language model: the recipe's, or that of a model brought along; None where it is a remote one."""
+    if work.loaded.recipe.finetune.method == PROMPT and work.loaded.recipe.labels.given:
+        return None
     for record in work.records:
         if record["stage"] == "adopt":
             return record["facts"]["model"] | {"vocabulary": record["facts"]["vocabulary"]}
@@ -78,11 +81,19 @@ def classification_facts(records: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     return {
         **facts,
         **_content(judged, "judgement.json"),
-        "patience": facts["settings"]["patience"],
-        "steps_per_epoch": facts["steps"] / facts["epochs"],
         "labels": records["split"]["facts"]["labels"],
         "rows": records["split"]["facts"]["rows"],
         "test_uses": judged["facts"].get("test_uses"),
+        "row_seconds": judged["facts"].get("row_seconds"),
+        "asked_test": judged["facts"].get("asked"),
+    } | (_curves(facts, folder) if facts["method"] != PROMPT else {})
+
+
+def _curves(facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The chosen trial's curves, and what they are read by."""
+    return {
+        "patience": facts["settings"]["patience"],
+        "steps_per_epoch": facts["steps"] / facts["epochs"],
         "curve": files.read_json(folder / "history.json"),
         "validation_curve": files.read_json(folder / "validation.json"),
     }

@@ -21,7 +21,7 @@ from treino.pipeline.corpus_stages import (
     truth_of,
 )
 from treino.pipeline.stage import Decisions, Pipeline, Stage, Work
-from treino.recipe import Recipe
+from treino.recipe import PROMPT, Recipe
 from treino.recipe.load import LoadedRecipe
 
 TOKENS, MODEL, EVALUATION, REPORT = "tokens", "model", "evaluation", "report"
@@ -116,10 +116,30 @@ def _finetune(work: Work) -> dict[str, Any]:
     return finetune(work)
 
 
+def _prompt_settings(loaded: LoadedRecipe, language: str) -> Any:
+    recipe = loaded.recipe
+    return {"finetune": {"method": recipe.finetune.method}, **_remote_settings(loaded)} | {
+        "gate": dump(recipe.gate),
+        "bootstrap": recipe.evaluate.bootstrap,
+    }
+
+
+def _remote_settings(loaded: LoadedRecipe) -> Any:
+    """What of [remote] decides the answers; the rest is permission, money and patience."""
+    return {"remote": dump(loaded.recipe.remote, leave_out=("allow", "limit", "price", "at_once", "timeout"))}
+
+
+def _prompt(work: Work) -> dict[str, Any]:
+    from treino.pipeline.prompting import prompt
+
+    return prompt(work)
+
+
 def _judge_settings(loaded: LoadedRecipe, language: str) -> Any:
     recipe = loaded.recipe
     settings = {"gate": dump(recipe.gate), "bootstrap": recipe.evaluate.bootstrap}
-    return settings | {"long_texts": recipe.finetune.long_texts, "method": recipe.finetune.method}
+    settings |= {"long_texts": recipe.finetune.long_texts, "method": recipe.finetune.method}
+    return settings | (_remote_settings(loaded) if recipe.finetune.method == PROMPT else {})
 
 
 def _judge(work: Work) -> dict[str, Any]:
@@ -219,6 +239,14 @@ def _finetuning(before: tuple[str, ...]) -> Pipeline:
     )
 
 
+PROMPTING: Pipeline = (
+    Stage("compare", 1, (LABELLED,), (BASELINES,), _compare_settings, _compare),
+    Stage("finetune", 1, (LABELLED, BASELINES), (CLASSIFIER,), _prompt_settings, _prompt),
+    Stage("judge", 1, (LABELLED, BASELINES, CLASSIFIER), (JUDGEMENT,), _judge_settings, _judge),
+)
+"""Nothing is trained, so nothing is pretrained either: the model is elsewhere."""
+
+
 def _reporting(*kinds: str) -> Pipeline:
     return (Stage("report", 4, kinds, (REPORT,), _report_settings, _report),)
 
@@ -229,6 +257,8 @@ def pipeline_of(recipe: Recipe) -> Pipeline:
     if not recipe.labels.given:
         return corpus + PRETRAINING + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION)
     second = (LABELLED, BASELINES, CLASSIFIER, JUDGEMENT)
+    if recipe.finetune.method == PROMPT:
+        return SPLITTING + PROMPTING + _reporting(*second)
     if recipe.finetune.base:
         return SPLITTING + ADOPTING + _finetuning(()) + _reporting(MODEL, *second)
     return corpus + PRETRAINING + _finetuning((TOKENS,)) + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION, *second)

@@ -18,11 +18,13 @@ from treino.recipe.finetuning import (
 from treino.recipe.model import ModelSettings, TokenSettings
 from treino.recipe.order import OrderSettings
 from treino.recipe.recipe import Recipe
+from treino.recipe.remote import PROMPT, RemoteSettings, is_local
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings, parse_budget
 
 __all__ = [
     "ADAPTED",
     "CURES",
+    "PROMPT",
     "CleanSettings",
     "Condition",
     "CorpusSettings",
@@ -37,6 +39,7 @@ __all__ = [
     "OrderSettings",
     "PretrainSettings",
     "Recipe",
+    "RemoteSettings",
     "ReportSettings",
     "SearchSettings",
     "Settings",
@@ -46,6 +49,7 @@ __all__ = [
     "derive",
     "feed_forward_width",
     "finetuning_rate",
+    "is_local",
     "parse_budget",
     "parse_condition",
 ]

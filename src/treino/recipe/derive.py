@@ -9,6 +9,7 @@ from treino.messages import N_
 from treino.recipe.base import DERIVED
 from treino.recipe.finetuning import ADAPTED, CURES, CURES_BY_OLD_TEXT
 from treino.recipe.recipe import Recipe
+from treino.recipe.remote import PROMPT, check_remote
 
 TRANSFORMER_SIZES = {
     # width, layers, heads, vocabulary, context, rows of a batch
@@ -78,7 +79,8 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     fill("pretrain", "batch", rows)
     fill("pretrain", "learning_rate", round(4e-3 * (128 / (model.width or width)) ** 0.5, 6))
     fill("finetune", "batch", FINETUNING_ROWS)
-    if not recipe.finetune.base:  # else the base model's width decides, which stands in its folder
+    # Of a base model brought along the width decides, which stands in its folder.
+    if not recipe.finetune.base and recipe.finetune.method != PROMPT:
         fill("finetune", "learning_rate", finetuning_rate(recipe.finetune.method, model.width or width))
     full = recipe.model_copy(
         update={table: getattr(recipe, table).model_copy(update=values) for table, values in derived.items()}
@@ -93,6 +95,7 @@ def _check(recipe: Recipe) -> None:
     _check_order(recipe)
     _check_finetuning(recipe)
     _check_method(recipe)
+    check_remote(recipe)
 
 
 def _check_order(recipe: Recipe) -> None:

@@ -117,11 +117,11 @@ class FinetuneSettings(Settings):
     """[finetune]: a classification head on the pretrained body."""
 
     base: str = setting("", N_("run or model folder to start from (empty: the model that this recipe pretrains)"))
-    method: Literal["full", "frozen", "scratch", "lora", "qlora"] = setting(
+    method: Literal["full", "frozen", "scratch", "lora", "qlora", "prompt"] = setting(
         "full",
         N_(
             '"full" trains body and head, "frozen" the head alone, "lora" the head and small adapters, "qlora" the same '
-            'beside weights in 4 bits, "scratch" forgets the pretraining'
+            'beside weights in 4 bits, "scratch" forgets the pretraining, "prompt" trains nothing and asks a [remote] model'
         ),
         beginner=True,
     )

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from treino.messages import N_, Message
+from treino.recipe import PROMPT
 from treino.report.bars import Bar, bars
 from treino.report.curves import loss_figure, loss_table
 from treino.report.facts import Classification, Forgetting, GateRow, Interval, Measures, Point, Trial
 from treino.report.gap import describe_gap
 from treino.report.labels import BASELINES, METHODS
+from treino.report.prompting import prompting_section
 from treino.report.writer import UNKNOWN, Writer, details, escape, table, terms
 
 LOSS_PER_TEXT = N_("loss (nats per text)")
@@ -23,6 +25,8 @@ MOST_CLASSES = 30
 
 def finetuning_section(facts: Classification, writer: Writer) -> str:
     """Method, parameters, rows, the curves of the chosen trial with the gap named, and all trials."""
+    if facts.get("method") == PROMPT:
+        return prompting_section(facts, writer) + _trials(facts.get("trials") or [], facts.get("chosen"), writer)
     curve, validation = facts.get("curve") or [], facts.get("validation_curve") or []
     counts = facts.get("parameters") or {}
     rows = facts.get("rows") or {}
@@ -135,6 +139,9 @@ def classifier_section(facts: Classification, writer: Writer) -> str:
     uses = facts.get("test_uses")
     used = writer.say(N_("Models that these test rows have judged so far: {count}."), count=uses) if uses else ""
     warning = writer.say(N_("Each further use makes them a little less of a judge.")) if uses and uses > 1 else ""
+    silent = test.get("unanswered", 0)
+    if silent:
+        used += " " + writer.say(N_("Answers that named no class, and count as wrong: {count}."), count=silent)
     return (
         f'<p class="lead">{lead}</p>{verdict}{_beside(test, facts.get("baselines") or {}, writer)}{_by_class(test, writer)}'
         f"{_confusion(test, writer)}{_calibration(test, writer)}<p>{used} {warning}</p>"
@@ -228,6 +235,9 @@ def _confusion(test: Measures, writer: Writer) -> str:
 
 def _calibration(test: Measures, writer: Writer) -> str:
     """How often it is right by how sure it is."""
+    if "calibration_error" not in test:
+        told = writer.say(N_("The model gives no probabilities with its answers, so nobody knows how sure it is."))
+        return f"<p>{told}</p>"
     rows = [
         Bar(
             writer.say(N_("says {confidence:percent}"), confidence=bin_["confidence"]),

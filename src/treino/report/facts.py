@@ -125,7 +125,8 @@ class Measures(TypedDict, total=False):
     accuracy: Required[Interval]
     macro_f1: Required[Interval]
     log_loss: float
-    calibration_error: Required[float]
+    calibration_error: float
+    unanswered: int
     reliability: Required[list[dict[str, Any]]]
     by_class: Required[list[dict[str, Any]]]
     confusion: Required[list[list[int]]]
@@ -161,6 +162,9 @@ class Forgetting(TypedDict):
 class Classification(TypedDict, total=False):
     """Facts of the fine-tuning and of its judgement. `validation_curve`: looks with `loss` and `accuracy`.
 
+    Of a prompt (`treino.pipeline.prompting.prompt`): `shots`, `local`, `masked` (counts by kind), `without` (fields that the
+    server refuses), and what asking about the validation and the test rows took, `asked` and `asked_test`.
+
     `test_uses`: models that the test rows have judged so far, in all runs of the runs folder.
     """
 
@@ -187,6 +191,15 @@ class Classification(TypedDict, total=False):
     passed: bool | None
     test_uses: int
     forgetting: Forgetting | None
+    row_seconds: float
+    settings: dict[str, Any]
+    shots: int
+    local: bool
+    masked: dict[str, int]
+    without: list[str]
+    asked: dict[str, Any]
+    asked_test: dict[str, Any]
+    validation: dict[str, Any] | None
 
 
 class Removal(TypedDict, total=False):

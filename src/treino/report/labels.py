@@ -90,6 +90,7 @@ METHODS = {
     "scratch": N_("from scratch"),
     "lora": N_("adapters (LoRA)"),
     "qlora": N_("adapters beside 4-bit weights (QLoRA)"),
+    "prompt": N_("a prompt, nothing trained"),
 }
 """Ways of fine-tuning."""
 

@@ -1,0 +1,38 @@
+"""What asking a model behind an API costs: tokens forecast from the text, dollars from a dated price."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from treino.planning.facts import ApiPrice
+
+BYTES_PER_TOKEN = 3.0
+"""Fewer than the tokenizers of today's models reach on Portuguese (3.5 to 4.5), so that a forecast is rather too high."""
+
+MESSAGE_TOKENS = 6
+"""A message's role and the marks around it."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Requests with the tokens that they are expected to have read, and at most written, and US dollars for both."""
+
+    requests: int
+    tokens_in: int
+    tokens_out: int
+    cost: float
+
+
+def forecast(conversations: Sequence[Sequence[str]], answer_tokens: int, price: ApiPrice) -> Asking:
+    """Σ bytes / 3 + 6 a message read, and `answer_tokens` written for each conversation: an upper estimate."""
+    read = sum(
+        MESSAGE_TOKENS + -(-len(message.encode()) // BYTES_PER_TOKEN) for talk in conversations for message in talk
+    )
+    written = answer_tokens * len(conversations)
+    return Asking(len(conversations), int(read), written, dollars(price, int(read), written))
+
+
+def dollars(price: ApiPrice, tokens_in: int, tokens_out: int) -> float:
+    """(tokens read · price of reading + tokens written · price of writing) / 10⁶."""
+    return (tokens_in * price.input + tokens_out * price.output) / 1e6
