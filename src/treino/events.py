@@ -66,6 +66,7 @@ TEXTS: dict[str, str] = {
     "warning.loss_leapt": N_("the loss leapt from {before:3} to {loss:3} at step {step:raw} {path}"),
     "finetune.started": "",
     "finetune.merged": N_("  adapters merged into the weights; the largest change of a logit by it: {difference:2}"),
+    "pilot.point": N_("  {rows} rows: macro-F1 {macro_f1:3} on validation in {seconds:seconds}"),
     "compare.method": N_("method {method} ({number} of {methods})"),
     "remote.forecast": N_(
         "  {requests} requests to {model} at {address}, about {tokens_in} tokens to read and at most {tokens_out} to write: "

@@ -39,7 +39,13 @@ def recipe(server: Server, **tables: Any) -> dict[str, Any]:
         "labels": {"rows": LABELLED, "validation": 0.25},
         "finetune": {"method": "prompt"},
         "evaluate": {"bootstrap": 100},
-        "remote": {"allow": [server.address], "address": server.address, "model": "m", "price": [1.0, 2.0], "limit": 1.0},
+        "remote": {
+            "allow": [server.address],
+            "address": server.address,
+            "model": "m",
+            "price": [1.0, 2.0],
+            "limit": 1.0,
+        },
     }
     for name, values in tables.items():
         base[name] = values if isinstance(values, str) else base.get(name, {}) | values
@@ -154,7 +160,9 @@ def test_without_test_rows_or_validation_rows(tmp_path: Path) -> None:
         assert len(server.asked) == 1 + run.facts["split"]["rows"]["test"]
         assert run.facts["judge"]["test"]["accuracy"] > 0.5
         assert PROBE in server.texts
-        nothing = treino.run(recipe(server, labels={"validation": 0.0, "test": 0.0, "rows": LABELLED[:20]}), runs=tmp_path)
+        nothing = treino.run(
+            recipe(server, labels={"validation": 0.0, "test": 0.0, "rows": LABELLED[:20]}), runs=tmp_path
+        )
         assert nothing.passed is None
 
 

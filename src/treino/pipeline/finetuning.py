@@ -69,37 +69,37 @@ def compare(work: Work) -> dict[str, Any]:
     return {"tfidf": tfidf.settings(), "validation": {name: main_figures(row) for name, row in measured.items()}}
 
 
-def _tuning(work: Work) -> tuple[Splits, Finetuning]:
-    """The classes and texts, and the base model that they are learnt by."""
+def tuning_of(recipe: Recipe, inputs: Mapping[str, Path]) -> Finetuning:
+    """The classes and texts of the split rows, and the base model that they are learnt by."""
     from treino.training.finetune import Finetuning
 
-    recipe, splits = work.loaded.recipe, Splits(work.inputs[LABELLED])
+    splits = Splits(inputs[LABELLED])
     training, validation, test = (splits.examples(name) for name in ("training", "validation", "test"))
     tuning = Finetuning(
-        work.inputs[MODEL] / "model",
+        inputs[MODEL] / "model",
         splits.labels,
         training,
         validation,
         long_texts=recipe.finetune.long_texts,
-        seed=recipe.seed,
+        seed=recipe.finetune.seed or recipe.seed,
         cleaning=recipe.clean.model_dump(mode="json"),
-        old_text=work.inputs.get(TOKENS),
+        old_text=inputs.get(TOKENS),
     )
     # Before hours of training, not after them: a test text too long for the model, and no rule for it.
     test.encode(tuning.tokenizer, tuning.body.longest_row, recipe.finetune.long_texts)
-    return splits, tuning
+    return tuning
 
 
 def decide(work: Work) -> Decisions:
     """How the steps fit into memory, and how fast they are."""
-    _, tuning = _tuning(work)
+    tuning = tuning_of(work.loaded.recipe, work.inputs)
     return tuning.decide(tuning.settled(work.loaded.recipe.finetune))
 
 
 def finetune(work: Work) -> dict[str, Any]:
     """Fine-tune and judge on validation, with other settings until the gate is passed or the trials are spent."""
     recipe = work.loaded.recipe
-    splits, tuning = _tuning(work)
+    splits, tuning = Splits(work.inputs[LABELLED]), tuning_of(recipe, work.inputs)
     first = tuning.settled(recipe.finetune)
     tuning.foresee(first, work.decisions, work.output)
     baselines = files.read_json(work.inputs[BASELINES] / BASELINES_FILE)["validation"]

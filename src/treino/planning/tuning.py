@@ -120,4 +120,3 @@ class TuningWish:
                 values = {"setting": "model.context", "value": str(tokens), "need": need - self.work.base}
                 yield Message(N_("{setting} = {value} ({need:bytes})"), values)
                 return
-

@@ -165,6 +165,7 @@ class FinetuneSettings(Settings):
         "", N_('texts longer than the context: "cut", "split" (the parts vote) or "drop"'), beginner=True
     )
     precision: Literal["float32", "bfloat16"] = setting("float32", N_("number format of the matrix products"))
+    seed: int = setting(0, N_("start of the fine-tuning's random choices (0: the recipe's seed)"), ge=0, le=2**31 - 1)
     checkpoint_seconds: float = setting(30.0, N_("seconds between two saved states (0: every step)"), ge=0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -158,6 +159,25 @@ class Finetuning:
             events.emit("note.unknown_words", share=self.unknown)
         load = self.load(settings)
         self.arrangement = tell(self.wish(settings, load), load, settings, decisions, output)
+
+    def fit(self, settings: FinetuneSettings) -> int:
+        """Arrange the steps so that they fit, without measuring their speed; returns the bytes that are expected.
+
+        Raises:
+            DoesNotFit: as `decide`.
+        """
+        wish = self.wish(settings, self.load(settings))
+        self.arrangement = arranged(wish, self.device)
+        return wish.bytes(batch=self.arrangement.rows, recompute=self.arrangement.recompute)
+
+    def on(self, texts: Sequence[int], draw: int = 0) -> Finetuning:
+        """The same on some of the training texts, with other random choices for each draw."""
+        part = copy.copy(self)
+        part.__dict__.pop("_cached", None)
+        part.training, part.prepared, part.seed = self.training.of(texts), 0.0, self.seed + draw
+        part.origin = copy.copy(self.origin)
+        part.origin.seed = part.seed
+        return part
 
     def _typical_rows(self) -> list[int]:
         """Rows of middle length, as many as are looked at together."""

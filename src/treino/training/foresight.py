@@ -238,7 +238,8 @@ def tell(
         release_memory()
         given = {"epochs": settings.epochs, "patience": settings.patience if load.looked else 0}
         expected, before = forecast_of(wish, found, load, float(rate), **given)
-        work = {"rows": load.rows, "context": load.context, "tokens_per_epoch": sum(load.tokens), "pass": load.passing}
+        work = {"rows": load.rows, "context": load.context, "classes": load.classes}
+        work |= {"tokens_per_epoch": sum(load.tokens), "pass": load.passing}
         files.make_private(path.parent)
         files.write_json(path, asdict(expected) | {"before": before, "work": work})
     events.emit("forecast", stage="finetune", **files.read_json(path))

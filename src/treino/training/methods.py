@@ -140,9 +140,7 @@ class Method:
         settings = self.settings
         if not (settings.rehearsal or settings.distillation):
             return objective, source
-        objective = WithOldTask(
-            objective, self.origin.body, rehearsal=self._share, distillation=settings.distillation
-        )
+        objective = WithOldTask(objective, self.origin.body, rehearsal=self._share, distillation=settings.distillation)
         if self._share:
             source = Rehearsed(source, self.origin.old_rows, self._old_count)
         return objective, source
