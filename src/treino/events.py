@@ -78,7 +78,7 @@ TEXTS: dict[str, str] = {
     "remote.local": N_(
         "  {texts} texts ({bytes:bytes}) go to {address}, a server on this machine; personal data masked in them: {masked}"
     ),
-    "remote.preview": N_("  to be sent:\n{text}"),
+    "remote.preview": N_("  to be sent:\n{said}"),
     "remote.trial": N_("  with {shots} examples of each class"),
     "warning.old_price": N_("the price of {model} in the table is of {date}: check it, or set remote.price"),
     "search.trial": "",

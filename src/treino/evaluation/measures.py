@@ -44,7 +44,7 @@ def measure(
         "rows": rows,
         "unjudged": int((~judged).sum()),
         "accuracy": {"mean": float((truth == answers).mean())} | wilson(int((truth == answers).sum()), rows),
-        "macro_f1": _interval(float(np.nanmean(by_class)), np.nanmean(drawn, 1)),
+        "macro_f1": interval(float(np.nanmean(by_class)), np.nanmean(drawn, 1)),
         "log_loss": float(-np.log(np.maximum(chances[np.arange(rows), truth], SMALLEST)).mean()),
         "calibration_error": sum(item["rows"] * abs(item["accuracy"] - item["confidence"]) for item in bins) / rows,
         "reliability": bins,
@@ -89,7 +89,8 @@ def figure(measures: dict[str, Any], name: str, label: str = "") -> float:
         row = next(item for item in measures["by_class"] if item["label"] == label)
         value = row[name]
     else:
-        value = measures[name]
+        # Where every text has one class and one answer, micro-F1 is the accuracy.
+        value = measures["accuracy" if name == "micro_f1" and name not in measures else name]
     value = value["mean"] if isinstance(value, dict) else value
     return math.nan if value is None else float(value)
 
@@ -101,11 +102,12 @@ def _one_class(confusion: np.ndarray, number: int, label: str, f1: np.ndarray, d
         "rows": int(there),
         "precision": float(right / said) if said else None,
         "recall": float(right / there) if there else None,
-        "f1": None if math.isnan(f1[number]) else _interval(float(f1[number]), drawn[:, number]),
+        "f1": None if math.isnan(f1[number]) else interval(float(f1[number]), drawn[:, number]),
     }
 
 
-def _interval(mean: float, draws: np.ndarray) -> dict[str, float]:
+def interval(mean: float, draws: np.ndarray) -> dict[str, float]:
+    """A figure with the 2.5 and 97.5 percent points of what was drawn."""
     draws = draws[~np.isnan(draws)]
     low, high = np.quantile(draws, (0.025, 0.975)) if len(draws) else (mean, mean)
     return {"mean": mean, "low": float(low), "high": float(high)}

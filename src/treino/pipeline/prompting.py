@@ -206,7 +206,7 @@ def _announce(
     if expected.cost > remote.limit:
         raise _too_dear(expected.cost, remote.limit)
     for talk in talks[:PREVIEWED] if recipe.report.examples else []:
-        events.emit("remote.preview", text="\n".join(talk))
+        events.emit("remote.preview", said="\n".join(talk))
     return said | {"masked": dict(kinds)}
 
 

@@ -59,6 +59,7 @@ WHAT_IS_WRONG: dict[str, str] = {
         'for example "macro_f1 >= tfidf + 0.02"'
     ),
     "labels": N_("{key} has both a source and rows; it needs one of them"),
+    "label_columns": N_("{key} has columns, one a class, so it takes no label, separator or rows beside them"),
 }
 OTHERWISE = N_("{key} cannot be {value}")
 
