@@ -1,4 +1,4 @@
-"""Extrapolation by a power law: exact points give the law back, noise gives intervals that hold, and honesty grows with distance."""
+"""Extrapolation by a power law: exact points give the law back, and from noisy ones intervals come that hold."""
 
 from __future__ import annotations
 

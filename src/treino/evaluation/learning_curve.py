@@ -1,8 +1,8 @@
 """What a classifier would reach on more rows than it was tried on, by a power law, with an interval that says how little is
 known.
 
-error(n) = c + a · n^(−b): Hestness et al. 2017 (1712.00409) found that form over many tasks, with b from .07 to .5. It is a guess
-beyond the sizes that were tried: a task that is understood all at once, or not at all, does not follow it.
+error(n) = c + a · n^(−b): Hestness et al. 2017 (1712.00409) found that form over many tasks, with b from .07 to .5. It is a
+guess beyond the sizes that were tried: a task that is understood all at once, or not at all, does not follow it.
 """
 
 from __future__ import annotations

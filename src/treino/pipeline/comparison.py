@@ -56,11 +56,11 @@ def compare(
             them; the test rows are not touched.
 
     Returns {name, rows, marks, folder, seeds, pilot (seconds or None), projection}; a row: {method, accuracy, macro_f1 ({mean,
-    low, high}), seconds (of the training), peak_memory (bytes of the process in that stage), trainable, total, forgetting (nats a
-    token, or None), cost (or None), row_seconds (to answer one test row), refused (why it does not fit, or None)}. With several
-    seeds seconds and forgetting are intervals, too; in a pilot see `treino.pipeline.pilot.pilot`. `marks` says of each figure
-    whether it is "measured" or "calculated". A prompt has no training, and costs what its answers do by the table of prices. The
-    same is in the folder as `comparison.json`, and as a page, `comparison.html`.
+    low, high}), seconds (of the training), peak_memory (bytes of the process in that stage), trainable, total, forgetting
+    (nats a token, or None), cost (or None), row_seconds (to answer one test row), refused (why it does not fit, or None)}.
+    With several seeds seconds and forgetting are intervals, too; in a pilot see `treino.pipeline.pilot.pilot`. `marks` says of
+    each figure whether it is "measured" or "calculated". A prompt has no training, and costs what its answers do by the table
+    of prices. The same is in the folder as `comparison.json`, and as a page, `comparison.html`.
 
     Raises:
         UsageError: for a recipe without labelled rows or test rows, or a method that the model cannot have.
@@ -188,10 +188,13 @@ def _together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             continue
         halves = [(value["high"] - value["low"]) / 2 for value in values] if intervals else [0.0]
         reach = (reach**2 + statistics.mean(halves) ** 2) ** 0.5
-        low, high = mean - reach, mean + reach
-        found[name] = {"mean": mean, "low": max(0.0, low) if name != "forgetting" else low, "high": high}
-        if intervals:
-            found[name]["high"] = min(1.0, high)
+        lowest, highest = (None if name == "forgetting" else 0.0), (1.0 if intervals else None)
+        ends = (mean - reach, mean + reach)
+        found[name] = {
+            "mean": mean,
+            "low": ends[0] if lowest is None else max(lowest, ends[0]),
+            "high": ends[1] if highest is None else min(highest, ends[1]),
+        }
     return found
 
 

@@ -1,4 +1,4 @@
-"""A pilot of a comparison: every method briefly, on parts of the rows, and what it would reach, take and cost on all of them."""
+"""A pilot of a comparison: every method briefly, on parts of the rows, and what would follow from all of them."""
 
 from __future__ import annotations
 

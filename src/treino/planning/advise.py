@@ -60,7 +60,8 @@ class Advice:
         changes: what would change the answer, with the option that would win; weights: (weight of quality, weight of cost,
             key) for the chart.
         experiment: the cheapest useful one, its cost and what it is worth in US dollars; None if none is.
-        notes: prices that are old or assumed. evidence: (method, source) of what quality is known from, beside what was measured.
+        notes: prices that are old or assumed.
+        evidence: (method, source) of what quality is known from, beside what was measured.
     """
 
     gpu: str

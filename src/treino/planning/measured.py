@@ -28,8 +28,8 @@ EIGHTY = 1.2816 / 1.96
 """Half width of an interval of 80 % over that of one of 95 %."""
 
 TRANSFER = 4.0
-"""Points by which the difference of two methods on one model may differ on another (80 %): an assumption, and it is why a pilot on
-the very model is worth more.
+"""Points by which the difference of two methods on one model may differ on another (80 %): an assumption, and the reason why a
+pilot on the very model is worth more.
 """
 
 SAME_SIZE = 0.05
@@ -46,8 +46,8 @@ class Measured:
 
 
 def read_comparison(source: str, runs: Path | None = None, beside: Path | None = None) -> Measured:
-    """By the path of a `comparison.json` or of its folder (from the folder `beside` which it is named), or by the name that it has
-    in the runs folder.
+    """By the path of a `comparison.json` or of its folder (from the folder `beside` which it is named), or by the name that it
+    has in the runs folder.
 
     Raises:
         UsageError: for one that is not there, is no comparison, or has nothing to count from.
@@ -95,7 +95,7 @@ def _points(share: Mapping[str, Any]) -> Interval:
 
 
 def _difference(one: Interval, other: Interval) -> Interval:
-    """One less the other, as if they were independent: they were judged on the same rows, so that this is wider than it need be."""
+    """One less the other, as if they were independent: both were judged on the same rows, so that this is rather too wide."""
     middle = one.middle - other.middle
     low = math.hypot(one.middle - one.low, other.high - other.middle)
     return Interval(middle - low, middle, middle + math.hypot(one.high - one.middle, other.middle - other.low))

@@ -55,7 +55,7 @@ class Scenario:
         weights: of the attributes, in any unit.
         models, apis: what is considered.
         guesses: of somebody else, shown beside the calculated.
-        comparisons: what `treino compare` measured on such texts: paths from the scenario's folder, or names in the runs folder.
+        comparisons: what `treino compare` measured on such texts: paths from the scenario's folder, or names among the runs.
     """
 
     name: str

@@ -111,14 +111,14 @@ def _notes(found: Mapping[str, Any], writer: Writer) -> list[str]:
     """What the figures are, and what is missing among them."""
     if found["pilot"]:
         text = N_(
-            "A pilot of {seconds:seconds}: every method was trained on parts of the rows, and what it would reach, take and need "
-            "on all of them is calculated; no test row was touched. In brackets: 95 % intervals."
+            "A pilot of {seconds:seconds}: every method was trained on parts of the rows, and what it would reach, take and "
+            "need on all of them is calculated; no test row was touched. In brackets: 95 % intervals."
         )
         notes = [writer.say(text, seconds=found["pilot"])]
     elif found["seeds"] > 1:
         text = N_(
-            "The same rows, split, seeds ({seeds}) and most epochs for every method. In brackets: 95 % intervals over seeds and "
-            "test rows."
+            "The same rows, split, seeds ({seeds}) and most epochs for every method. In brackets: 95 % intervals over seeds "
+            "and test rows."
         )
         notes = [writer.say(text, seeds=found["seeds"])]
     else:
@@ -151,8 +151,8 @@ def _projection(projection: Mapping[str, Any], writer: Writer) -> Table:
         for row in projection["rows"]
     ]
     lead = N_(
-        "The same trainings on {gpu}, in bfloat16, by the planner's calculation. In brackets: 80 % intervals, from the spread of "
-        "published runs. Quality does not hang on the chip."
+        "The same trainings on {gpu}, in bfloat16, by the planner's calculation. In brackets: 80 % intervals, from the spread "
+        "of published runs. Quality does not hang on the chip."
     )
     notes = [writer.say(lead, gpu=projection["gpu"])]
     notes += [escape(writer.translator.message(Message(**note))) for note in projection["notes"]]
