@@ -77,10 +77,12 @@ def classification_facts(records: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         return None
     tuned, judged = records["finetune"], records["judge"]
     folder = Path(tuned["folder"]) / "records"
-    facts = tuned["facts"]
+    facts, found = tuned["facts"], dict(_content(judged, "judgement.json"))
+    if "long_texts" in facts:
+        found["long_texts"] = facts["long_texts"] | {"test": found.get("long_texts", 0)}
     return {
         **facts,
-        **_content(judged, "judgement.json"),
+        **found,
         "labels": records["split"]["facts"]["labels"],
         "rows": records["split"]["facts"]["rows"],
         "test_uses": judged["facts"].get("test_uses"),

@@ -30,7 +30,7 @@ LSTM_SIZES = {
 
 
 FINETUNING_ROWS = 16
-FINETUNING_RATES = {"full": 1e-3, "frozen": 1e-2, "scratch": 2e-3, "lora": 4e-3, "qlora": 4e-3}
+FINETUNING_RATES = {"full": 1e-3, "frozen": 1e-2, "scratch": 2e-3, "lora": 3e-3, "qlora": 3e-3}
 """Learning rate of each method at the width 128; how it was found stands in `LOG.md`."""
 
 
