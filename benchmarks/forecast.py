@@ -10,8 +10,8 @@ model of the same kind took steps (as the calibration does in a run). Linux only
 With `--time` each shape is trained for about a minute by `treino run` on a folder of texts; the seconds forecast before the
 first step are compared with those that the training took, looks at validation, samples and checkpoints among them.
 
-With `--tuning` a classifier is fine-tuned on texts of about 170 tokens by `treino run`, on a body of shape S that took two steps:
-memory and time of the stage beside its forecast, as every run prints them.
+With `--tuning` a classifier is fine-tuned on texts of about 170 tokens by `treino run`, on a body of shape S that took two
+steps: memory and time of the stage beside its forecast, as every run prints them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The labelled texts of the benchmarks as JSON lines, as a recipe reads them.
 
-    python benchmarks/labelled.py told-br --data DIR > told-br.jsonl
-    python benchmarks/labelled.py movie-polarity --data DIR > movie-polarity.jsonl
+python benchmarks/labelled.py told-br --data DIR > told-br.jsonl
+python benchmarks/labelled.py movie-polarity --data DIR > movie-polarity.jsonl
 """
 
 from __future__ import annotations

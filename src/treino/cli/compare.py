@@ -29,7 +29,11 @@ from treino.cli.text import _, translator
     "--price", type=decimal_number(), default=0.0, metavar=_("NUMBER"), help=_("Price of an hour of this machine.")
 )
 @click.option(
-    "--seeds", type=whole_number(1, 10), default=1, metavar=_("N"), help=_("Trainings of each method, for intervals.")
+    "--seeds",
+    type=whole_number(1, 10),
+    default=1,
+    metavar=_("NUMBER"),
+    help=_("Trainings of each method, for intervals."),
 )
 @click.option(
     "--gpu", metavar=_("NAME[:COUNT]"), default="", help=_("Project time, memory and cost to another chip, too.")

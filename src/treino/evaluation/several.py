@@ -1,4 +1,4 @@
-"""How well texts with several classes are classified, and what stands beside: shares of the classes, TF-IDF one against rest."""
+"""How well texts with several classes are classified; and what stands beside: shares, and TF-IDF one class against the rest."""
 
 from __future__ import annotations
 

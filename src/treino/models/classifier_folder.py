@@ -30,8 +30,12 @@ from treino.models.folder import (
     read_settings,
     save_tokenizer,
 )
+from treino.models.several import HALF
 from treino.models.weights import WEIGHTS, fill, open_weights, save_weights, without_weights
 from treino.tokens.tokenizer import END_OF_TEXT, FILE, Tokenizer
+
+SINGLE, SEVERAL = "single_label_classification", "multi_label_classification"
+"""Hugging Face's kinds of problem: a class for each text, or several or none."""
 
 
 def save_classifier(classifier: Classifier, tokenizer: Tokenizer, folder: Path, about: dict[str, Any]) -> None:
@@ -43,11 +47,15 @@ def save_classifier(classifier: Classifier, tokenizer: Tokenizer, folder: Path, 
     """
     files.make_private(folder)
     is_lstm = classifier.body.settings.architecture == "lstm"
+    kind = SINGLE if classifier.thresholds is None else SEVERAL
+    if classifier.thresholds is not None:
+        about = about | {"thresholds": classifier.thresholds}
     save_weights(_named(classifier, is_lstm), folder / WEIGHTS)
     labels = list(classifier.labels)
     config = model_config(classifier.body, tokenizer) | {"treino": about}
     if is_lstm:
         config |= {"model_type": LSTM_CLASSIFIER, "labels": labels}
+        config |= {"problem_type": SEVERAL} if kind == SEVERAL else {}
     else:
         config.pop("num_labels", None)
         if config.get("pad_token_id") is None:
@@ -58,7 +66,7 @@ def save_classifier(classifier: Classifier, tokenizer: Tokenizer, folder: Path, 
             "architectures": [classifier.body.family.classifier],
             "id2label": {str(number): label for number, label in enumerate(labels)},
             "label2id": {label: number for number, label in enumerate(labels)},
-            "problem_type": "single_label_classification",
+            "problem_type": kind,
         }
     files.write_json(folder / CONFIG, config)
     save_tokenizer(tokenizer, folder, classifier.body.context, with_settings=not is_lstm)
@@ -92,13 +100,15 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer, dict[str, Any]
     is_lstm = config["model_type"] == LSTM_CLASSIFIER
     settings, vocabulary, family = read_settings(config | ({"model_type": LSTM_TYPE} if is_lstm else {}), folder)
     labels = config["labels"] if is_lstm else [config["id2label"][str(n)] for n in range(len(config["id2label"]))]
+    about = config.get("treino") or {}
+    thresholds = about.get("thresholds") or [HALF] * len(labels) if config.get("problem_type") == SEVERAL else None
     tokenizer = Tokenizer.load(folder)
     check_vocabulary(tokenizer, vocabulary, folder)
     with open_weights(folder) as weights:
-        build = lambda: Classifier(build_model(settings, vocabulary, family), labels)  # noqa: E731
+        build = lambda: Classifier(build_model(settings, vocabulary, family), labels, thresholds=thresholds)  # noqa: E731
         classifier = cast(Classifier, without_weights(build))
         fill(_named(classifier, is_lstm), weights if is_lstm else in_family(weights, family))
-    return classifier.eval(), tokenizer, config.get("treino") or {}
+    return classifier.eval(), tokenizer, about
 
 
 def _named(classifier: Classifier, is_lstm: bool) -> dict[str, Tensor]:

@@ -117,7 +117,11 @@ class LoadedClassifier:
         return self.model.labels
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """For each text {label, probability, probabilities (by class)}; None for a text too long, if those are dropped."""
+        """For each text {label, probability, probabilities (by class)}; None for a text too long, if those are dropped.
+
+        Where texts may have several classes or none, `labels` are those that reach their thresholds, `label` is all of them in
+        one string, and `probability` is None.
+        """
         from treino.corpus.clean import clean_text
         from treino.models.classifier import predict as predict_pieces
         from treino.tokens.labelled import encode
@@ -131,8 +135,12 @@ class LoadedClassifier:
     def _answer(self, chances: Any) -> dict[str, Any]:
         if chances[0] != chances[0]:
             return {"label": None, "probability": None, "probabilities": None}
-        best = int(chances.argmax())
         by_class = {label: float(chance) for label, chance in zip(self.labels, chances, strict=True)}
+        if self.model.thresholds is not None:
+            reached = zip(self.labels, chances, self.model.thresholds, strict=True)
+            labels = [label for label, chance, threshold in reached if chance >= threshold]
+            return {"label": ", ".join(labels), "labels": labels, "probability": None, "probabilities": by_class}
+        best = int(chances.argmax())
         return {"label": self.labels[best], "probability": float(chances[best]), "probabilities": by_class}
 
 

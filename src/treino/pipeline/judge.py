@@ -58,9 +58,11 @@ def _test(work: Work, splits: Splits) -> tuple[dict[str, Any], dict[str, Any]]:
         return {"passed": None, "gate": []}, {}
     answer = _prompted if recipe.finetune.method == PROMPT else _classified
     measures, long, took = answer(work, splits, test)
-    answers = files.read_json(work.inputs[BASELINES] / BASELINES_FILE)["test_answers"]
+    beside = files.read_json(work.inputs[BASELINES] / BASELINES_FILE)
+    thresholds = beside.get("thresholds", {})
     baselines = {
-        name: measured_on(recipe, test.targets, np.array(rows), splits.labels) for name, rows in answers.items()
+        name: measured_on(recipe, test.targets, np.array(rows), splits.labels, thresholds.get(name))
+        for name, rows in beside["test_answers"].items()
     }
     rows = judge_gate(recipe.gate.require, measures, baselines)
     passed = all(row["passed"] for row in rows) if rows else None
@@ -78,7 +80,7 @@ def _classified(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, A
     started = time.perf_counter()
     chances = predict(classifier, pieces)
     took = {"row_seconds": (time.perf_counter() - started) / len(test.texts)}
-    return measured_on(recipe, test.targets, chances, splits.labels), pieces.long, took
+    return measured_on(recipe, test.targets, chances, splits.labels, classifier.thresholds), pieces.long, took
 
 
 def _prompted(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, Any], int, dict[str, Any]]:

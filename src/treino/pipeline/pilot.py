@@ -14,7 +14,7 @@ from treino.errors import DoesNotFit, UsageError
 from treino.evaluation.learning_curve import Extrapolated, extrapolate, proportional
 from treino.messages import N_
 from treino.pipeline.api import run
-from treino.pipeline.finetuning import Splits, tuning_of
+from treino.pipeline.finetuning import Splits, measured_on, tuning_of
 from treino.pipeline.stages import pipeline_of
 from treino.recipe import Recipe
 from treino.recipe.load import LoadedRecipe
@@ -106,7 +106,6 @@ def _points(
     recipe: Recipe, splits: Splits, tuning: Any, settings: Any, seconds: float
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Trainings on ever more rows while there is time, then on other draws of the largest parts that the rest is enough for."""
-    from treino.evaluation.measures import measure
     from treino.models.classifier import predict
 
     sizes = parts_of(tuning.training.count, len(splits.labels))
@@ -120,7 +119,8 @@ def _points(
             classifier, facts = part.run(settings, files.make_private(Path(place) / "trial"))
         counts = facts["parameters"]
         chances = predict(classifier, tuning.validation, rows=tuning.rows_looked_at)
-        found = measure(tuning.validation.text_targets.tolist(), chances, splits.labels, resamples=2, seed=recipe.seed)
+        truth = tuning.validation.text_targets.tolist()
+        found = measured_on(recipe, truth, chances, splits.labels, classifier.thresholds)
         points.append(
             {
                 "rows": sizes[index],
@@ -152,9 +152,9 @@ def _stratified(targets: Sequence[int], count: int, seed: int) -> list[int]:
     import numpy as np
 
     draw = np.random.Generator(np.random.PCG64(seed))
-    places = np.asarray(targets)
-    rank = np.empty(len(places))
-    for label in np.unique(places):
-        own = np.flatnonzero(places == label)
+    _, kinds = np.unique(np.asarray(targets), axis=0, return_inverse=True)  # of several classes: what they are together
+    rank = np.empty(len(targets))
+    for kind in range(int(kinds.max()) + 1):
+        own = np.flatnonzero(kinds.ravel() == kind)
         rank[draw.permutation(own)] = (np.arange(len(own)) + draw.random()) / len(own)
     return sorted(np.argsort(rank, kind="stable")[:count].tolist())

@@ -47,6 +47,11 @@ PREVIEWED = 2
 def prompt(work: Work) -> dict[str, Any]:
     """Choose how many examples are shown, by asking about the validation rows; writes `prompt.json`."""
     recipe, splits = work.loaded.recipe, Splits(work.inputs[LABELLED])
+    if splits.several:
+        raise UsageError(
+            N_("the method prompt names one class for each text, and these texts may have several"),
+            fix=N_("take another finetune.method, or a column with one class for each text"),
+        )
     training = read_split(work.inputs[LABELLED], "training")
     kinds: Counter[str] = Counter()
     validation, test = (splits.examples(name) for name in ("validation", "test"))
@@ -202,7 +207,10 @@ def _announce(
             "bytes": sum(len(text.encode()) for text in texts),
             "masked": sum(kinds.values()),
         }
-        events.emit("remote.local" if is_local(remote.address) else "remote.leaving", address=remote.address, **leaving)
+        if is_local(remote.address):
+            events.emit("remote.local", address=remote.address, **leaving)
+        else:
+            events.emit("remote.leaving", address=remote.address, **leaving)
     if expected.cost > remote.limit:
         raise _too_dear(expected.cost, remote.limit)
     for talk in talks[:PREVIEWED] if recipe.report.examples else []:

@@ -84,7 +84,9 @@ def _adopt_reads(loaded: LoadedRecipe) -> Any:
 
 def _compare_settings(loaded: LoadedRecipe, language: str) -> Any:
     recipe = loaded.recipe
-    return {"bootstrap": recipe.evaluate.bootstrap, "class_weights": recipe.finetune.class_weights}
+    settings = {"bootstrap": recipe.evaluate.bootstrap, "class_weights": recipe.finetune.class_weights}
+    # Where it is at its default it leaves the keys of earlier runs as they are.
+    return settings | ({"thresholds": recipe.finetune.thresholds} if recipe.finetune.thresholds != "half" else {})
 
 
 def _compare(work: Work) -> dict[str, Any]:

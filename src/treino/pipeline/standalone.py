@@ -77,6 +77,8 @@ def evaluate_classifier(classifier: LoadedClassifier, path: Path, labels: LabelS
     from treino.corpus.sources.raw import Problems
     from treino.evaluation.measures import measure
 
+    if classifier.model.thresholds is not None:
+        return _evaluate_several(classifier, path, labels)
     problems = Problems()
     rows = list(read_labelled(path, labels, problems))
     problems.tell()
@@ -84,17 +86,44 @@ def evaluate_classifier(classifier: LoadedClassifier, path: Path, labels: LabelS
         raise DataError(N_("{path} holds no labelled row that can be used"), path=str(path))
     known = list(classifier.labels)
     for row in rows:
-        if row.label not in known:
-            raise DataError(
-                N_("the classifier does not know the label {label}"),
-                where=row.place,
-                fix=N_("its classes are: {labels}"),
-                label=row.label,
-                labels=", ".join(known),
-            )
+        _check_known(row.label, known, row.place)
     answers = classifier.predict([row.text for row in rows])
     chances = np.array([[(answer["probabilities"] or {}).get(name, np.nan) for name in known] for answer in answers])
     return {"kind": "classifier"} | measure([known.index(row.label) for row in rows], chances, known)
+
+
+def _evaluate_several(classifier: LoadedClassifier, path: Path, labels: LabelSettings) -> dict[str, Any]:
+    """The same where texts may have several classes: a column of lists, or (no label named) a column of numbers for each."""
+    from treino.corpus.labelled.read import classes_of, read_labelled
+    from treino.corpus.sources.raw import Problems
+    from treino.evaluation.several import measure_several
+
+    problems, known = Problems(), list(classifier.labels)
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet") and not labels.label:
+        labels = labels.model_copy(update={"columns": tuple(known)})
+    rows = list(read_labelled(path, labels, problems))
+    problems.tell()
+    if not rows:
+        raise DataError(N_("{path} holds no labelled row that can be used"), path=str(path))
+    truth = [classes_of(row.label) if row.several else [row.label] for row in rows]
+    for row, classes in zip(rows, truth, strict=True):
+        for name in classes:
+            _check_known(name, known, row.place)
+    answers = classifier.predict([row.text for row in rows])
+    chances = np.array([[(answer["probabilities"] or {}).get(name, np.nan) for name in known] for answer in answers])
+    targets = np.array([[int(name in classes) for name in known] for classes in truth])
+    return {"kind": "classifier"} | measure_several(targets, chances, known, classifier.model.thresholds)
+
+
+def _check_known(label: str, known: list[str], place: str) -> None:
+    if label not in known:
+        raise DataError(
+            N_("the classifier does not know the label {label}"),
+            where=place,
+            fix=N_("its classes are: {labels}"),
+            label=label,
+            labels=", ".join(known),
+        )
 
 
 def evaluate_model(model: LoadedModel, path: Path) -> dict[str, Any]:

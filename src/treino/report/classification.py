@@ -139,6 +139,8 @@ def classifier_section(facts: Classification, writer: Writer) -> str:
     uses = facts.get("test_uses")
     used = writer.say(N_("Models that these test rows have judged so far: {count}."), count=uses) if uses else ""
     warning = writer.say(N_("Each further use makes them a little less of a judge.")) if uses and uses > 1 else ""
+    if test.get("several"):
+        used += " " + writer.say(_thresholds(test))
     silent = test.get("unanswered", 0)
     if silent:
         used += " " + writer.say(N_("Answers that named no class, and count as wrong: {count}."), count=silent)
@@ -146,6 +148,13 @@ def classifier_section(facts: Classification, writer: Writer) -> str:
         f'<p class="lead">{lead}</p>{verdict}{_beside(test, facts.get("baselines") or {}, writer)}{_by_class(test, writer)}'
         f"{_confusion(test, writer)}{_calibration(test, writer)}<p>{used} {warning}</p>"
     )
+
+
+def _thresholds(test: Measures) -> str:
+    """From which probability on a text has a class."""
+    if set(test.get("thresholds") or []) == {0.5}:
+        return N_("A text may have several classes or none: those whose probability is one half or more.")
+    return N_("A text may have several classes or none; from which probability on was chosen on the validation rows.")
 
 
 def verdict_on_classifier(test: Measures, baselines: Mapping[str, Measures]) -> Message:
@@ -174,7 +183,10 @@ def _beside(test: Measures, baselines: Mapping[str, Measures], writer: Writer) -
     for name, measures in baselines.items():
         judged.append((writer.label(name, BASELINES), measures, "other"))
     parts = []
-    for key, title in (("accuracy", writer.say(N_("Accuracy"))), ("macro_f1", writer.say(N_("Macro-F1")))):
+    several = bool(test.get("several"))
+    exact = writer.say(N_("Exactly the right classes")) if several else writer.say(N_("Accuracy"))
+    shown = [("accuracy", exact), ("macro_f1", writer.say(N_("Macro-F1")))]
+    for key, title in shown + ([("micro_f1", writer.say(N_("Micro-F1")))] if several else []):
         rows = []
         for label, measures, kind in judged:
             value: Interval = measures[key]
@@ -218,8 +230,8 @@ def _by_class(test: Measures, writer: Writer) -> str:
 
 def _confusion(test: Measures, writer: Writer) -> str:
     """Truth in the rows, answers in the columns; the darker, the larger the share of its row."""
-    matrix, labels = test["confusion"], [row["label"] for row in test["by_class"]]
-    if len(matrix) > MOST_CLASSES:
+    matrix, labels = test.get("confusion") or [], [row["label"] for row in test["by_class"]]
+    if not matrix or len(matrix) > MOST_CLASSES:
         return ""
     head = [writer.say(N_("truth ↓  answer →")), *(escape(label) for label in labels)]
     rows = []

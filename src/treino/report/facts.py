@@ -129,7 +129,10 @@ class Measures(TypedDict, total=False):
     unanswered: int
     reliability: Required[list[dict[str, Any]]]
     by_class: Required[list[dict[str, Any]]]
-    confusion: Required[list[list[int]]]
+    confusion: list[list[int]]
+    several: bool
+    micro_f1: Interval
+    thresholds: list[float]
 
 
 class GateRow(TypedDict, total=False):

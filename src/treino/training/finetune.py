@@ -18,13 +18,21 @@ from treino import events, files
 from treino.errors import UsageError
 from treino.messages import N_
 from treino.models.adapter_folder import save_adapter
-from treino.models.classifier import Classifier, build_classifier, features
+from treino.models.classifier import Classifier, build_classifier, features, predict
 from treino.models.classifier_folder import save_classifier
+from treino.models.several import HALF, best_thresholds
 from treino.planning.tuning import ROWS_LOOKED_AT, TuningWish
 from treino.recipe import FinetuneSettings
 from treino.tokens.labelled import BucketedRows, Pieces, encode
 from treino.tokens.tokenizer import Tokenizer
-from treino.training.classification import Classification, FeatureSource, PieceSource, balanced_weights
+from treino.training.classification import (
+    Classification,
+    FeatureSource,
+    PieceSource,
+    SeveralClasses,
+    balanced_weights,
+    positive_weights,
+)
 from treino.training.foresight import (
     Arranged,
     Decided,
@@ -43,10 +51,10 @@ from treino.training.task import Task
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts with the numbers of their classes."""
+    """Texts with the numbers of their classes; where they may have several or none, with zeros and ones, one a class."""
 
     texts: list[str]
-    targets: list[int]
+    targets: list[Any]
 
     def encode(self, tokenizer: Tokenizer, context: int, long_texts: str) -> Pieces:
         return encode(self.texts, self.targets, tokenizer, context=context, long_texts=long_texts)
@@ -60,6 +68,7 @@ class Finetuning:
         labels: the classes, in the order of the logits.
         training, validation: what is learnt from, and what early stopping looks at (may be empty).
         long_texts: "cut", "split", "drop", or "" (refused where a text is too long).
+        several: whether a text may have several classes or none.
         cleaning: the settings by which the texts were cleaned, kept with the classifier.
         old_text: folder of the tokens that the base model was trained on, for cures that need them.
 
@@ -77,12 +86,13 @@ class Finetuning:
         *,
         long_texts: str,
         seed: int,
+        several: bool = False,
         cleaning: Mapping[str, Any] | None = None,
         old_text: Path | None = None,
     ) -> None:
         self.origin = Origin(base, seed, old_text)
         self.body, self.tokenizer, self.device = self.origin.body, self.origin.tokenizer, self.origin.device
-        self.labels, self.seed, self.long_texts = labels, seed, long_texts
+        self.labels, self.seed, self.long_texts, self.several = labels, seed, long_texts, several
         self.about = {"long_texts": long_texts or "cut", "clean": dict(cleaning or {})}
         self.training = training.encode(self.tokenizer, self.body.longest_row, long_texts)
         self.validation = validation.encode(self.tokenizer, self.body.longest_row, long_texts)
@@ -197,7 +207,8 @@ class Finetuning:
         """A classifier ready to be trained by the settings' method."""
         torch.manual_seed(self.seed)
         method = Method(self.origin, settings)
-        classifier = Classifier(method.body(), self.labels, settings.dropout).to(self.device)
+        half = [HALF] * len(self.labels) if self.several else None
+        classifier = Classifier(method.body(), self.labels, settings.dropout, half).to(self.device)
         method.prepare(classifier.body)
         if self.arrangement:
             classifier.body.recompute = self.arrangement.recompute
@@ -222,15 +233,16 @@ class Finetuning:
             save_adapter(classifier.body, output / "adapter", head=classifier.head)
             some = next(iter(self.training.batches(self.rows_looked_at))).to(self.device)
             facts["merge_difference"] = merge_checked(classifier.body, lambda: classifier(*some.inputs))
+        if self.several and settings.thresholds == "validation" and len(self.validation):
+            classifier.thresholds = best_thresholds(
+                self.validation.text_targets, predict(classifier, self.validation, rows=self.rows_looked_at)
+            )
         save_classifier(classifier, self.tokenizer, output / "model", self.about)
         close(output, progress)
         return classifier, facts
 
     def _task(self, classifier: Classifier, method: Method, order: BucketedRows) -> Task[Any]:
         """The training but for what cures add to the loss by the parameters alone."""
-        weights = None
-        if method.settings.class_weights:
-            weights = balanced_weights(self.training.targets.tolist(), len(self.labels))
         model: nn.Module = classifier
         if method.settings.method == "frozen":
             cached = self._cached
@@ -246,12 +258,22 @@ class Finetuning:
         def measure() -> dict[str, float]:
             model.eval()
             with torch.no_grad():
-                right = sum(int((model(*batch.inputs).argmax(-1) == batch.targets).sum()) for batch in validation)
+                right = sum(int(self._right(model(*batch.inputs), batch.targets).sum()) for batch in validation)
             model.train()
             return {"accuracy": right / len(self.validation)}
 
-        objective, batches = method.wired(Classification(weights), source)
+        objective, batches = method.wired(self._objective(method.settings.class_weights), source)
         return Task(model, objective, batches, validation=validation, measure=measure)
+
+    def _objective(self, weighted: bool) -> Classification | SeveralClasses:
+        targets = self.training.targets.tolist()
+        if self.several:
+            return SeveralClasses(positive_weights(targets) if weighted else None)
+        return Classification(balanced_weights(targets, len(self.labels)) if weighted else None)
+
+    def _right(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Which rows are right: the likeliest class is theirs, or they have exactly the classes above one half."""
+        return ((logits > 0) == (targets > 0)).all(-1) if self.several else logits.argmax(-1) == targets
 
     @cached_property
     def _cached(self) -> dict[str, Tensor]:

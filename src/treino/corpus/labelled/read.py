@@ -104,10 +104,8 @@ def _of_a_list(record: Record, column: str, settings: LabelSettings, place: str)
     value = record.values.get(column)
     if value is None:
         return ""
-    if isinstance(value, list):
-        parts = value
-    else:
-        parts = str(value).split(settings.separator) if settings.separator else [value]
+    parts = str(value).split(settings.separator) if settings.separator and not isinstance(value, list) else value
+    parts = parts if isinstance(parts, list) else [parts]
     return joined(name for part in parts if (name := _class_name(part, column, place)))
 
 
