@@ -448,7 +448,7 @@ def test_a_fine_tuning_that_cannot_fit_is_refused_with_changes_that_would(
 
     monkeypatch.setattr(fit, "available_memory", lambda: 1000)
     begun: list[str] = []
-    with pytest.raises(DoesNotFit, match="needs about .* are free") as refused:  # what its run pretrained is locked
+    with pytest.raises(DoesNotFit, match=r"needs about .* are free") as refused:  # what its run pretrained is locked
         treino.run(
             recipe(finetune={"method": method}),
             runs=runs,
