@@ -238,8 +238,8 @@ def _row(method: str, done: Run, price: float) -> dict[str, Any]:
     record = done.artefacts["finetune"].record
     facts, test = record["facts"], files.read_json(done.artefacts["judge"].folder / JUDGEMENT_FILE)["test"]
     forgotten = done.facts["judge"].get("forgetting")
-    seconds = facts["train_seconds"] + facts.get("prepare_seconds", 0.0)
-    if method == PROMPT:
+    seconds = None if method == PROMPT else facts["train_seconds"] + facts["prepare_seconds"]
+    if seconds is None:
         cost = facts["asked"]["cost"] + done.facts["judge"]["asked"]["cost"]
     else:
         cost = price * seconds / 3600 if price else None

@@ -185,7 +185,7 @@ def _panels(rows: Sequence[Mapping[str, Any]], writer: Writer) -> str:
             )
             for row in present
         ]
-        most = 1.0 if name == "macro_f1" else max(bar.value for bar in drawn)
+        most = 1.0 if name == "macro_f1" else max(bar.high or bar.value for bar in drawn)
         parts.append(f"<h3>{writer.say(titles[name])}</h3>{bars(drawn, most)}")
     return "".join(parts)
 
