@@ -39,32 +39,40 @@ class Extrapolated:
 
 
 def extrapolate(
-    sizes: Sequence[float], errors: Sequence[float], at: float, *, judged: int, judged_then: int, seed: int
+    sizes: Sequence[float],
+    errors: Sequence[float],
+    deviations: Sequence[float],
+    at: float,
+    *,
+    judged: int,
+    judged_then: int,
+    seed: int,
 ) -> Extrapolated:
-    """The error at `at` rows from those at smaller sizes, each measured on `judged` rows.
+    """What will be measured at `at` rows on `judged_then` others, from errors at smaller sizes, each with the deviation that
+    its being measured on `judged` rows leaves.
 
-    The interval is a parametric bootstrap: points drawn anew around the law (their spread is that of a share of `judged` rows
-    and what the points themselves scatter), the law fitted again, and around its prediction the spread of a share of
-    `judged_then` rows, and `STRAY` for each doubling.
+    The interval is a parametric bootstrap: points drawn anew around the law by those deviations and what they scatter
+    themselves, and the law fitted again. All points were judged on the same rows, so that no number of them makes up for which
+    rows these are: one more deviation stands around the prediction, with that of the other rows, and `STRAY` for each doubling.
     """
     n, y = np.asarray(sizes, float), np.asarray(errors, float)[None]
-    fitted, values = _fit(n, y, judged, at)
-    noise = np.clip(values * (1 - values), 0.25 / judged, None) / judged
-    scatter = max(0.0, float(((y - values) ** 2).sum()) / max(1, len(n) - 2) - float(noise.mean()))
-    doublings = max(0.0, math.log2(at / n.max()))
+    spread = np.maximum(np.asarray(deviations, float), 0.5 / judged)[None]
+    fitted, values = _fit(n, y, spread, at)
+    scatter = max(0.0, float(((y - values) ** 2).sum()) / max(1, len(n) - 2) - float((spread**2).mean()))
     draw = np.random.Generator(np.random.PCG64(seed))
-    drawn = values + np.sqrt(noise + scatter) * draw.standard_normal((RESAMPLES, len(n)))
-    found, _ = _fit(n, np.clip(drawn, 0, 1), judged, at)
-    mean = float(fitted[0])
-    share = max(mean * (1 - mean), 0.25 / judged_then)
-    found += draw.standard_normal(RESAMPLES) * math.hypot(math.sqrt(share / judged_then), STRAY * doublings)
+    drawn = values + np.sqrt(spread**2 + scatter) * draw.standard_normal((RESAMPLES, len(n)))
+    found, _ = _fit(n, np.clip(drawn, 0, 1), spread, at)
+    mean, of_rows = float(fitted[0]), float(np.sqrt((spread**2).mean()))
+    doublings = max(0.0, math.log2(at / n.max()))
+    around = (of_rows, of_rows * math.sqrt(judged / judged_then), STRAY * doublings)
+    found += draw.standard_normal(RESAMPLES) * math.hypot(*around)
     low, high = np.clip(np.quantile(found, [0.025, 0.975]), 0, 1)
     return Extrapolated(mean, float(min(low, mean)), float(max(high, mean)))
 
 
-def _fit(n: np.ndarray, y: np.ndarray, judged: int, at: float) -> tuple[np.ndarray, np.ndarray]:
+def _fit(n: np.ndarray, y: np.ndarray, spread: np.ndarray, at: float) -> tuple[np.ndarray, np.ndarray]:
     """For each row of errors (rows, sizes) the likeliest law: its value at `at`, and its values at the points."""
-    weights = judged / np.clip(y * (1 - y), 0.25 / judged, None)
+    weights = np.broadcast_to(spread**-2, y.shape)
     cost, then, values = np.full(len(y), np.inf), np.zeros(len(y)), y.copy()
     for b in SLOPES:
         shape = n**-b

@@ -64,7 +64,8 @@ def shared(loaded: LoadedRecipe, runs: Path) -> dict[str, Path]:
 
 def pilot(recipe: Recipe, method: str, inputs: dict[str, Path], seconds: float, price: float) -> dict[str, Any]:
     """One method within so many seconds: a row of the comparison whose figures are calculated, and the `points` they are
-    calculated from, each {rows, macro_f1, accuracy (of the validation rows), seconds}.
+    calculated from, each {rows, macro_f1, accuracy (of the validation rows, with the
+    deviation that these leave, as macro_f1_spread and accuracy_spread), seconds}.
     """
     splits = Splits(inputs["labelled"])
     tuning = tuning_of(recipe, inputs)
@@ -78,7 +79,13 @@ def pilot(recipe: Recipe, method: str, inputs: dict[str, Path], seconds: float, 
     sizes, everything = [point["rows"] for point in points], tuning.training.count
     given = {"judged": tuning.validation.count, "judged_then": len(splits.examples("test").texts), "seed": recipe.seed}
     quality = {
-        name: _turned(extrapolate(sizes, [1 - point[name] for point in points], everything, **given))
+        name: _turned(
+            extrapolate(
+                *(sizes, [1 - point[name] for point in points], [point[f"{name}_spread"] for point in points]),
+                everything,
+                **given,
+            )
+        )
         for name in ("macro_f1", "accuracy")
     }
     time_then = proportional(sizes, [point["seconds"] for point in points], everything)
@@ -96,6 +103,12 @@ def pilot(recipe: Recipe, method: str, inputs: dict[str, Path], seconds: float, 
         "points": points,
         "pilot_seconds": sum(point["seconds"] for point in points),
     }
+
+
+def _deviation(interval: dict[str, float | None]) -> float:
+    """Of a figure with its 95 % interval, which a single row has not."""
+    low, high = interval["low"], interval["high"]
+    return 0.5 if low is None or high is None else (high - low) / (2 * 1.96)
 
 
 def _turned(error: Extrapolated) -> dict[str, float]:
@@ -124,8 +137,8 @@ def _points(
         points.append(
             {
                 "rows": sizes[index],
-                "macro_f1": found["macro_f1"]["mean"],
-                "accuracy": found["accuracy"]["mean"],
+                **{name: found[name]["mean"] for name in ("macro_f1", "accuracy")},
+                **{f"{name}_spread": _deviation(found[name]) for name in ("macro_f1", "accuracy")},
                 "seconds": part.prepared + facts["train_seconds"],
             }
         )
