@@ -61,7 +61,7 @@ class Advice:
             key) for the chart.
         experiment: the cheapest useful one, its cost and what it is worth in US dollars; None if none is.
         notes: prices that are old or assumed.
-        evidence: (method, source) of what quality is known from, beside what was measured.
+        evidence: of each kind of option, by language, what its quality is known from beside what was measured.
     """
 
     gpu: str
@@ -77,7 +77,7 @@ class Advice:
     weights: tuple[tuple[float, float, str], ...]
     experiment: tuple[Message, float, float] | None
     notes: tuple[Message, ...]
-    evidence: tuple[tuple[str, str], ...] = ()
+    evidence: tuple[tuple[str, dict[str, str]], ...] = ()
 
     def option(self, key: str) -> Option:
         """The option of a key."""
@@ -165,11 +165,11 @@ def _notes(scenario: Scenario, cards: Cards, facts: Facts, measured: Sequence[Me
         yield from price_notes(name, facts.api(name))
 
 
-def _evidence(options: Sequence[Option], facts: Facts) -> Iterator[tuple[str, str]]:
-    """For every kind of option where its quality is known from."""
-    kinds = {"reference": "reference"} | {evidence_of(option.method, option.base): option.method for option in options}
-    for kind, method in kinds.items():
-        yield method, facts.find("evidence", kind)["source"]
+def _evidence(options: Sequence[Option], facts: Facts) -> Iterator[tuple[str, dict[str, str]]]:
+    """For every kind of option where its quality is known from, by language."""
+    for kind in dict.fromkeys(["reference", *(evidence_of(option.method, option.base) for option in options)]):
+        row = facts.find("evidence", kind)
+        yield kind, {"en": row["source"], "pt_BR": row.get("source_pt_BR", row["source"])}
 
 
 def _dominated(options: Sequence[Option]) -> dict[str, str]:

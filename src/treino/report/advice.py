@@ -11,6 +11,9 @@ from treino.planning.options import NAMES, Option
 from treino.planning.scenario import ATTRIBUTES
 from treino.report.planning import interval_text
 
+KINDS = {"reference": N_("reference, a prompted gpt-4"), "api-small": N_("API, a small model")}
+"""Kinds of evidence that are no method's."""
+
 HEADINGS = {
     "cost": N_("cost"),
     "days": N_("days"),
@@ -38,9 +41,8 @@ def advice_lines(advice: Advice, translator: Translator) -> Iterator[str]:
     for note in advice.notes:
         yield "! " + translator.message(note)
     yield say(N_("What quality is known from (ranges of 80 %, in points over the reference):"))
-    for method, source in advice.evidence:
-        name = say(N_("reference, a prompted gpt-4")) if method == "reference" else say(NAMES[method])
-        yield f"  {name}: {source}"
+    for kind, sources in advice.evidence:
+        yield f"  {say((KINDS | NAMES)[kind])}: {sources.get(translator.language, sources['en'])}"
     if advice.choice is None:
         yield say(N_("No option is left: give more budget, more time or other hardware."))
         return
