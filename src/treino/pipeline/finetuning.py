@@ -17,7 +17,7 @@ from treino.errors import DataError
 from treino.messages import N_
 from treino.models.several import HALF, best_thresholds, named
 from treino.pipeline.gate import judge_gate, smallest_margin
-from treino.pipeline.search import WORST, search
+from treino.pipeline.search import WORST, search, space
 from treino.pipeline.stage import Decisions, Work
 from treino.recipe import FinetuneSettings, Recipe
 
@@ -136,6 +136,9 @@ def finetune(work: Work) -> dict[str, Any]:
     recipe = work.loaded.recipe
     splits, tuning = Splits(work.inputs[LABELLED]), tuning_of(recipe, work.inputs)
     first = tuning.settled(recipe.finetune)
+    space(
+        first, recipe.search.vary
+    )  # loads what the search needs, so that it counts as the process and not as the training
     tuning.foresee(first, work.decisions, work.output)
     baselines = files.read_json(work.inputs[BASELINES] / BASELINES_FILE)["validation"]
     trial = _Trial(recipe, splits.labels, tuning, baselines)

@@ -65,7 +65,8 @@ class TuningWish:
         """Bytes by part at the worst moment, `total` their sum, with some fields of `work` changed: those of a step
         (`treino.planning.memory`), and
 
-        - looks: rows that are only looked at, where that takes more than a step does (in place of activations)
+        - looks: rows that are only looked at, in float32: where that takes more than a step does, in place of activations;
+          where steps run in our own kernels (bfloat16), beside them, for the C library keeps the blocks of both (measured)
         - best, cures: copies of trained weights, and what the old task's rows and answers take
         - vectors: of a frozen body
         - merging: the whole model in float32, where it comes narrow or in 4 bits out of a copy and goes back into one
@@ -78,8 +79,8 @@ class TuningWish:
             rehearsed = memory(self.model, again)
             parts = max(parts, rehearsed, key=lambda one: one["total"])
         rows = work.batch if work.batch < self.work.batch else max(work.batch, ROWS_LOOKED_AT)
-        seen = forward_bytes(self.model, rows * work.context, work.precision)
-        parts["looks"] = max(0, seen - parts["activations"] - parts["logits"])
+        seen = forward_bytes(self.model, rows * work.context, "float32")
+        parts["looks"] = seen if work.kernels else max(0, seen - parts["activations"] - parts["logits"])
         parts["best"] = WORD * trained if self.patience and work.method != "frozen" else 0
         parts["cures"] = WORD * trained * self.anchors
         if self.distillation:
