@@ -36,8 +36,9 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "treino"
 
 SAME_IN_BOTH = {
-    "model.{name} = {value:raw} ({need:bytes})",
-    "{setting} = {value} ({need:bytes})", 'pretrain.recompute = "auto" ({need:bytes})',
+    "{setting} = {value} ({need:bytes})",
+    "model.{name} = {value:raw} ({need:bytes})", 'pretrain.shard = "fsdp" ({need:bytes})',
+    'pretrain.recompute = "auto" ({need:bytes})',
     "{method} {base}", "{count} × {chip}", "API", "FLOPs", "LoRA", "QLoRA",
     *("CPF", "CNPJ", "CEP", "CORPUS", "ID"),
     "BASE", "F1", "GPU", "Macro-F1", "Micro-F1", "Python", "Transformer", "classes", "d", "embedding", "feed-forward",

@@ -67,6 +67,8 @@ TEXTS: dict[str, str] = {
     "finetune.started": "",
     "finetune.merged": N_("  adapters merged into the weights; the largest change of a logit by it: {difference:2}"),
     "pilot.point": N_("  {rows} rows: macro-F1 {macro_f1:3} on validation in {seconds:seconds}"),
+    "chat.started": "",
+    "chat.rows": "",
     "compare.method": N_("method {method} ({number} of {methods})"),
     "remote.forecast": N_(
         "  {requests} requests to {model} at {address}, about {tokens_in} tokens to read and at most {tokens_out} to write: "

@@ -244,6 +244,18 @@ def test_what_is_no_such_server_is_told_at_once(answers: Any) -> None:
         answers(server.address).predict(TEXTS)
 
 
+def test_tokens_that_a_server_does_not_count_are_estimated(answers: Any) -> None:
+    silent = b'{"choices": [{"message": {"content": "bom"}}]}'
+    with serving(lambda body: Reply(raw=silent)) as server:
+        for sent in (3, 0):
+            asking = answers(server.address)
+            asking.predict(["abc", "abcd"])
+            bytes_in = len(asking.prompt.messages("")[0]["content"].encode())
+            read = [6 + math.ceil(bytes_in / 3) + 6 + math.ceil(size / 3) for size in (3, 4, len(PROBE))]
+            assert asking.count.tokens_in == sum(read if sent else read[:2])
+            assert asking.count.tokens_out == 7 * (3 if sent else 2) == 7 * asking.count.estimated
+
+
 def test_when_a_server_gives_out_what_it_answered_is_kept(answers: Any) -> None:
     left = iter(range(3))
 

@@ -106,6 +106,8 @@ def test_the_command_shows_what_goes_and_predict_says_that_nothing_is_kept(
         assert "model" not in result and result["facts"]["judge"]["test"]["accuracy"] > 0.5
         assert run_command(["predict", "asked", "foi bom", "--runs", str(tmp_path / "runs")]) == 3
         assert "asked has no classifier of its own" in capsys.readouterr().err
+        assert run_command(["generate", "asked", "foi", "--runs", str(tmp_path / "runs")]) == 3
+        assert "asked asked a model elsewhere" in capsys.readouterr().err
         assert run_command(["show", "asked", "--phases", "--runs", str(tmp_path / "runs")]) == 0
 
 

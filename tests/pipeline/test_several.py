@@ -161,12 +161,12 @@ def test_measures_are_scikit_learns() -> None:
     assert found["log_loss"] == pytest.approx(mean)
     # The interval is that of drawing whole rows, done here one by one.
     slow = []
-    for _ in range(400):
+    for _ in range(200):
         rows = draw.integers(0, 300, 300)
         slow.append(f1_score(truth[rows], said[rows], average="micro"))
     low, high = np.quantile(slow, (0.025, 0.975))
-    assert found["micro_f1"]["low"] == pytest.approx(low, abs=0.01)
-    assert found["micro_f1"]["high"] == pytest.approx(high, abs=0.01)
+    assert found["micro_f1"]["low"] == pytest.approx(low, abs=0.015)
+    assert found["micro_f1"]["high"] == pytest.approx(high, abs=0.015)
     holes = np.where(np.arange(300)[:, None] < 5, np.nan, chances)
     assert measure_several(truth, holes, list("abcd"), thresholds)["unjudged"] == 5
     assert figure({"accuracy": {"mean": 0.7}}, "micro_f1") == 0.7
@@ -180,7 +180,7 @@ def test_thresholds_are_the_best_of_all() -> None:
     chances = np.round(np.clip(0.3 * truth + 0.7 * draw.random(truth.shape), 0, 1), 2)
     found = best_thresholds(truth, chances)
     for column in range(2):
-        best = max(f1_score(truth[:, column], chances[:, column] >= cut) for cut in np.linspace(0.005, 1, 400))
+        best = max(f1_score(truth[:, column], chances[:, column] >= cut) for cut in np.linspace(0.005, 0.995, 100))
         assert f1_score(truth[:, column], chances[:, column] >= found[column]) == pytest.approx(best)
     assert found[2] == 0.5
 
@@ -203,7 +203,7 @@ def tuned(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[treino
     content = recipe(
         corpus={"sources": [{"lines": [text for text, _ in ROWS]}]},
         labels={"rows": [], "source": str(table), "validation": 0.25, "test": 0.25},
-        finetune={"epochs": 60, "learning_rate": 3e-2, "thresholds": "validation", "class_weights": True},
+        finetune={"epochs": 40, "learning_rate": 3e-2, "thresholds": "validation", "class_weights": True},
         gate={"require": ["micro_f1 >= majority + 0.05", "f1.caro >= 0.6", "accuracy >= 0.2"]},
         model={"architecture": "transformer", "width": 16, "embedding": 0, "layers": 1, "heads": 2, "context": 16},
     )
@@ -263,11 +263,10 @@ def test_it_is_judged_on_a_table_of_ones_own(
     assert listed["rows"] == len(ROWS)
 
 
-@pytest.mark.parametrize("method", ["frozen", "lora"])
-def test_other_methods_learn_several_classes_too(tuned: tuple[treino.Run, Path], table: Path, method: str) -> None:
+def test_a_frozen_body_learns_several_classes_too(tuned: tuple[treino.Run, Path], table: Path) -> None:
     run, runs = tuned
-    tuning = {"base": str(run.model_folder), "method": method, "epochs": 20, "batch": 8, "dropout": 0.0}
-    content = {"name": method, "labels": {"source": str(table)}, "finetune": tuning, "evaluate": {"bootstrap": 100}}
+    tuning = {"base": str(run.model_folder), "method": "frozen", "epochs": 20, "batch": 8, "dropout": 0.0}
+    content = {"name": "frozen", "labels": {"source": str(table)}, "finetune": tuning, "evaluate": {"bootstrap": 100}}
     facts = treino.run(content, runs=runs).facts
     assert facts["finetune"]["last_loss"] < facts["finetune"]["first_loss"]
     assert 0 <= facts["judge"]["test"]["micro_f1"] <= 1

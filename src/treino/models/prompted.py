@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from treino.errors import UsageError
 from treino.messages import N_
 from treino.models.answers import Answers
 from treino.models.remote import Answer, Broken, Refused, Remote
+from treino.planning.asking import tokens
 
 INSTRUCTION = "Diga a que classe pertence o texto do usuário."
 """What is asked where the recipe has no words of its own; in Portuguese, as most texts are."""
@@ -90,7 +91,9 @@ class Prompt:
 
 @dataclass
 class Count:
-    """What asking took: requests, those really sent, tokens, seconds of the requests, and answers that named no class."""
+    """What asking took: requests, those really sent, tokens (of `estimated` requests the server does not say how many), seconds
+    of the requests, and answers that named no class.
+    """
 
     requests: int = 0
     sent: int = 0
@@ -100,6 +103,7 @@ class Count:
     sent_out: int = 0
     seconds: float = 0.0
     unanswered: int = 0
+    estimated: int = 0
     troubles: Counter[str] = field(default_factory=Counter)
 
     def add(self, answer: Answer, sent: bool) -> None:
@@ -204,12 +208,20 @@ class Prompted:
     def _known(self, text: str) -> Answer | None:
         answer = self.answers.find(self.prompt.body(text, self.without))
         if answer is not None:
-            self.count.add(answer, sent=False)
+            self.count.add(self._estimated(text, answer), sent=False)
         return answer
+
+    def _estimated(self, text: str, answer: Answer) -> Answer:
+        """The answer with its tokens estimated, where the server did not count them."""
+        if answer.tokens_in or not answer.text:
+            return answer
+        self.count.estimated += 1
+        read = tokens([message["content"] for message in self.prompt.messages(text)])
+        return replace(answer, tokens_in=read, tokens_out=tokens([answer.text]))
 
     def _take(self, text: str, answer: Answer) -> None:
         """Count an answer that was sent for, and keep it, unless another try may give a better one."""
-        self.count.add(answer, sent=True)
+        self.count.add(self._estimated(text, answer), sent=True)
         if not answer.trouble.startswith("broken"):
             self.answers.keep(self.prompt.body(text, self.without), answer)
         self.watch(self.count)
@@ -253,7 +265,7 @@ class Prompted:
                 )
             self.answers.keep(self.prompt.body(PROBE, self.without), answer)
             if not self._leave_out(answer):
-                self.count.add(answer, sent=True)
+                self.count.add(self._estimated(PROBE, answer), sent=True)
         self._settled = True
 
     def _leave_out(self, answer: Answer) -> bool:

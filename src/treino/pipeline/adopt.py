@@ -20,15 +20,14 @@ COUNTED = (".json", ".safetensors", ".txt", ".model", ".jinja")
 
 def adopt(work: Work) -> dict[str, Any]:
     """Copy the base model into the store, after reading it once to see that it is whole."""
-    from treino.models.folder import load_model
+    from treino.models.folder import look_through
 
     source = model_at(work.loaded, "finetune.base", work.loaded.recipe.finetune.base)
-    model, _ = load_model(source)
+    facts = look_through(source)
     target = files.make_private(work.output / "model")
     for name in _counted(source):
         shutil.copyfile(source / name, target / name)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"parameters": parameters, "model": model.settings.model_dump(mode="json"), "vocabulary": model.vocabulary}
+    return facts
 
 
 def base_digests(loaded: LoadedRecipe) -> dict[str, str]:

@@ -52,6 +52,12 @@ class Run:
     @property
     def model_folder(self) -> Path:
         """The model as a Hugging Face folder (the LSTM: a folder of its own form)."""
+        if "finetune" in self.artefacts and not self.has_model:
+            raise DataError(
+                N_("the run {name} asked a model elsewhere, and has none of its own"),
+                fix=N_("name a run that trained one"),
+                name=self.name,
+            )
         return language_model(self.artefacts)
 
     @property
@@ -92,6 +98,13 @@ class LoadedModel:
     def generate(self, prompt: str, **options: Any) -> str:
         """The prompt's continuation."""
         return "".join(self.stream(prompt, **options))
+
+    def answer(self, messages: Sequence[Mapping[str, str]], **options: Any) -> Iterator[str]:
+        """Pieces of the assistant's answer to messages {role, content}, up to the end of its turn; options as in `stream`."""
+        from treino.models.generation import answer
+        from treino.tokens.chat import Chat
+
+        return answer(self.model, Chat(self.tokenizer), messages, **options)
 
     def next_tokens(self, prompt: str, top: int = 5) -> list[tuple[str, float]]:
         """The `top` likeliest next tokens with their probabilities."""
@@ -209,7 +222,7 @@ def _write_cards(artefacts: Mapping[str, Artefact]) -> None:
     """Put the cards of the report beside the weights: the one file of a finished artefact that may be replaced."""
     if "report" not in artefacts:
         return
-    for card, stage in (("card.md", "pretrain"), ("classifier.md", "finetune")):
+    for card, stage in (("card.md", "pretrain"), ("classifier.md", "finetune"), ("chat.md", "chat")):
         if stage not in artefacts or not (artefacts[stage].folder / "model").is_dir():
             continue
         text = (artefacts["report"].folder / card).read_text(encoding="utf-8")

@@ -34,6 +34,7 @@ def gather_facts(work: Work) -> dict[str, Any]:
         "training": _training(records.get("pretrain"), examples),
         "evaluation": _content(records.get("evaluate"), "evaluation.json"),
         "classification": classification_facts(records),
+        "chat": chat_facts(records, examples=examples),
         "corpus": _corpus(work, examples) if "collect" in records else None,
         "removed": _removed(records, examples),
         "forecasts": {name: found for name in ("pretrain", "finetune") if (found := _forecast(records.get(name)))},
@@ -98,6 +99,22 @@ def _curves(facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "steps_per_epoch": facts["steps"] / facts["epochs"],
         "curve": files.read_json(folder / "history.json"),
         "validation_curve": files.read_json(folder / "validation.json"),
+    }
+
+
+def chat_facts(records: Mapping[str, Mapping[str, Any]], *, examples: bool) -> dict[str, Any] | None:
+    """Facts of a chat tuning with its curves, and what it answers where that may be shown; None without one."""
+    if "chat" not in records:
+        return None
+    tuned = records["chat"]
+    folder = Path(tuned["folder"]) / "records"
+    return {
+        **tuned["facts"],
+        "patience": tuned["facts"]["settings"]["patience"],
+        "rows": records["gather"]["facts"]["rows"],
+        "curve": files.read_json(folder / "history.json"),
+        "validation_curve": files.read_json(folder / "validation.json"),
+        "answers": (_content(tuned, "records/answers.json") if examples else None) or [],
     }
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 LABELLED, BASELINES, CLASSIFIER, MODEL, TOKENS = "labelled", "baselines", "classifier", "model", "tokens"
 """Kinds of artefact."""
 
+QUANTISED = "base-nf4"
+"""The base model in 4 bits while its layers are streamed; what a classifier needs of it has a name in its own folder, too."""
+
 BASELINES_FILE, TRIALS_FILE = "baselines.json", "records/trials.json"
 
 
@@ -103,8 +106,8 @@ def _thresholds(recipe: Recipe, splits: Splits, validation: Examples, chances: n
     return best_thresholds(np.array(validation.targets), chances)
 
 
-def tuning_of(recipe: Recipe, inputs: Mapping[str, Path]) -> Finetuning:
-    """The classes and texts of the split rows, and the base model that they are learnt by."""
+def tuning_of(recipe: Recipe, inputs: Mapping[str, Path], output: Path) -> Finetuning:
+    """The classes and texts of the split rows, and the base model that they are learnt by; `output`: for its 4-bit form."""
     from treino.training.finetune import Finetuning
 
     splits = Splits(inputs[LABELLED])
@@ -119,6 +122,8 @@ def tuning_of(recipe: Recipe, inputs: Mapping[str, Path]) -> Finetuning:
         seed=recipe.finetune.seed or recipe.seed,
         cleaning=recipe.clean.model_dump(mode="json"),
         old_text=inputs.get(TOKENS),
+        stream=recipe.finetune.stream,
+        quantised=output / QUANTISED,
     )
     # Before hours of training, not after them: a test text too long for the model, and no rule for it.
     test.encode(tuning.tokenizer, tuning.body.longest_row, recipe.finetune.long_texts)
@@ -127,14 +132,20 @@ def tuning_of(recipe: Recipe, inputs: Mapping[str, Path]) -> Finetuning:
 
 def decide(work: Work) -> Decisions:
     """How the steps fit into memory, and how fast they are."""
-    tuning = tuning_of(work.loaded.recipe, work.inputs)
-    return tuning.decide(tuning.settled(work.loaded.recipe.finetune))
+    from treino.training.foresight import DECISIONS
+
+    settings = work.loaded.recipe.finetune
+    if settings.stream:  # its layers come one by one whatever the rows are, and nothing of it is measured beforehand
+        values = (settings.batch, False, 0.0)
+        return {name: (value, "layers are streamed", {}) for name, value in zip(DECISIONS, values, strict=True)}
+    tuning = tuning_of(work.loaded.recipe, work.inputs, work.output)
+    return tuning.decide(tuning.settled(settings))
 
 
 def finetune(work: Work) -> dict[str, Any]:
     """Fine-tune and judge on validation, with other settings until the gate is passed or the trials are spent."""
     recipe = work.loaded.recipe
-    splits, tuning = Splits(work.inputs[LABELLED]), tuning_of(recipe, work.inputs)
+    splits, tuning = Splits(work.inputs[LABELLED]), tuning_of(recipe, work.inputs, work.output)
     first = tuning.settled(recipe.finetune)
     space(
         first, recipe.search.vary
@@ -152,6 +163,7 @@ def finetune(work: Work) -> dict[str, Any]:
             rate=first.learning_rate,
         )
     _settle(work.output, chosen)
+    files.remove_folder(work.output / QUANTISED)
     files.write_json(work.output / TRIALS_FILE, {"rows": rows, "chosen": chosen})
     return {
         "method": first.method,
@@ -262,9 +274,13 @@ def _settle(output: Path, chosen: int) -> None:
         if not (output / name).is_dir():
             partial = output / f".{name}.partial"
             files.remove_folder(partial)
-            shutil.copytree(trial / name, partial)
+            shutil.copytree(trial / name, partial, copy_function=_link)
             files.publish_folder(partial, output / name)
     for name in ("history.json", "validation.json"):
         shutil.copyfile(trial / "records" / name, output / "records" / name)
     for name in kept:
         files.remove_folder(trial / name)
+
+
+def _link(source: str, target: str) -> None:
+    files.link(Path(source), Path(target))

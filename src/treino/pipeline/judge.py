@@ -92,9 +92,13 @@ def _prompted(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, Any
     return measured_by_answers(work.loaded.recipe, test.targets, chances, splits.labels, graded), 0, took
 
 
-def _weights(work: Work) -> tuple[Path, Path]:
-    """Files of which one is what judged: a classifier's weights, or what is said to a remote model."""
-    return work.inputs[CLASSIFIER] / "model" / "model.safetensors", work.inputs[CLASSIFIER] / "prompt.json"
+def _weights(work: Work) -> tuple[Path, ...]:
+    """Files of which the first that is there was judged: the adapter of a model whose layers stay in 4 bits, a classifier's
+    weights, or what is said to a remote model.
+    """
+    made = work.inputs[CLASSIFIER]
+    model = made / "model"
+    return model / "adapter" / "adapter_model.safetensors", model / "model.safetensors", made / "prompt.json"
 
 
 def count_use(runs: Path, test_digest: str, model_digest: str, run: str) -> int:

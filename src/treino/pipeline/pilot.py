@@ -68,7 +68,7 @@ def pilot(recipe: Recipe, method: str, inputs: dict[str, Path], seconds: float, 
     deviation that these leave, as macro_f1_spread and accuracy_spread), seconds}.
     """
     splits = Splits(inputs["labelled"])
-    tuning = tuning_of(recipe, inputs)
+    tuning = tuning_of(recipe, inputs, Path())
     settings = tuning.settled(recipe.finetune)
     row: dict[str, Any] = {"method": method, "run": None, "refused": None, "points": []}
     try:

@@ -202,6 +202,9 @@ def _announce(
     said = {"address": remote.address, "model": remote.model, **asdict(expected), "known": known, "limit": remote.limit}
     if new:
         events.emit("remote.forecast", **said)
+    if expected.cost > remote.limit:
+        raise _too_dear(expected.cost, remote.limit)
+    if new:
         leaving = {
             "texts": len(texts),
             "bytes": sum(len(text.encode()) for text in texts),
@@ -211,8 +214,6 @@ def _announce(
             events.emit("remote.local", address=remote.address, **leaving)
         else:
             events.emit("remote.leaving", address=remote.address, **leaving)
-    if expected.cost > remote.limit:
-        raise _too_dear(expected.cost, remote.limit)
     for talk in talks[:PREVIEWED] if recipe.report.examples else []:
         events.emit("remote.preview", said="\n".join(talk))
     return said | {"masked": dict(kinds)}
@@ -272,6 +273,7 @@ def _facts_of(count: Count, price: ApiPrice) -> dict[str, Any]:
         "sent": count.sent,
         "tokens_in": count.tokens_in,
         "tokens_out": count.tokens_out,
+        "estimated": count.estimated,
         "unanswered": count.unanswered,
         "troubles": dict(count.troubles),
         "seconds": count.seconds,

@@ -1,5 +1,5 @@
 """The pipeline: the corpus (`corpus_stages`) → tokenise → pretrain → evaluate (or adopt: a model brought along); after it,
-where there are labelled texts, compare → finetune → judge; at the end report.
+where there are labelled texts, compare → finetune → judge, or where there are conversations, gather → chat; at the end report.
 
 Each stage here says what it reads, which settings count, and which room does the work; rooms are imported when they work.
 """
@@ -26,6 +26,7 @@ from treino.recipe.load import LoadedRecipe
 
 TOKENS, MODEL, EVALUATION, REPORT = "tokens", "model", "evaluation", "report"
 BASELINES, CLASSIFIER, JUDGEMENT = "baselines", "classifier", "judgement"
+CONVERSATIONS, ASSISTANT = "conversations", "assistant"
 
 
 def _tokenise(work: Work) -> dict[str, Any]:
@@ -150,10 +151,40 @@ def _judge(work: Work) -> dict[str, Any]:
     return judge(work)
 
 
+def _gather_settings(loaded: LoadedRecipe, language: str) -> Any:
+    recipe = loaded.recipe
+    return {"chat": dump(recipe.chat)} | ({"world": dump(recipe.world)} if recipe.chat.source == "world" else {})
+
+
+def _gather_reads(loaded: LoadedRecipe) -> Any:
+    from treino.corpus.conversations.gather import conversation_digests
+
+    return conversation_digests(loaded.recipe.chat, loaded.base)
+
+
+def _gather(work: Work) -> dict[str, Any]:
+    from treino.pipeline.chatting import gather
+
+    return gather(work)
+
+
+def _chat_settings(loaded: LoadedRecipe, language: str) -> Any:
+    recipe = loaded.recipe
+    settings = dump(recipe.finetune, leave_out=("base", "checkpoint_seconds"))
+    return {"finetune": settings, "examples": recipe.report.examples}
+
+
+def _chat(work: Work) -> dict[str, Any]:
+    from treino.pipeline.chatting import chat
+
+    return chat(work)
+
+
 def _report(work: Work) -> dict[str, Any]:
     from treino import files
     from treino.pipeline.facts import gather_facts
     from treino.report.card import model_card
+    from treino.report.chat_card import chat_card
     from treino.report.classifier_card import classifier_card
     from treino.report.data_card import data_card
     from treino.report.write import write_report
@@ -161,6 +192,7 @@ def _report(work: Work) -> dict[str, Any]:
     facts = gather_facts(work)
     files.write_text(work.output / "card.md", model_card(facts, work.language))
     files.write_text(work.output / "classifier.md", classifier_card(facts, work.language))
+    files.write_text(work.output / "chat.md", chat_card(facts, work.language))
     if facts["corpus"]:
         files.write_text(work.output / "data.md", data_card(facts["corpus"], work.language))
     return write_report(facts, work.output, work.language)
@@ -214,6 +246,15 @@ PRETRAINING: Pipeline = (
 ADOPTING: Pipeline = (Stage("adopt", 1, (), (MODEL,), lambda loaded, _: None, _adopt, reads=_adopt_reads),)
 
 
+GATHERING: Pipeline = (Stage("gather", 1, (), (CONVERSATIONS,), _gather_settings, _gather, reads=_gather_reads),)
+
+
+def _chatting(before: tuple[str, ...]) -> Pipeline:
+    """The tuning of conversations; `before` as in `_finetuning`."""
+    kinds = (MODEL, *before, CONVERSATIONS)
+    return (Stage("chat", 1, kinds, (ASSISTANT,), _chat_settings, _chat, resumes="checkpoints/step-*"),)
+
+
 def _finetuning(before: tuple[str, ...]) -> Pipeline:
     """The second half; `before`: the kinds that it finds besides its own (no tokens: no old text, no forgetting to measure)."""
     return (
@@ -250,12 +291,17 @@ PROMPTING: Pipeline = (
 
 
 def _reporting(*kinds: str) -> Pipeline:
-    return (Stage("report", 4, kinds, (REPORT,), _report_settings, _report),)
+    return (Stage("report", 5, kinds, (REPORT,), _report_settings, _report),)
 
 
 def pipeline_of(recipe: Recipe) -> Pipeline:
     """The stages that a recipe asks for."""
     corpus = corpus_of(recipe)
+    if recipe.chat.given and recipe.finetune.base:
+        return GATHERING + ADOPTING + _chatting(()) + _reporting(MODEL, CONVERSATIONS, ASSISTANT)
+    if recipe.chat.given:  # conversations first, as labelled texts are: what is cheap and may be wrong
+        kinds = (DOCUMENTS, TOKENS, MODEL, EVALUATION, CONVERSATIONS, ASSISTANT)
+        return GATHERING + corpus + PRETRAINING + _chatting((TOKENS,)) + _reporting(*kinds)
     if not recipe.labels.given:
         return corpus + PRETRAINING + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION)
     second = (LABELLED, BASELINES, CLASSIFIER, JUDGEMENT)

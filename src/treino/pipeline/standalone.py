@@ -1,4 +1,4 @@
-"""Single acts on a model that is there already: classes of the texts of a file, and figures on data of one's own."""
+"""Single acts on a model that is there already: classes of the texts of a file, figures on data of one's own, and 4 bits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from treino import environment
-from treino.errors import DataError
+from treino import environment, files
+from treino.errors import DataError, UsageError
 from treino.messages import N_
 from treino.pipeline.api import LoadedClassifier, LoadedModel, load, load_classifier, open_run
 from treino.pipeline.run_folder import brought_model
@@ -141,3 +141,25 @@ def evaluate_model(model: LoadedModel, path: Path) -> dict[str, Any]:
         raise DataError(N_("{path} holds no text that can be used"), path=str(path))
     problems.tell()
     return {"kind": "language model"} | figures_on(model.model, model.tokenizer, texts, EvaluateSettings())
+
+
+def quantise_model(run: str | Path, folder: Path, *, runs: str | Path | None = None) -> dict[str, Any]:
+    """Write the language model of a run, or of a folder, with its layers in NF4; returns the bytes of its weights `before` and
+    `after`.
+
+    Raises:
+        UsageError: where the new folder has something in it already.
+    """
+    environment.prepare()
+    from treino.models.folder import quantise_folder
+
+    source = brought_model(run) or open_run(run, runs=runs).model_folder
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(N_("{path} is not empty"), fix=N_("name a folder that is not there yet"), path=str(folder))
+    partial = folder.with_name(f".{folder.name}.partial")
+    files.remove_folder(partial)
+    quantise_folder(source, partial)
+    files.remove_folder(folder)
+    files.publish_folder(partial, folder)
+    sizes = [sum(path.stat().st_size for path in each.glob("*.safetensors")) for each in (source, folder)]
+    return {"folder": str(folder), "before": sizes[0], "after": sizes[1]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,11 +27,14 @@ class Asking:
 
 def forecast(conversations: Sequence[Sequence[str]], answer_tokens: int, price: ApiPrice) -> Asking:
     """Σ bytes / 3 + 6 a message read, and `answer_tokens` written for each conversation: an upper estimate."""
-    read = sum(
-        MESSAGE_TOKENS + -(-len(message.encode()) // BYTES_PER_TOKEN) for talk in conversations for message in talk
-    )
+    read = sum(tokens(talk) for talk in conversations)
     written = answer_tokens * len(conversations)
-    return Asking(len(conversations), int(read), written, dollars(price, int(read), written))
+    return Asking(len(conversations), read, written, dollars(price, read, written))
+
+
+def tokens(messages: Sequence[str]) -> int:
+    """Tokens of a conversation, estimated: 6 a message and its bytes / 3, rounded up."""
+    return sum(MESSAGE_TOKENS + math.ceil(len(message.encode()) / BYTES_PER_TOKEN) for message in messages)
 
 
 def dollars(price: ApiPrice, tokens_in: int, tokens_out: int) -> float:

@@ -43,7 +43,7 @@ class PretrainingWish:
     """A pretraining: the shape and the work of a step.
 
     `reshaped(width, layers)` gives the same shape with another width or number of layers. `recompute`: whether layers may
-    be computed again in the backward pass, or not.
+    be computed again in the backward pass, or not. `ranks`, `shard`, `common`: as in `Work`; the rows are those of one rank.
     """
 
     shape: Shape
@@ -57,6 +57,9 @@ class PretrainingWish:
     base: int
     reshaped: Callable[[int, int], Shape]
     recompute: Sequence[bool] = (False, True)
+    ranks: int = 1
+    shard: str = "none"
+    common: bool = False
 
     def bytes(self, **changes: int) -> int:
         """With width, layers and context, too."""
@@ -71,6 +74,9 @@ class PretrainingWish:
             kernels=self.kernels,
             accumulation=changes.get("accumulation", self.accumulation),
             recompute=bool(changes.get("recompute", False)),
+            ranks=self.ranks,
+            shard=self.shard,
+            common=self.common,
         )["total"]
 
     def least(self) -> int:

@@ -1,6 +1,7 @@
 """What the user writes: TOML to frozen, validated settings, one table per stage."""
 
 from treino.recipe.base import Settings
+from treino.recipe.chat import ChatSettings
 from treino.recipe.corpus import CleanSettings, CorpusSettings, SourceSettings, WorldSettings
 from treino.recipe.derive import derive, feed_forward_width, finetuning_rate
 from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
@@ -25,6 +26,7 @@ __all__ = [
     "ADAPTED",
     "CURES",
     "PROMPT",
+    "ChatSettings",
     "CleanSettings",
     "Condition",
     "CorpusSettings",

@@ -125,7 +125,7 @@ class LabelSettings(Settings):
 
 
 class FinetuneSettings(Settings):
-    """[finetune]: a classification head on the pretrained body."""
+    """[finetune]: how a pretrained model learns its task, of labelled texts or of conversations."""
 
     base: str = setting("", N_("run or model folder to start from (empty: the model that this recipe pretrains)"))
     method: Literal["full", "frozen", "scratch", "lora", "qlora", "prompt"] = setting(
@@ -143,6 +143,10 @@ class FinetuneSettings(Settings):
     )
     lora_dropout: float = setting(
         0.0, N_("share of an adapter's inputs switched off at random while training"), ge=0, lt=1
+    )
+    stream: bool = setting(
+        False,
+        N_('"qlora": the layers stay on disk and pass through memory one at a time, for a model that does not fit'),
     )
     rslora: bool = setting(False, N_("scale by alpha over the root of the rank, for large ranks"))
     lora_plus: float = setting(
@@ -180,7 +184,12 @@ class FinetuneSettings(Settings):
     )
     class_weights: bool = setting(False, N_("rare classes count as much as frequent ones"))
     long_texts: Literal["", "cut", "split", "drop"] = setting(
-        "", N_('texts longer than the context: "cut", "split" (the parts vote) or "drop"'), beginner=True
+        "",
+        N_('texts longer than the context: "cut", "split" (the parts vote; conversations between exchanges) or "drop"'),
+        beginner=True,
+    )
+    optimiser: Literal["adamw", "adamw8bit"] = setting(
+        "adamw", N_('"adamw", or with its two moments in 8 bits instead of 32 ("adamw8bit"), to save memory')
     )
     precision: Literal["float32", "bfloat16"] = setting("float32", N_("number format of the matrix products"))
     seed: int = setting(0, N_("start of the fine-tuning's random choices (0: the recipe's seed)"), ge=0, le=2**31 - 1)

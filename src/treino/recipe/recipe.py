@@ -6,6 +6,7 @@ from pydantic import Field
 
 from treino.messages import N_
 from treino.recipe.base import Settings, setting
+from treino.recipe.chat import ChatSettings
 from treino.recipe.corpus import CleanSettings, CorpusSettings, WorldSettings
 from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
 from treino.recipe.filter import FilterSettings
@@ -41,6 +42,7 @@ class Recipe(Settings):
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     labels: LabelSettings = Field(default_factory=LabelSettings)
+    chat: ChatSettings = Field(default_factory=ChatSettings)
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
     remote: RemoteSettings = Field(default_factory=RemoteSettings)
     search: SearchSettings = Field(default_factory=SearchSettings)

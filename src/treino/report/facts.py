@@ -200,9 +200,30 @@ class Classification(TypedDict, total=False):
     local: bool
     masked: dict[str, int]
     without: list[str]
+    forecast: dict[str, Any]
     asked: dict[str, Any]
     asked_test: dict[str, Any]
     validation: dict[str, Any] | None
+
+
+class ChatFacts(TypedDict, total=False):
+    """Facts of a chat tuning. `held_out`: `before` and `after`, each {loss, end_of_turn, tokens, turns}; `conversations`:
+    counts of {training, validation} by what became of them; `answers`: {messages, answer, reference}, where text may be shown.
+    """
+
+    method: str
+    rows: dict[str, int]
+    conversations: dict[str, dict[str, int]]
+    parameters: dict[str, int]
+    tokens: int
+    learnt_tokens: int
+    epochs: float
+    train_seconds: float
+    curve: list[Point]
+    validation_curve: list[Point]
+    held_out: dict[str, dict[str, Any]] | None
+    answers: list[dict[str, Any]]
+    forgetting: Forgetting | None
 
 
 class Removal(TypedDict, total=False):
@@ -331,6 +352,7 @@ class Facts(TypedDict, total=False):
     training: Training | None
     evaluation: Evaluation | None
     classification: Classification | None
+    chat: ChatFacts | None
     corpus: Corpus | None
     removed: Removed | None
     forecasts: dict[str, Foretold] | None

@@ -22,6 +22,8 @@ LABELS = {
     "compare": N_("compare"),
     "finetune": N_("fine-tune"),
     "judge": N_("judge"),
+    "gather": N_("gather conversations"),
+    "chat": N_("tune for chat"),
     # where a setting comes from
     "default": N_("default"),
     "file": N_("recipe file"),

@@ -71,6 +71,7 @@ class Finetuning:
         several: whether a text may have several classes or none.
         cleaning: the settings by which the texts were cleaned, kept with the classifier.
         old_text: folder of the tokens that the base model was trained on, for cures that need them.
+        stream, quantised: see `Origin`.
 
     Attributes:
         arrangement: how the rows of a step go through the model; None: together.
@@ -89,8 +90,10 @@ class Finetuning:
         several: bool = False,
         cleaning: Mapping[str, Any] | None = None,
         old_text: Path | None = None,
+        stream: bool = False,
+        quantised: Path | None = None,
     ) -> None:
-        self.origin = Origin(base, seed, old_text)
+        self.origin = Origin(base, seed, old_text, stream=stream, quantised=quantised)
         self.body, self.tokenizer, self.device = self.origin.body, self.origin.tokenizer, self.origin.device
         self.labels, self.seed, self.long_texts, self.several = labels, seed, long_texts, several
         self.about = {"long_texts": long_texts or "cut", "clean": dict(cleaning or {})}
@@ -167,6 +170,8 @@ class Finetuning:
         """Take the decisions, and say what the training is expected to need; the words that it does not know, too."""
         if self.unknown:
             events.emit("note.unknown_words", share=self.unknown)
+        if settings.stream:
+            return
         load = self.load(settings)
         self.arrangement = tell(self.wish(settings, load), load, settings, decisions, output)
 

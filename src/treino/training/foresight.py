@@ -90,6 +90,7 @@ def wish_of(origin: Origin, settings: FinetuneSettings, load: Load) -> TuningWis
         *(ROWS_LOOKED_AT if frozen else load.rows, load.context),
         precision="float32" if frozen else settings.precision,
         method=settings.method,
+        optimiser=settings.optimiser,
         classes=load.classes,
         rank=settings.lora_rank,
         targets=next((name for name, group in TARGETS.items() if named == set(group)), "all"),
@@ -116,6 +117,8 @@ def _offers(
     settings: FinetuneSettings, kernels: bool, *, adapters: bool, four_bits: bool
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """What a recipe could ask for instead, the gentlest first."""
+    if settings.optimiser == "adamw" and settings.method in ("scratch", "full"):
+        yield "finetune.optimiser", '"adamw8bit"', {"optimiser": "adamw8bit"}
     if settings.precision == "float32" and settings.method in ("scratch", "full", "lora"):
         yield "finetune.precision", '"bfloat16"', {"precision": "bfloat16", "kernels": kernels}
     gentler = {"full": ("lora", "qlora", "frozen"), "lora": ("qlora", "frozen"), "qlora": ("frozen",)}
