@@ -14,7 +14,7 @@ from treino import events, files
 from treino.corpus.labelled.read import classes_of
 from treino.corpus.labelled.split import LABELS, read_split
 from treino.errors import DataError
-from treino.messages import N_
+from treino.messages import N_, Message
 from treino.models.several import HALF, best_thresholds, named
 from treino.pipeline.gate import judge_gate, smallest_margin
 from treino.pipeline.search import WORST, search, space
@@ -137,7 +137,9 @@ def decide(work: Work) -> Decisions:
     settings = work.loaded.recipe.finetune
     if settings.stream:  # its layers come one by one whatever the rows are, and nothing of it is measured beforehand
         values = (settings.batch, False, 0.0)
-        return {name: (value, "layers are streamed", {}) for name, value in zip(DECISIONS, values, strict=True)}
+        return {
+            name: (value, Message(N_("layers are streamed")), {}) for name, value in zip(DECISIONS, values, strict=True)
+        }
     tuning = tuning_of(work.loaded.recipe, work.inputs, work.output)
     return tuning.decide(tuning.settled(settings))
 

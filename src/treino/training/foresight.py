@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from treino import events, files
 from treino.measure import release_memory
-from treino.messages import N_
+from treino.messages import N_, Message
 from treino.models.base import LanguageModel
 from treino.models.gpt2 import GPT2
 from treino.models.kernels import library
@@ -35,7 +35,7 @@ from treino.training.task import Task
 DECISIONS = ("finetune.rows_at_once", "finetune.recompute", "finetune.seconds_per_token")
 """What is measured before a fine-tuning and then locked; the last one is for the forecast alone."""
 
-Decided = dict[str, tuple[Any, str, dict[str, Any]]]
+Decided = dict[str, tuple[Any, Message, dict[str, Any]]]
 """Name of a decision → (value, why, figures)."""
 
 FILE = "records/forecast.json"
@@ -146,11 +146,11 @@ def decided(arrangement: Arrangement, wish: TuningWish, rate: float) -> Decided:
     whole = arrangement.rows >= wish.batch
     values = (arrangement.rows, arrangement.recompute, float(f"{rate:.4g}"))
     reasons = (
-        "all of a step" if whole else "more would not fit into memory",
-        "it would not fit into memory otherwise" if arrangement.recompute else "it fits without",
-        "measured on a few steps",
+        N_("all of a step fit together") if whole else N_("more would not fit into memory"),
+        N_("it would not fit into memory otherwise") if arrangement.recompute else N_("it fits without"),
+        N_("measured on a few steps"),
     )
-    return {name: (value, why, {}) for name, value, why in zip(DECISIONS, values, reasons, strict=True)}
+    return {name: (value, Message(why), {}) for name, value, why in zip(DECISIONS, values, reasons, strict=True)}
 
 
 @dataclass(frozen=True)
