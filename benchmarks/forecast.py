@@ -4,6 +4,7 @@
     python benchmarks/forecast.py --saving [S M LSTM long tiny]
     python benchmarks/forecast.py --ranks 2 [S M long tiny]
     python benchmarks/forecast.py --time TEXTS [S M LSTM long tiny]
+    python benchmarks/forecast.py --tuning [full lora "lora bfloat16" ...]
 
 Measured is the greatest resident memory of eight steps less what the process held before the model was built, after a smaller
 model of the same kind took steps (as the calibration does in a run). Linux only: the peak is read from /proc.
@@ -15,6 +16,9 @@ memory that several see counted in parts (Linux's proportional set size without 
 
 With `--time` each shape is trained for about a minute by `treino run` on a folder of texts; the seconds forecast before the
 first step are compared with those that the training took, looks at validation, samples and checkpoints among them.
+
+With `--tuning` a classifier is fine-tuned on texts of about 170 tokens by `treino run`, on a body of shape S that took two
+steps: memory and time of the stage beside its forecast, as every run prints them.
 """
 
 from __future__ import annotations
@@ -263,6 +267,67 @@ def measure_time(name: str, texts: Path) -> dict[str, float]:
     return {"forecast": forecast["seconds"], "measured": facts["train_seconds"], "precision": facts["precision"]}
 
 
+TUNINGS: dict[str, dict[str, Any]] = {
+    "scratch": {},
+    "full": {},
+    "full bfloat16": {"precision": "bfloat16"},
+    "full ewc": {"ewc": 1.0, "ewc_rows": 8},
+    "full rehearsal": {"rehearsal": 0.2},
+    "frozen": {},
+    "lora": {},
+    "lora bfloat16": {"precision": "bfloat16"},
+    "qlora": {},
+    "qlora bfloat16": {"precision": "bfloat16"},
+}
+TUNING_ROWS, TUNING_WORDS, TUNING_EPOCHS = 240, 90, 3
+
+
+def tuning(name: str, folder: Path) -> dict[str, Any]:
+    """What stands beside the forecast of a fine-tuning."""
+    import random
+
+    import treino
+
+    draw = random.Random(1)
+    syllables = [a + b for a in "bcdfglmnprstv" for b in "aeiou"]
+    words = ["".join(draw.choices(syllables, k=draw.randint(1, 3))) for _ in range(3000)]
+    rows = [
+        (" ".join(draw.choices(words, k=draw.randint(TUNING_WORDS // 3, TUNING_WORDS))), draw.choice(["sim", "não"]))
+        for _ in range(TUNING_ROWS)
+    ]
+    sizes = SHAPES["S"]
+    done = treino.run(
+        {
+            "name": f"tuning {name}",
+            "corpus": {"sources": [{"lines": [text for text, _ in rows]}]},
+            "tokens": {"vocabulary": sizes["vocabulary"]},
+            "model": {key: sizes[key] for key in ("width", "layers", "heads", "feed_forward", "context")},
+            "pretrain": {"budget": "2 steps", "batch": 4, "precision": "float32", "compile": "no"},
+            "evaluate": {"ngrams": False, "compressor": False, "bootstrap": 100},
+            "labels": {"rows": rows},
+            "finetune": {"method": name.split()[0], "epochs": TUNING_EPOCHS, "long_texts": "cut"} | TUNINGS[name],
+        },
+        runs=folder,
+    )
+    return done.artefacts["finetune"].record["beside"]
+
+
+def tuning_table(names: list[str]) -> None:
+    print("| fine-tuning | memory forecast, MB | measured | ratio | time forecast, s | measured | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            command = [sys.executable, str(Path(__file__)), "--one-tuning", name, folder]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                sys.exit(done.stderr)
+            found = json.loads(done.stdout)
+            memory, seconds = found["peak_memory"], found["seconds"]
+            cells = [f"{memory[key] / 1e6:.0f}" for key in ("forecast", "measured")] + [f"{memory['ratio']:.2f}"]
+            cells += [f"{seconds[key]:.1f}" for key in ("forecast", "measured")] + [f"{seconds['ratio']:.2f}"]
+            print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
 def time_table(names: list[str], texts: Path) -> None:
     print("| shape | format | forecast, s | measured, s | measured / forecast |\n|---|---|---|---|---|")
     for name in names:
@@ -278,9 +343,17 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, metavar=("SHAPE", "PRECISION"), help="measure in this process")
     parser.add_argument("--time", type=Path, metavar="TEXTS", help="time instead of memory, on this folder of texts")
     parser.add_argument("--saving", action="store_true", help="with a checkpoint in flight")
+    parser.add_argument("--tuning", action="store_true", help="fine-tunings instead; some of " + ", ".join(TUNINGS))
+    parser.add_argument("--one-tuning", nargs=2, metavar=("NAME", "FOLDER"), help="fine-tune in this process")
     parser.add_argument("--ranks", type=int, help="so many processes together")
     parser.add_argument("--among", nargs=3, metavar=("SHAPE", "PRECISION", "WAY"), help="be one of them")
     asked = parser.parse_args()
+    if asked.one_tuning:
+        print(json.dumps(tuning(asked.one_tuning[0], Path(asked.one_tuning[1]))))
+        return
+    if asked.tuning:
+        tuning_table(asked.shapes or list(TUNINGS))
+        return
     if asked.among:
         found = measure_among(*asked.among)
         if found["first"]:

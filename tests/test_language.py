@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "treino"
 
 SAME_IN_BOTH = {
+    "{setting} = {value} ({need:bytes})",
     "model.{name} = {value:raw} ({need:bytes})", 'pretrain.shard = "fsdp" ({need:bytes})',
     'pretrain.recompute = "auto" ({need:bytes})',
     "{method} {base}", "{count} × {chip}", "API", "FLOPs", "LoRA", "QLoRA",

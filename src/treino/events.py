@@ -27,6 +27,7 @@ TEXTS: dict[str, str] = {
     "stage.forecast": N_("  about {seconds:seconds} for {bytes:bytes} of text, by what its beginning took"),
     "progress": "",
     "forecast": "",
+    "forecast.measured": "",
     "decision": N_("decided and locked: {where} = {value} ({reason})"),
     "warning.damaged": N_("{path} is damaged ({reason}); it was set aside as {aside} and is made again"),
     "warning.lock_differs": N_(
@@ -65,6 +66,7 @@ TEXTS: dict[str, str] = {
     "warning.loss_leapt": N_("the loss leapt from {before:3} to {loss:3} at step {step:raw} {path}"),
     "finetune.started": "",
     "finetune.merged": N_("  adapters merged into the weights; the largest change of a logit by it: {difference:2}"),
+    "pilot.point": N_("  {rows} rows: macro-F1 {macro_f1:3} on validation in {seconds:seconds}"),
     "chat.started": "",
     "chat.rows": "",
     "compare.method": N_("method {method} ({number} of {methods})"),

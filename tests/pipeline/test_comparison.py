@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,9 @@ from test_finetuning import recipe, toml
 
 import treino
 from treino.cli.main import run_command
+from treino.corpus.labelled.split import read_split
 from treino.errors import UsageError
+from treino.pipeline import pilot
 from treino.report.comparison import unbeaten
 
 SMALL = {"model": {"architecture": "transformer", "width": 16, "layers": 1, "heads": 2, "context": 16}}
@@ -47,7 +50,89 @@ def test_every_method_is_measured_on_the_same_rows(tmp_path: Path, capsys: pytes
     assert page.count("<circle") == 5
     assert run_command(["compare", str(path), "--runs", str(tmp_path / "runs"), "--methods", "full,frozen"]) == 0
     printed = capsys.readouterr().out
-    assert len([line for line in printed.splitlines() if line.strip()]) == 4
+    assert [line[:4] for line in printed.splitlines() if "[" in line] == ["full", "froz"], printed
+
+
+def small(**tables: Any) -> dict[str, Any]:
+    tuning = {"learning_rate": 0.0, "lora_rank": 2, "epochs": 2} | tables.pop("finetune", {})
+    content = recipe(**SMALL, finetune=tuning, **tables)
+    content["model"].pop("embedding")
+    return content
+
+
+def test_several_seeds_give_intervals_and_a_chip_its_projection(tmp_path: Path) -> None:
+    found = treino.compare(small(), ["full", "scratch", "frozen"], seeds=2, gpu="A100-80", runs=tmp_path)
+    rows = {row["method"]: row for row in found["rows"]}
+    runs = rows["full"]["run"]
+    one, two = (treino.pipeline.api.open_run(name, runs=tmp_path) for name in runs)
+    assert one.digests["pretrain"] == two.digests["pretrain"] and one.digests["split"] == two.digests["split"]
+    assert one.digests["finetune"] != two.digests["finetune"]
+    times = [
+        run.artefacts["finetune"].record["facts"]["train_seconds"] + run.facts["finetune"]["prepare_seconds"]
+        for run in (one, two)
+    ]
+    seconds = rows["full"]["seconds"]
+    assert seconds["mean"] == pytest.approx(sum(times) / 2)
+    reach = 12.706 * abs(times[0] - times[1]) / 2
+    assert seconds["high"] == pytest.approx(seconds["mean"] + reach)
+    assert found["marks"]["seconds"] == "measured" and found["marks"]["cost"] == "calculated"
+    projected = {row["method"]: row for row in found["projection"]["rows"]}
+    assert list(projected) == ["full", "scratch", "frozen"]
+    for row in projected.values():
+        assert row["seconds"]["low"] < row["seconds"]["mean"] < row["seconds"]["high"]
+        assert row["fits"] and row["memory"] > 5e8 and row["cost"]["mean"] > 0
+    assert projected["frozen"]["seconds"]["mean"] < projected["full"]["seconds"]["mean"]
+    assert "smallest that the speed is learnt from" in found["projection"]["notes"][0]["text"]
+    page = (tmp_path / "comparisons" / "tiny" / "comparison.html").read_text(encoding="utf-8")
+    assert page.count("calculated") >= 4 and "A100-80" in page
+
+
+def test_a_pilot_extrapolates_from_parts_of_the_rows_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pilot, "LEAST_ROWS", 4)
+    found = treino.compare(small(), ["frozen", "full"], pilot_time="2s", price=3.6, runs=tmp_path)
+    assert set(found["marks"].values()) == {"calculated"}
+    split = next((tmp_path / "store").glob("split-*"))
+    training = len(read_split(split, "training"))
+    for row in found["rows"]:
+        assert row["rows"] == training
+        assert {point["rows"] for point in row["points"]} <= set(pilot.parts_of(training, 2))
+        assert len(row["points"]) >= pilot.LEAST_POINTS
+        for name in ("macro_f1", "accuracy", "seconds", "cost"):
+            assert row[name]["low"] <= row[name]["mean"] <= row[name]["high"]
+        assert row["cost"]["mean"] == pytest.approx(row["seconds"]["mean"] / 1000)
+    assert not (tmp_path / "test-uses.jsonl").exists(), "no test row was touched"
+    assert not list((tmp_path / "store").glob("finetune-*"))
+    page = (tmp_path / "comparisons" / "tiny" / "comparison.html").read_text(encoding="utf-8")
+    assert page.count("<circle") == 2 + sum(len(row["points"]) for row in found["rows"])
+
+
+def test_a_method_that_does_not_fit_stands_beside_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from treino.training import fit, foresight
+
+    real = foresight.fitting
+
+    def refusing(wish: Any, *given: Any) -> Any:
+        if wish.work.method == "full":
+            monkeypatch.setattr(fit, "available_memory", lambda: 1000)
+        try:
+            return real(wish, *given)
+        finally:
+            monkeypatch.undo()
+            monkeypatch.setattr(foresight, "fitting", refusing)
+
+    monkeypatch.setattr(foresight, "fitting", refusing)
+    content = small(finetune={"precision": "bfloat16", "epochs": 1})
+    found = treino.compare(content, ["full", "frozen"], runs=tmp_path)
+    full, frozen = found["rows"]
+    assert full["macro_f1"] is None and "needs about" in full["refused"]["text"]
+    assert frozen["macro_f1"] and not frozen["refused"]
+    page = (tmp_path / "comparisons" / "tiny" / "comparison.html").read_text(encoding="utf-8")
+    assert "are free" in page
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("5min", 300), ("90s", 90), ("1,5 h", 5400)])
+def test_lengths_of_time(text: str, seconds: float) -> None:
+    assert pilot.duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -61,6 +146,22 @@ def test_every_method_is_measured_on_the_same_rows(tmp_path: Path, capsys: pytes
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, changes: dict, methods: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         treino.compare(recipe(**changes), methods, runs=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"pilot_time": "soon"}, "no length of time.*5min"),
+        ({"pilot_time": "5min", "seeds": 3}, "leave out --seeds"),
+        ({"seeds": 99}, "1 to 10"),
+        ({"gpu": "A100-81"}, "no chip A100-81.*A100-80"),
+        ({"gpu": "A100-80"}, "an LSTM cannot be projected"),
+    ],
+)
+def test_what_a_comparison_cannot_do_is_refused_before_anything_runs(tmp_path: Path, given: dict, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        treino.compare(recipe(), ["full"], runs=tmp_path, **given)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_front_is_what_no_other_beats_in_both() -> None:

@@ -12,7 +12,7 @@ import pytest
 import treino
 from treino import events
 from treino.cli.main import run_command
-from treino.errors import DataError, UsageError
+from treino.errors import DataError, DoesNotFit, UsageError
 from treino.evaluation.forgetting import with_original_head
 from treino.evaluation.loss import token_losses
 from treino.models.classifier_folder import load_classifier
@@ -437,13 +437,49 @@ def test_a_long_text_among_the_test_rows_is_told_before_training(passed: Run, tm
     path = tmp_path / "teste.jsonl"
     path.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in other), encoding="utf-8")
     trials: list[str] = []
+    asked = {"model": model, "labels": {"rows": rows, "test": str(path)}}
     with pytest.raises(UsageError, match="1 of 1 texts are longer"):
-        treino.run(
-            recipe(model=model, labels={"rows": rows, "test": str(path)}),
-            runs=tmp_path / "runs",
-            listener=lambda event: trials.append(event.kind),
-        )
+        treino.run(recipe(**asked), runs=tmp_path / "runs", listener=lambda event: trials.append(event.kind))
     assert "search.trial" not in trials
+    done = treino.run(recipe(**asked, finetune={"long_texts": "cut", "epochs": 1}), runs=tmp_path / "runs")
+    assert "1 texts were longer than the context" in done.report.read_text(encoding="utf-8")
+
+
+def test_what_was_forecast_stands_beside_what_was_measured(runs: Path) -> None:
+    told: dict[str, Any] = {}
+    done = treino.run(
+        recipe(name="foretold", finetune={"epochs": 2, "patience": 0}),
+        runs=runs,
+        listener=lambda event: told.setdefault(event.kind + event.values.get("stage", ""), event.values),
+    )
+    forecast, beside = told["forecastfinetune"], told["forecast.measuredfinetune"]
+    assert forecast["memory"]["total"] == sum(forecast["memory"].values()) - forecast["memory"]["total"]
+    assert forecast["seconds_low"] <= forecast["seconds"] <= forecast["seconds_high"]
+    assert beside["peak_memory"]["forecast"] == forecast["memory"]["total"]
+    assert beside["peak_memory"]["ratio"] == pytest.approx(1, abs=0.1), "most of it is the process itself"
+    facts = done.facts["finetune"]
+    assert beside["seconds"]["measured"] == pytest.approx(facts["train_seconds"] + facts["prepare_seconds"])
+    assert done.report.read_text(encoding="utf-8").count("The forecast by part") == 2
+    decided = (runs / "foretold" / "recipe.lock.toml").read_text(encoding="utf-8")
+    assert "finetune.rows_at_once" in decided
+
+
+@pytest.mark.parametrize("method", ["full", "frozen"])
+def test_a_fine_tuning_that_cannot_fit_is_refused_with_changes_that_would(
+    passed: Run, runs: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    from treino.training import fit
+
+    monkeypatch.setattr(fit, "available_memory", lambda: 1000)
+    begun: list[str] = []
+    with pytest.raises(DoesNotFit, match=r"needs about .* are free") as refused:  # what its run pretrained is locked
+        treino.run(
+            recipe(finetune={"method": method}),
+            runs=runs,
+            listener=lambda event: begun.append(str(event.values.get("stage"))),
+        )
+    assert refused.value.exit_code == 4
+    assert "pretrain" in begun and "finetune" not in begun
 
 
 def test_a_base_that_is_no_model(tmp_path: Path) -> None:

@@ -168,3 +168,57 @@ def test_the_figure_in_both_languages(language: str, answers: dict[str, Advice],
     assert_grey(paths[0])
     assert ("orçamento" if language == "pt_BR" else "budget") in paths[1].read_text(encoding="utf-8")
     assert any("A100-80" in line for line in advice_lines(answers["A100-80"], translator))
+
+
+def comparison(folder: Path, name: str = "tweets", total: int = 1_000_000, **scores: float) -> Path:
+    """A comparison as `treino compare` leaves it, every score ± .02."""
+    rows = [
+        {"method": method, "macro_f1": {"mean": score, "low": score - 0.02, "high": score + 0.02}, "total": total}
+        for method, score in scores.items()
+    ]
+    path = folder / "comparisons" / name / "comparison.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"name": name, "rows": rows}), encoding="utf-8")
+    return path
+
+
+def test_measured_comparisons_move_what_evidence_says_of_a_method(tmp_path: Path) -> None:
+    plain = advise(STARTUP, gpu="A100-80")[0]
+    comparison(tmp_path, full=0.7, lora=0.5, qlora=0.71, scratch=0.1)
+    told = advise(STARTUP, gpu="A100-80", comparisons=["tweets"], runs=tmp_path)[0]
+    before, after = (answer.option("lora Llama-2-7B") for answer in (plain, told))
+    assert after.difference.middle < before.difference.middle - 5
+    assert after.difference.low < after.difference.middle < after.difference.high, "still a range"
+    name, seen = after.measured[0]
+    assert name == "tweets" and seen.middle == pytest.approx(-20)
+    for untouched in ("full Llama-2-7B", "api gpt-4"):
+        assert told.option(untouched).difference == plain.option(untouched).difference
+    scratch = next(option for option in told.options if option.method == "scratch")
+    assert not scratch.measured, "it means another thing there"
+    assert told.choice and not told.choice.startswith("lora")
+    same = comparison(tmp_path, "same", total=round(6.738e9), full=0.7, lora=0.5)
+    nearer = advise(STARTUP, gpu="A100-80", comparisons=[str(same)])[0].option("lora Llama-2-7B")
+    assert nearer.measured[0][1].high - nearer.measured[0][1].low < seen.high - seen.low, "no step to another model"
+    broad = advise(replace(STARTUP, task="broad"), gpu="A100-80", comparisons=[str(same)])[0]
+    assert not broad.option("lora Llama-2-7B").measured
+    assert any("broad" in note.english() for note in broad.notes)
+
+
+def test_a_scenario_names_comparisons_beside_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    comparison(tmp_path, full=0.7, lora=0.75)
+    path = tmp_path / "meu cenário.toml"
+    head = 'name = "a"\nbudget = 100\ndays = 9\ncomparisons = ["comparisons/tweets"]\n[data]\nrows = 500\n'
+    path.write_text(head, encoding="utf-8")
+    assert run_command(["advise", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "tweets" in printed and "2405.00732" in printed, "cited evidence has its source, measured its name"
+    assert run_command(["advise", "startup", "--comparison", "twets", "--runs", str(tmp_path)]) == 2
+    assert "tweets" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", '{"name": "a", "rows": []}', '{"rows": [{"method": "full"}]}'])
+def test_what_is_no_comparison_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "comparison.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(UsageError, match="comparison"):
+        advise(STARTUP, comparisons=[str(path)])

@@ -11,7 +11,7 @@ import torch
 
 from treino.errors import DoesNotFit
 from treino.measure import available_memory
-from treino.planning.fit import Arrangement, Wish, arrange, smallest_changes
+from treino.planning.fit import Arrangement, PretrainingWish, arrange, smallest_changes
 from treino.recipe import ModelSettings, PretrainSettings
 from treino.training import fit
 from treino.training.ranks import Ranks
@@ -21,8 +21,8 @@ SHAPE = ModelSettings(
 )
 
 
-def wish(**changes: Any) -> Wish:
-    whole = Wish(
+def wish(**changes: Any) -> PretrainingWish:
+    whole = PretrainingWish(
         *(SHAPE, 16384, 8, 512, 1, "float32", True, False, 0),
         reshaped=lambda width, layers: SHAPE.model_copy(update={"width": width, "layers": layers}),
     )

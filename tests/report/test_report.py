@@ -95,7 +95,7 @@ def test_hostile_strings_stay_text(facts: dict) -> None:
     bad = hostile(facts)
     bad["removed"]["by_rule"] = {HOSTILE: 3}
     bad["machine"] = {HOSTILE: HOSTILE}
-    bad["forecast"]["memory"] = {HOSTILE: 3, "total": 3}
+    bad["forecasts"]["pretrain"]["forecast"]["memory"] = {HOSTILE: 3, "total": 3}
     page = Page(render_report(bad, "en"))
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "img"}

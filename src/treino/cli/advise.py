@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from treino.cli.options import Command, echo_json, json_option
+from treino.cli.options import Command, echo_json, json_option, runs_folder, runs_option
 from treino.cli.text import _, translator
 
 
@@ -17,7 +17,8 @@ from treino.cli.text import _, translator
     help=_(
         "Recommend a strategy: from scratch, full fine-tuning, a frozen body, LoRA, QLoRA or an API, for a budget, a deadline, "
         "a card, your data and your traffic. Without a scenario, the most important things are asked.\n\n"
-        "\b\nExamples:\n  treino advise startup\n  treino advise meu.toml --gpu RTX-4090 --figure figuras"
+        "\b\nExamples:\n  treino advise startup\n  treino advise meu.toml --gpu RTX-4090 --figure figuras\n"
+        "  treino advise meu.toml --comparison classify"
     ),
     short_help=_("Recommend a strategy for a budget, a deadline and your data."),
 )
@@ -29,15 +30,31 @@ from treino.cli.text import _, translator
     metavar=_("FOLDER"),
     help=_("Draw cost against quality, and which option wins for which weights."),
 )
+@click.option(
+    "--comparison",
+    "comparisons",
+    multiple=True,
+    metavar=_("NAME"),
+    help=_("What treino compare measured on such texts: a path, or its name among the runs; may be repeated."),
+)
+@runs_option
 @json_option
-def command(scenario: str | None, gpu: str | None, figure: Path | None, as_json: bool) -> None:
+def command(
+    scenario: str | None,
+    gpu: str | None,
+    figure: Path | None,
+    comparisons: tuple[str, ...],
+    runs: Path | None,
+    as_json: bool,
+) -> None:
     from treino import environment
     from treino.planning.advise import advise
     from treino.planning.scenario import from_values
     from treino.report.advice import advice_lines
 
     source = scenario if scenario is not None else from_values(_asked())
-    answers = advise(source, gpu=gpu, configuration=environment.configuration_folder())
+    given = {"configuration": environment.configuration_folder(), "runs": runs_folder(runs)}
+    answers = advise(source, gpu=gpu, comparisons=comparisons, **given)
     paths = []
     if figure:
         from treino.report.planning_figures import advice_figure

@@ -13,9 +13,13 @@ from rich.text import Text
 from treino import events
 from treino.cli.text import _, translator
 from treino.messages import N_, Message
+from treino.report.labels import LABELS
 
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines of progress where there is no terminal."""
+
+SMALL_PART = 0.02
+"""Parts of a forecast's memory below this share are left to the report."""
 
 FEW_LINES = 12
 """A training that logs no more lines than this shows them all."""
@@ -122,6 +126,22 @@ class TerminalView:
             ),
             "dim",
         )
+        parts = ", ".join(
+            f"{_(LABELS[name])} {translator().bytes(size)}"
+            for name, size in sorted(values["memory"].items(), key=lambda part: -part[1])
+            if name != "total" and size > SMALL_PART * values["memory"]["total"]
+        )
+        self._print("  " + _("of the memory: {parts}", parts=parts), "dim")
+
+    def _on_forecast_measured(self, values: dict[str, Any]) -> None:
+        shown = {"seconds": translator().seconds, "peak_memory": translator().bytes}
+        parts = ", ".join(
+            _("{measured} ({ratio:percent} of the forecast)", measured=show(row["measured"]), ratio=row["ratio"])
+            for name, show in shown.items()
+            if (row := values.get(name))
+        )
+        self._end_bar()
+        self._print("  " + _("measured: {parts}", parts=parts), "dim")
 
     def _on_train_started(self, values: dict[str, Any]) -> None:
         self._lines, self._what = 0, "pretrain"

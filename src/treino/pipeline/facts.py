@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from treino import __version__, environment, files
+from treino.pipeline.beside import FORECAST
 from treino.pipeline.corpus_facts import corpus_facts
 from treino.pipeline.stage import Work
 from treino.recipe import PROMPT
@@ -36,8 +37,7 @@ def gather_facts(work: Work) -> dict[str, Any]:
         "chat": chat_facts(records, examples=examples),
         "corpus": _corpus(work, examples) if "collect" in records else None,
         "removed": _removed(records, examples),
-        "forecast": _content(records.get("pretrain"), "records/forecast.json"),
-        "measured": _measured(records.get("pretrain")),
+        "forecasts": {name: found for name in ("pretrain", "finetune") if (found := _forecast(records.get(name)))},
         "machine": {**records.get("pretrain", {}).get("machine", {}), **_machine()},
         "lineage": [_lineage(record) for record in work.records],
         "model": _model(work),
@@ -78,10 +78,12 @@ def classification_facts(records: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         return None
     tuned, judged = records["finetune"], records["judge"]
     folder = Path(tuned["folder"]) / "records"
-    facts = tuned["facts"]
+    facts, found = tuned["facts"], dict(_content(judged, "judgement.json"))
+    if "long_texts" in facts:
+        found["long_texts"] = facts["long_texts"] | {"test": found.get("long_texts", 0)}
     return {
         **facts,
-        **_content(judged, "judgement.json"),
+        **found,
         "labels": records["split"]["facts"]["labels"],
         "rows": records["split"]["facts"]["rows"],
         "test_uses": judged["facts"].get("test_uses"),
@@ -179,16 +181,10 @@ def _examples(folder: Path) -> list[dict[str, Any]]:
     return rows[: EXAMPLES_SHOWN // 2]
 
 
-def _measured(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if record is None:
-        return None
-    facts = record["facts"]
-    return {
-        "parameters": facts["parameters"],
-        "seconds": facts["train_seconds"],
-        "tokens_per_second": facts["tokens_per_second"],
-        "peak_memory": record["peak_memory"],
-    }
+def _forecast(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A stage's forecast, and the same beside what was measured."""
+    forecast = _content(record, FORECAST)
+    return {"forecast": forecast, "beside": record.get("beside")} if record and forecast else None
 
 
 def _machine() -> dict[str, Any]:

@@ -14,11 +14,11 @@ from treino import events, files
 from treino.corpus.labelled.read import classes_of
 from treino.corpus.labelled.split import LABELS, read_split
 from treino.errors import DataError
-from treino.messages import N_
+from treino.messages import N_, Message
 from treino.models.several import HALF, best_thresholds, named
 from treino.pipeline.gate import judge_gate, smallest_margin
-from treino.pipeline.search import WORST, search
-from treino.pipeline.stage import Work
+from treino.pipeline.search import WORST, search, space
+from treino.pipeline.stage import Decisions, Work
 from treino.recipe import FinetuneSettings, Recipe
 
 if TYPE_CHECKING:
@@ -106,28 +106,53 @@ def _thresholds(recipe: Recipe, splits: Splits, validation: Examples, chances: n
     return best_thresholds(np.array(validation.targets), chances)
 
 
-def finetune(work: Work) -> dict[str, Any]:
-    """Fine-tune and judge on validation, with other settings until the gate is passed or the trials are spent."""
+def tuning_of(recipe: Recipe, inputs: Mapping[str, Path], output: Path) -> Finetuning:
+    """The classes and texts of the split rows, and the base model that they are learnt by; `output`: for its 4-bit form."""
     from treino.training.finetune import Finetuning
 
-    recipe, splits = work.loaded.recipe, Splits(work.inputs[LABELLED])
+    splits = Splits(inputs[LABELLED])
     training, validation, test = (splits.examples(name) for name in ("training", "validation", "test"))
     tuning = Finetuning(
-        work.inputs[MODEL] / "model",
+        inputs[MODEL] / "model",
         splits.labels,
         training,
         validation,
         long_texts=recipe.finetune.long_texts,
         several=splits.several,
-        seed=recipe.seed,
+        seed=recipe.finetune.seed or recipe.seed,
         cleaning=recipe.clean.model_dump(mode="json"),
-        old_text=work.inputs.get(TOKENS),
+        old_text=inputs.get(TOKENS),
         stream=recipe.finetune.stream,
-        quantised=work.output / QUANTISED,
+        quantised=output / QUANTISED,
     )
     # Before hours of training, not after them: a test text too long for the model, and no rule for it.
     test.encode(tuning.tokenizer, tuning.body.longest_row, recipe.finetune.long_texts)
+    return tuning
+
+
+def decide(work: Work) -> Decisions:
+    """How the steps fit into memory, and how fast they are."""
+    from treino.training.foresight import DECISIONS
+
+    settings = work.loaded.recipe.finetune
+    if settings.stream:  # its layers come one by one whatever the rows are, and nothing of it is measured beforehand
+        values = (settings.batch, False, 0.0)
+        return {
+            name: (value, Message(N_("layers are streamed")), {}) for name, value in zip(DECISIONS, values, strict=True)
+        }
+    tuning = tuning_of(work.loaded.recipe, work.inputs, work.output)
+    return tuning.decide(tuning.settled(settings))
+
+
+def finetune(work: Work) -> dict[str, Any]:
+    """Fine-tune and judge on validation, with other settings until the gate is passed or the trials are spent."""
+    recipe = work.loaded.recipe
+    splits, tuning = Splits(work.inputs[LABELLED]), tuning_of(recipe, work.inputs, work.output)
     first = tuning.settled(recipe.finetune)
+    space(
+        first, recipe.search.vary
+    )  # loads what the search needs, so that it counts as the process and not as the training
+    tuning.foresee(first, work.decisions, work.output)
     baselines = files.read_json(work.inputs[BASELINES] / BASELINES_FILE)["validation"]
     trial = _Trial(recipe, splits.labels, tuning, baselines)
     folder = work.output / "records" / "trials"
@@ -149,6 +174,7 @@ def finetune(work: Work) -> dict[str, Any]:
         "chosen": chosen,
         "passed_on_validation": rows[chosen]["passed"] if recipe.gate.require else None,
         "validation": main_figures(rows[chosen]["measures"]),
+        "prepare_seconds": tuning.prepared,
         **rows[chosen]["facts"],
         **tuning.facts(),
     }
@@ -183,9 +209,10 @@ class _Trial:
         from treino.models.classifier import predict
 
         tuning = self.tuning
-        truth, answers = tuning.validation.text_targets.tolist(), predict(classifier, tuning.validation)
+        rows = tuning.rows_looked_at
+        truth, answers = tuning.validation.text_targets.tolist(), predict(classifier, tuning.validation, rows=rows)
         measures = measured_on(self.recipe, truth, answers, self.labels, classifier.thresholds)
-        learnt = predict(classifier, tuning.training)
+        learnt = predict(classifier, tuning.training, rows=rows)
         judged = ~np.isnan(learnt).any(1)  # texts that were dropped as too long have no answer
         if classifier.thresholds is None:
             right = learnt.argmax(1) == tuning.training.text_targets

@@ -15,6 +15,7 @@ from treino import environment, events, files, interruption
 from treino.errors import NothingLeft
 from treino.measure import Meter, release_memory
 from treino.messages import Message
+from treino.pipeline.beside import beside
 from treino.pipeline.lock import DecisionLock, machine
 from treino.pipeline.place import HERE, Place
 from treino.pipeline.plan import differences, ingredients, settings_hash, with_decisions
@@ -152,6 +153,8 @@ class Runner:
         decisions = self._decisions(stage, settings_hash(stage, made_of)) if stage.decide else {}
         try:
             facts = stage.run(self._work(stage, makers, partial, decisions))
+            # of the first process that trained
+            peak = facts.pop("peak_memory", None) or meter.peak_memory()
             record = {
                 "stage": stage.name,
                 "key": key,
@@ -166,8 +169,8 @@ class Runner:
                 "started": started,
                 "finished": time.time(),
                 "seconds": meter.seconds(),
-                # of the first process that trained
-                "peak_memory": facts.pop("peak_memory", None) or meter.peak_memory(),
+                "peak_memory": peak,
+                "beside": beside(partial, facts, peak),
                 "machine": machine(self.place.ranks) if stage.decide else {"threads": environment.processors()},
                 "lock_differs": self._lock_differences(stage),
             }
@@ -179,6 +182,8 @@ class Runner:
                 self.folder.start(self.loaded)
             raise
         self.states[stage.name] = "ran"
+        if record["beside"]:
+            events.emit("forecast.measured", stage=stage.name, **record["beside"])
         events.emit("stage.finished", stage=stage.name, seconds=record["seconds"], facts=facts)
         interruption.raise_if_requested()
         return artefact

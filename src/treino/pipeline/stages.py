@@ -107,6 +107,12 @@ def _finetune_settings(loaded: LoadedRecipe, language: str) -> Any:
     }
 
 
+def _decide_finetuning(work: Work) -> Decisions:
+    from treino.pipeline.finetuning import decide
+
+    return decide(work)
+
+
 def _finetune(work: Work) -> dict[str, Any]:
     from treino.pipeline.finetuning import finetune
 
@@ -255,11 +261,14 @@ def _finetuning(before: tuple[str, ...]) -> Pipeline:
         Stage("compare", 1, (LABELLED,), (BASELINES,), _compare_settings, _compare),
         Stage(
             "finetune",
-            2,
+            3,
             (MODEL, *before, LABELLED, BASELINES),
             (CLASSIFIER,),
             _finetune_settings,
             _finetune,
+            decide=_decide_finetuning,
+            decides=("finetune.rows_at_once", "finetune.recompute", "finetune.seconds_per_token"),
+            informs=("finetune.seconds_per_token",),
             resumes="records/trials/*",
         ),
         Stage(

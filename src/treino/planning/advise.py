@@ -13,7 +13,8 @@ from typing import Any
 
 from treino.messages import N_, Message
 from treino.planning.facts import Facts
-from treino.planning.options import Cards, Option, cards_of, options_of
+from treino.planning.measured import Measured, read_comparison
+from treino.planning.options import Cards, Option, cards_of, evidence_of, options_of
 from treino.planning.plan import price_notes
 from treino.planning.scenario import ATTRIBUTES, Scenario, read_scenario
 from treino.planning.throughput import Interval
@@ -60,6 +61,7 @@ class Advice:
             key) for the chart.
         experiment: the cheapest useful one, its cost and what it is worth in US dollars; None if none is.
         notes: prices that are old or assumed.
+        evidence: of each kind of option, by language, what its quality is known from beside what was measured.
     """
 
     gpu: str
@@ -75,6 +77,7 @@ class Advice:
     weights: tuple[tuple[float, float, str], ...]
     experiment: tuple[Message, float, float] | None
     notes: tuple[Message, ...]
+    evidence: tuple[tuple[str, dict[str, str]], ...] = ()
 
     def option(self, key: str) -> Option:
         """The option of a key."""
@@ -100,24 +103,35 @@ class Advice:
         }
 
 
-def advise(source: str | Path | Scenario, *, gpu: str | None = None, configuration: Path | None = None) -> list[Advice]:
+def advise(
+    source: str | Path | Scenario,
+    *,
+    gpu: str | None = None,
+    configuration: Path | None = None,
+    comparisons: Sequence[str] = (),
+    runs: Path | None = None,
+) -> list[Advice]:
     """Advice for each card of the scenario (or for `gpu` alone).
 
     Args:
         source: a scenario, the path of its TOML file, or the name of a ready one.
         configuration: folder with further facts of the user's.
+        comparisons: what `treino compare` measured, beside those that the scenario names: paths, or names in the folder `runs`.
 
     Raises:
         UsageError: for names that are not known, and numbers without sense.
     """
     facts = Facts(configuration)
     scenario = source if isinstance(source, Scenario) else read_scenario(source)
-    return [_advise(scenario, name, facts) for name in ((gpu,) if gpu else scenario.gpu)]
+    beside = None if isinstance(source, Scenario) else Path(source).parent
+    names = dict.fromkeys([(name, beside) for name in scenario.comparisons] + [(name, None) for name in comparisons])
+    measured = tuple(read_comparison(name, runs, place) for name, place in names)
+    return [_advise(scenario, name, facts, measured) for name in ((gpu,) if gpu else scenario.gpu)]
 
 
-def _advise(scenario: Scenario, gpu: str, facts: Facts) -> Advice:
+def _advise(scenario: Scenario, gpu: str, facts: Facts, measured: Sequence[Measured]) -> Advice:
     cards = cards_of(gpu, scenario, facts)
-    options = options_of(scenario, cards, facts)
+    options = options_of(scenario, cards, facts, measured)
     able = [option for option in options if not option.limits]
     dominated = _dominated(able)
     standing = [option for option in able if option.key not in dominated]
@@ -133,19 +147,29 @@ def _advise(scenario: Scenario, gpu: str, facts: Facts) -> Advice:
         regret=draws.regrets(),
         choice=choice,
         reasons=tuple(_reasons(scenario, options, standing, choice, draws)) if choice else (),
-        changes=tuple(_changes(draws, cards, facts)),
+        changes=tuple(_changes(draws, cards, facts, measured)),
         weights=tuple(_chart(draws)),
         experiment=_experiment(draws, scenario, facts, cards),
-        notes=tuple(_notes(scenario, cards, facts)),
+        notes=tuple(_notes(scenario, cards, facts, measured)),
+        evidence=tuple(_evidence(options, facts)),
     )
 
 
-def _notes(scenario: Scenario, cards: Cards, facts: Facts) -> Iterator[Message]:
-    """What must be said of the prices."""
+def _notes(scenario: Scenario, cards: Cards, facts: Facts, measured: Sequence[Measured]) -> Iterator[Message]:
+    """What must be said of the prices, and of comparisons that do not count."""
+    if measured and scenario.task != "narrow":
+        yield Message(N_("the comparisons measured a narrow task, and count nothing for a broad one"))
     if not (scenario.owned or scenario.price):
         yield from price_notes(cards.chip.name, facts.price(cards.chip.name))
     for name in scenario.apis:
         yield from price_notes(name, facts.api(name))
+
+
+def _evidence(options: Sequence[Option], facts: Facts) -> Iterator[tuple[str, dict[str, str]]]:
+    """For every kind of option where its quality is known from, by language."""
+    for kind in dict.fromkeys(["reference", *(evidence_of(option.method, option.base) for option in options)]):
+        row = facts.find("evidence", kind)
+        yield kind, {"en": row["source"], "pt_BR": row.get("source_pt_BR", row["source"])}
 
 
 def _dominated(options: Sequence[Option]) -> dict[str, str]:
@@ -268,7 +292,7 @@ def _at(interval: Interval, z: float) -> float:
     return max(0.0, interval.middle + z * width / Z80) if interval.low >= 0 else interval.middle + z * width / Z80
 
 
-def _changes(draws: _Draws, cards: Cards, facts: Facts) -> list[tuple[str, str | None]]:
+def _changes(draws: _Draws, cards: Cards, facts: Facts, measured: Sequence[Measured]) -> list[tuple[str, str | None]]:
     """Of the changes that are tried, those after which another option is the best."""
     found, choice = [], draws.best()
     for name, change in CHANGES:
@@ -276,7 +300,7 @@ def _changes(draws: _Draws, cards: Cards, facts: Facts) -> list[tuple[str, str |
             best = draws.best({other: float(other == change["only"]) for other in ATTRIBUTES})
         else:
             other = _changed(draws.scenario, change)
-            able = [option for option in options_of(other, cards, facts) if not option.limits]
+            able = [option for option in options_of(other, cards, facts, measured) if not option.limits]
             best = _Draws(other, able, facts).best()
         if best != choice:
             found.append((name, best))

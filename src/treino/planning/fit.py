@@ -4,15 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from treino.messages import N_, Message
 from treino.planning.memory import training_memory
 from treino.planning.parameters import Shape
 
 
+class Wish(Protocol):
+    """What is to be trained: `batch` rows of `context` tokens in a pass, `accumulation` of them in a step."""
+
+    @property
+    def batch(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def accumulation(self) -> int: ...
+    @property
+    def recompute(self) -> Sequence[bool]:
+        """Whether layers may be computed again in the backward pass, or not."""
+        ...
+
+    def bytes(self, **changes: Any) -> int:
+        """Memory at the worst moment, with some of batch, accumulation and recompute changed."""
+        ...
+
+    def least(self) -> int:
+        """The same with a row at a time, and layers computed again where they may be."""
+        ...
+
+    def changes(self, room: int) -> Iterator[Message]:
+        """Changes of the recipe, each of which alone fits into `room` bytes, the gentlest first."""
+        ...
+
+
 @dataclass(frozen=True)
-class Wish:
-    """What is to be trained: the shape and the work of a step.
+class PretrainingWish:
+    """A pretraining: the shape and the work of a step.
 
     `reshaped(width, layers)` gives the same shape with another width or number of layers. `recompute`: whether layers may
     be computed again in the backward pass, or not. `ranks`, `shard`, `common`: as in `Work`; the rows are those of one rank.
@@ -34,7 +62,7 @@ class Wish:
     common: bool = False
 
     def bytes(self, **changes: int) -> int:
-        """Memory at the worst moment, with some of width, layers, batch, context, accumulation and recompute changed."""
+        """With width, layers and context, too."""
         shape = self.shape
         if "width" in changes or "layers" in changes:
             shape = self.reshaped(changes.get("width", shape.width), changes.get("layers", shape.layers))
@@ -52,9 +80,25 @@ class Wish:
         )["total"]
 
     def least(self) -> int:
-        """The same with a row at a time, and layers computed again where they may be."""
         again = int(True in self.recompute)
         return self.bytes(batch=1, accumulation=self.batch * self.accumulation, recompute=again)
+
+    def changes(self, room: int) -> Iterator[Message]:
+        """What makes another model: context, layers, width; each with one row in a pass, and layers computed again."""
+        least = {"batch": 1, "accumulation": self.batch * self.accumulation, "recompute": 1}
+        if True not in self.recompute and (need := self.bytes(**least)) <= room:
+            yield Message(N_('pretrain.recompute = "auto" ({need:bytes})'), {"need": need - self.base})
+        for name in ("context", "layers", "width"):
+            now = self.context if name == "context" else getattr(self.shape, name)
+            step = 2 * self.shape.heads if name == "width" else 1  # a width that its heads can share
+            for value in smaller(now, step):
+                need = self.bytes(**least | {name: value})
+                if need <= room:
+                    yield Message(
+                        N_("model.{name} = {value:raw} ({need:bytes})"),
+                        {"name": name, "value": value, "need": need - self.base},
+                    )
+                    break
 
 
 @dataclass(frozen=True)
@@ -94,28 +138,10 @@ def _halves(rows: int) -> list[int]:
 
 def smallest_changes(wish: Wish, room: int, most: int = 3) -> list[Message]:
     """At most three changes of settings, each of which alone fits into `room` bytes, the gentlest first."""
-    return [message for _, message in zip(range(most), _changes(wish, room), strict=False)]
+    return [message for _, message in zip(range(most), wish.changes(room), strict=False)]
 
 
-def _changes(wish: Wish, room: int) -> Iterator[Message]:
-    """What makes another model: context, layers, width; each with one row in a pass, and layers computed again."""
-    least = {"batch": 1, "accumulation": wish.batch * wish.accumulation, "recompute": 1}
-    if True not in wish.recompute and (need := wish.bytes(**least)) <= room:
-        yield Message(N_('pretrain.recompute = "auto" ({need:bytes})'), {"need": need - wish.base})
-    for name in ("context", "layers", "width"):
-        now = wish.context if name == "context" else getattr(wish.shape, name)
-        step = 2 * wish.shape.heads if name == "width" else 1  # a width that its heads can share
-        for value in _smaller(now, step):
-            need = wish.bytes(**least | {name: value})
-            if need <= room:
-                yield Message(
-                    N_("model.{name} = {value:raw} ({need:bytes})"),
-                    {"name": name, "value": value, "need": need - wish.base},
-                )
-                break
-
-
-def _smaller(value: int, step: int = 1) -> Iterator[int]:
+def smaller(value: int, step: int = 1) -> Iterator[int]:
     """Values below, in about ten steps a halving, all multiples of `step`."""
     while value > step:
         value = max(step, min(value - step, int(value * 0.93) // step * step))

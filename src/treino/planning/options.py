@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from treino.errors import UsageError
 from treino.messages import N_, Message
 from treino.planning.facts import Chip, Facts
+from treino.planning.measured import Measured, beside_cited, differences_for
 from treino.planning.memory import memory, serving_memory
 from treino.planning.model import Model, find_model, of_size
 from treino.planning.plan import DAY, HOUR, RESERVE, TOKENS_PER_PARAMETER, Plan, Wanted, calculate, find_chips
@@ -47,6 +48,7 @@ class Option:
         memory: bytes that its training takes on a card, None for an API.
         limits: the hard limits that it breaks.
         how: settings with which it fits, or comes nearest to it.
+        measured: comparisons that its quality comes from beside cited evidence, with its points over full fine-tuning in each.
         plain: bytes of the states (weights, gradients, optimiser) of full training in mixed precision with AdamW; 0 for others.
     """
 
@@ -60,6 +62,7 @@ class Option:
     limits: tuple[Message, ...]
     how: str = ""
     plain: float = 0.0
+    measured: tuple[tuple[str, Interval], ...] = ()
 
     @property
     def label(self) -> Message:
@@ -70,9 +73,14 @@ class Option:
         return f"{self.method} {self.base}"
 
 
-def options_of(scenario: Scenario, cards: Cards, facts: Facts) -> list[Option]:
-    """Every strategy on these cards."""
-    return list(_Maker(scenario, facts, cards).all())
+def evidence_of(method: str, base: str) -> str:
+    """Name of the row of evidence that an option is judged by."""
+    return "api-small" if method == "api" and "mini" in base else method
+
+
+def options_of(scenario: Scenario, cards: Cards, facts: Facts, comparisons: Sequence[Measured] = ()) -> list[Option]:
+    """Every strategy on these cards; `comparisons`: what was measured of how well methods do."""
+    return list(_Maker(scenario, facts, cards, comparisons).all())
 
 
 @dataclass(frozen=True)
@@ -111,8 +119,8 @@ def cards_of(gpu: str, scenario: Scenario, facts: Facts) -> Cards:
 class _Maker:
     """Builds the options of a scenario on a number of cards."""
 
-    def __init__(self, scenario: Scenario, facts: Facts, cards: Cards) -> None:
-        self.scenario, self.facts = scenario, facts
+    def __init__(self, scenario: Scenario, facts: Facts, cards: Cards, comparisons: Sequence[Measured]) -> None:
+        self.scenario, self.facts, self.comparisons = scenario, facts, comparisons
         self.chip, self.chips, self.mfu = cards.chip, cards.count, cards.mfu
         self.price = cards.price
         self.row = max(64, math.ceil(scenario.data.tokens_per_row / 64) * 64)
@@ -208,13 +216,16 @@ class _Maker:
         plain = (
             16.0 * model.parameters if method == "full" else 0.0
         )  # 4 for weight and gradient each, 8 for two moments
-        return Option(method, model.name, attributes, training, answering, difference, needs, tuple(limits), how, plain)
+        seen = tuple(self.seen(method, model))
+        return Option(
+            *(method, model.name, attributes, training, answering, difference, needs, tuple(limits), how, plain, seen)
+        )
 
     def api(self, name: str) -> Option:
         """Prompting a model behind an API, which costs by the token and nothing to train."""
         price, traffic = self.facts.api(name), self.scenario.traffic
         month = traffic.answers_per_month * (traffic.tokens_in * price.input + traffic.tokens_out * price.output) / 1e6
-        evidence = self.facts.find("evidence", "api-small" if "mini" in name else "api")
+        evidence = self.facts.find("evidence", evidence_of("api", name))
         difference = _interval(evidence[self.scenario.task])
         answering = Interval(0.8 * month, month, 1.25 * month)  # how long prompts and answers turn out
         attributes = {
@@ -258,13 +269,23 @@ class _Maker:
     def difference(self, method: str, model: Model) -> Interval:
         """Points over the reference: the method's range, and the base's size."""
         task = self.scenario.task
-        parts = [_interval(self.facts.find("evidence", method)[task])]
+        cited = _interval(self.facts.find("evidence", method)[task])
+        seen = [difference for _, difference in self.seen(method, model)]
+        if seen:
+            cited = beside_cited(cited, _interval(self.facts.find("evidence", "full")[task]), seen)
+        parts = [cited]
         if method != "scratch":
             doublings = math.log2(model.parameters / BASE_SIZE)
             step = _interval(self.facts.find("evidence", "doubling")[task])
             ends = sorted((step.low * doublings, step.high * doublings))
             parts.append(Interval(ends[0], step.middle * doublings, ends[1]))
         return _sum(*parts)
+
+    def seen(self, method: str, model: Model) -> list[tuple[str, Interval]]:
+        """What was measured of a method; comparisons are of narrow tasks."""
+        if self.scenario.task != "narrow":
+            return []
+        return differences_for(method, model.parameters, self.comparisons)
 
     def quality(self, difference: Interval) -> Interval:
         """Points of 100: the reference and the difference as independent ranges."""

@@ -55,6 +55,7 @@ class Scenario:
         weights: of the attributes, in any unit.
         models, apis: what is considered.
         guesses: of somebody else, shown beside the calculated.
+        comparisons: what `treino compare` measured on such texts: paths from the scenario's folder, or names among the runs.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Scenario:
     models: tuple[str, ...] = ("Llama-2-7B", "Llama-2-13B")
     apis: tuple[str, ...] = ("gpt-4", "gpt-4o-mini")
     guesses: tuple[Mapping[str, Any], ...] = ()
+    comparisons: tuple[str, ...] = ()
 
 
 ABOVE_NOTHING = {"budget", "days", "rows", "tokens_per_row", "months", "epochs", "attempts"}
@@ -115,7 +117,7 @@ def from_values(values: Mapping[str, Any], where: str | None = None) -> Scenario
     for name in options:
         if name not in ("models", "apis"):
             raise unknown(name, ["models", "apis"], N_("there is no setting {name}"), where)
-    lists = {"gpu": values.get("gpu", "A100-80")} | options
+    lists = {"gpu": values.get("gpu", "A100-80"), "comparisons": values.get("comparisons", [])} | options
     values |= {name: _names(name, value, where) for name, value in lists.items()}
     if not isinstance(guesses, list) or not all(isinstance(guess, Mapping) for guess in guesses):
         raise UsageError(N_("[{table}] must be a table"), where=where, table="[guess]")

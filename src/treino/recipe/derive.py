@@ -32,7 +32,7 @@ LSTM_SIZES = {
 FINETUNING_ROWS = 16
 CHAT_ROWS = 4
 """Rows into which conversations are packed: some dozens of these a step."""
-FINETUNING_RATES = {"full": 1e-3, "frozen": 1e-2, "scratch": 2e-3, "lora": 4e-3, "qlora": 4e-3}
+FINETUNING_RATES = {"full": 1e-3, "frozen": 1e-2, "scratch": 2e-3, "lora": 3e-3, "qlora": 3e-3}
 """Learning rate of each method at the width 128; how it was found stands in `LOG.md`."""
 
 

@@ -192,6 +192,7 @@ class FinetuneSettings(Settings):
         "adamw", N_('"adamw", or with its two moments in 8 bits instead of 32 ("adamw8bit"), to save memory')
     )
     precision: Literal["float32", "bfloat16"] = setting("float32", N_("number format of the matrix products"))
+    seed: int = setting(0, N_("start of the fine-tuning's random choices (0: the recipe's seed)"), ge=0, le=2**31 - 1)
     checkpoint_seconds: float = setting(30.0, N_("seconds between two saved states (0: every step)"), ge=0)
 
 

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from treino.language import Translator
 from treino.messages import N_
 from treino.planning.advise import Advice
-from treino.planning.options import Option
+from treino.planning.options import NAMES, Option
 from treino.planning.scenario import ATTRIBUTES
 from treino.report.planning import interval_text
+
+KINDS = {"reference": N_("reference, a prompted gpt-4"), "api-small": N_("API, a small model")}
+"""Kinds of evidence that are no method's."""
 
 HEADINGS = {
     "cost": N_("cost"),
@@ -37,6 +40,9 @@ def advice_lines(advice: Advice, translator: Translator) -> Iterator[str]:
     yield from _guesses(advice, translator)
     for note in advice.notes:
         yield "! " + translator.message(note)
+    yield say(N_("What quality is known from (ranges of 80 %, in points over the reference):"))
+    for kind, sources in advice.evidence:
+        yield f"  {say((KINDS | NAMES)[kind])}: {sources.get(translator.language, sources['en'])}"
     if advice.choice is None:
         yield say(N_("No option is left: give more budget, more time or other hardware."))
         return
@@ -70,6 +76,9 @@ def _option(option: Option, advice: Advice, translator: Translator) -> Iterator[
     if option.plain:
         text = N_("in mixed precision with AdamW its weights, gradients and moments alone take {states:bytes}")
         yield "    " + translator.text(text, states=option.plain)
+    for name, points in option.measured:
+        text = N_("measured in {name}: {points} points over full fine-tuning")
+        yield "    " + translator.text(text, name=name, points=interval_text(points, translator, "1"))
     for limit in option.limits:
         yield "  ✗ " + translator.message(limit)
     if option.key in advice.dominated:

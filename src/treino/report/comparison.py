@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from treino.messages import N_
+from treino.messages import N_, Message
 from treino.recipe import PROMPT
 from treino.report.bars import Bar, bars
 from treino.report.curves import HEIGHT, WIDTH, axis
@@ -25,9 +25,14 @@ COLUMNS = (
     ("forgetting", N_("forgotten, nats a token")),
     ("cost", N_("cost")),
 )
-"""What is compared, in the order of the table; the cost is calculated from the time, all else is measured."""
+"""What is compared, in the order of the table."""
 
+CURVE_HEIGHT = 220.0
 PANELS = ("macro_f1", "seconds", "peak_memory", "trainable")
+MARKS = {"measured": N_("measured"), "calculated": N_("calculated")}
+
+Table = tuple[str, list[str], list[list[str]], list[str]]
+"""Title, headings, rows and notes, all HTML."""
 
 
 def figure(row: Mapping[str, Any], name: str) -> float | None:
@@ -42,52 +47,116 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def shown(row: Mapping[str, Any], name: str, writer: Writer) -> str:
-    """A figure in its unit, a share with its interval."""
+    """A figure in its unit, with its interval where it has one."""
     value = row[name]
     if isinstance(value, Mapping):
-        ends = f"{writer.number(value['low'], 3)} … {writer.number(value['high'], 3)}"
-        return f"{writer.number(value['mean'], 3)} <small>[{ends}]</small>"
-    by_name: dict[str, Callable[[Any], str]] = {
-        "seconds": writer.seconds,
-        "row_seconds": lambda seconds: UNKNOWN if seconds is None else writer.seconds(1000 * seconds),
-        "peak_memory": writer.bytes,
-    }
-    if name in by_name:
-        return by_name[name](value)
-    return writer.number(value, {"forgetting": 3, "cost": 4}.get(name))
+        mean, low, high = (_in_unit(value[end], name, writer) for end in ("mean", "low", "high"))
+        return f"{mean} <small>[{low} … {high}]</small>"
+    return _in_unit(value, name, writer)
+
+
+def _in_unit(value: float | None, name: str, writer: Writer) -> str:
+    if value is None:
+        return UNKNOWN
+    if name in ("seconds", "row_seconds"):
+        return writer.seconds(value * (1000 if name == "row_seconds" else 1))
+    if name in ("peak_memory", "memory"):
+        return writer.bytes(value)
+    return writer.number(value, {"forgetting": 3, "macro_f1": 3, "accuracy": 3, "cost": 4}.get(name))
 
 
 def comparison_page(found: Mapping[str, Any], language: str) -> str:
     """One HTML document that asks for nothing from outside; `found`: what `treino.pipeline.comparison.compare` returns."""
-    writer, rows = Writer(language), found["rows"]
+    writer = Writer(language)
+    rows = [row for row in found["rows"] if not row["refused"]]
+    tables = comparison_tables(found, writer)
     parts = [
-        ("table", N_("The methods side by side"), _table(rows, writer)),
-        ("panels", N_("In pictures"), _panels(rows, writer)),
-        ("trade", N_("Quality over time"), _trade(rows, writer)),
+        ("table", tables[0][0], _drawn(tables[0])),
+        ("panels", writer.say(N_("In pictures")), _panels(rows, writer)),
+        ("trade", writer.say(N_("Quality over time")), _trade(rows, writer)),
+        ("curves", writer.say(N_("What was tried, and what follows from it")), _curves(rows, writer)),
+        *((f"more-{number}", more[0], _drawn(more)) for number, more in enumerate(tables[1:], 1)),
     ]
     header = f"<header><h1>{escape(found['name'])}</h1></header>"
-    sections = [Section(anchor, writer.say(title), body) for anchor, title, body in parts]
-    return page(writer, escape(found["name"]), header, sections)
+    return page(writer, escape(found["name"]), header, [Section(*part) for part in parts])
 
 
-def _table(rows: Sequence[Mapping[str, Any]], writer: Writer) -> str:
-    known = columns(rows)
-    scratch = next((row for row in rows if row["method"] == "scratch"), None)
+def _drawn(drawn: Table) -> str:
+    """A table as HTML, its notes before it."""
+    _, head, rows, notes = drawn
+    return "".join(f'<p class="lead">{note}</p>' for note in notes) + table(head, rows)
+
+
+def comparison_tables(found: Mapping[str, Any], writer: Writer) -> list[Table]:
+    """The methods side by side, and the projection to another chip where one was asked for."""
+    tables = [_table(found, writer)]
+    if found.get("projection"):
+        tables.append(_projection(found["projection"], writer))
+    return tables
+
+
+def _table(found: Mapping[str, Any], writer: Writer) -> Table:
+    rows, marks = found["rows"], found["marks"]
+    known = columns([row for row in rows if not row["refused"]])
+    scratch = next((row for row in rows if row["method"] == "scratch" and not row["refused"]), None)
     body = []
     for row in rows:
         cells = [shown(row, name, writer) + _share(row, scratch, name, writer) for name, _ in known]
         body.append([writer.label(row["method"], METHODS), *cells])
-    lead = writer.say(
-        N_(
-            "The same rows, split and seed for every method; all figures are measured, the cost is calculated from the time. "
-            "In brackets: 95 % intervals over the test rows. In percent: of what training from scratch has."
+    heads = [f"{writer.say(title)} <small>{writer.label(marks[name], MARKS)}</small>" for name, title in known]
+    return writer.say(N_("The methods side by side")), [writer.say(N_("method")), *heads], body, _notes(found, writer)
+
+
+def _notes(found: Mapping[str, Any], writer: Writer) -> list[str]:
+    """What the figures are, and what is missing among them."""
+    if found["pilot"]:
+        text = N_(
+            "A pilot of {seconds:seconds}: every method was trained on parts of the rows, and what it would reach, take and "
+            "need on all of them is calculated; no test row was touched. In brackets: 95 % intervals."
         )
+        notes = [writer.say(text, seconds=found["pilot"])]
+    elif found["seeds"] > 1:
+        text = N_(
+            "The same rows, split, seeds ({seeds}) and most epochs for every method. In brackets: 95 % intervals over seeds "
+            "and test rows."
+        )
+        notes = [writer.say(text, seeds=found["seeds"])]
+    else:
+        text = N_(
+            "The same rows, split, seed and most epochs for every method. In brackets: 95 % intervals over the test rows."
+        )
+        notes = [writer.say(text)]
+    notes.append(writer.say(N_("In percent: of what training from scratch has.")))
+    if any(row["method"] == PROMPT for row in found["rows"]):
+        text = N_("A prompt trains nothing: its cost is that of its answers, in US dollars by the table of prices.")
+        notes.append(writer.say(text))
+    for row in found["rows"]:
+        if row["refused"]:
+            why = writer.translator.message(Message(**row["refused"]))
+            notes.append(writer.label(row["method"], METHODS) + ": " + escape(why))
+    return notes
+
+
+def _projection(projection: Mapping[str, Any], writer: Writer) -> Table:
+    """Time, cost and memory on another chip."""
+    names = (("seconds", N_("time")), ("cost", N_("cost, US dollars")), ("memory", N_("memory, peak")))
+    mark = f" <small>{writer.say(MARKS['calculated'])}</small>"
+    head = [writer.say(N_("method")), *(writer.say(title) + mark for _, title in names), writer.say(N_("fits")) + mark]
+    body = [
+        [
+            writer.label(row["method"], METHODS),
+            *(shown(row, name, writer) for name, _ in names),
+            writer.say(N_("yes")) if row["fits"] else writer.say(N_("no")),
+        ]
+        for row in projection["rows"]
+    ]
+    lead = N_(
+        "The same trainings on {gpu}, in bfloat16, by the planner's calculation. In brackets: 80 % intervals, from the spread "
+        "of published runs. Quality does not hang on the chip."
     )
-    if any(row["method"] == PROMPT for row in rows):
-        lead += " " + writer.say(
-            N_("A prompt trains nothing: its cost is that of its answers, in US dollars by the table of prices.")
-        )
-    return f'<p class="lead">{lead}</p>' + table([writer.say(N_("method")), *(writer.say(t) for _, t in known)], body)
+    notes = [writer.say(lead, gpu=projection["gpu"])]
+    notes += [escape(writer.translator.message(Message(**note))) for note in projection["notes"]]
+    return writer.say(N_("On {gpu}"), gpu=projection["gpu"]), head, body, notes
 
 
 def _share(row: Mapping[str, Any], scratch: Mapping[str, Any] | None, name: str, writer: Writer) -> str:
@@ -116,7 +185,7 @@ def _panels(rows: Sequence[Mapping[str, Any]], writer: Writer) -> str:
             )
             for row in present
         ]
-        most = 1.0 if name == "macro_f1" else max(bar.value for bar in drawn)
+        most = 1.0 if name == "macro_f1" else max(bar.high or bar.value for bar in drawn)
         parts.append(f"<h3>{writer.say(titles[name])}</h3>{bars(drawn, most)}")
     return "".join(parts)
 
@@ -124,9 +193,9 @@ def _panels(rows: Sequence[Mapping[str, Any]], writer: Writer) -> str:
 def _trade(rows: Sequence[Mapping[str, Any]], writer: Writer) -> str:
     """Each method as a point: time to the right in powers of ten, macro-F1 upwards; the line joins those that none beats."""
     points = [
-        (row["method"], math.log10(max(row["seconds"], 1e-3)), row["macro_f1"]["mean"])
+        (row["method"], math.log10(max(seconds, 1e-3)), row["macro_f1"]["mean"])
         for row in rows
-        if row["seconds"]
+        if (seconds := figure(row, "seconds"))
     ]
     if len(points) < 2:
         return ""
@@ -161,6 +230,46 @@ def _trade(rows: Sequence[Mapping[str, Any]], writer: Writer) -> str:
         f'{scores}{seconds}<polyline points="{line}"/>{"".join(marks)}</svg>'
         f"<figcaption>{label}. {told}</figcaption></figure>"
     )
+
+
+def _curves(rows: Sequence[Mapping[str, Any]], writer: Writer) -> str:
+    """For each method the points of its pilot, and the interval at all rows: rows to the right in powers of two."""
+    parts = []
+    for row in rows:
+        if not row.get("points"):
+            continue
+        sizes = [math.log2(point["rows"]) for point in row["points"]]
+        left, right = min(sizes), math.log2(row["rows"])
+        wide = (right - left) or 1.0
+
+        def place(rows: float, score: float, left: float = left, wide: float = wide) -> tuple[float, float]:
+            return WIDTH * (0.03 + 0.92 * (math.log2(rows) - left) / wide), CURVE_HEIGHT * (1 - score)
+
+        marks = []
+        for point in row["points"]:
+            x, y = place(point["rows"], point["macro_f1"])
+            marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
+        ends = [place(row["rows"], row["macro_f1"][end]) for end in ("mean", "low", "high")]
+        (x, y), (_, low), (_, high) = ends
+        marks.append(f'<path class="whisker" d="M{x:.1f} {high:.1f}V{low:.1f}M{x - 8:.1f} {y:.1f}h16"/>')
+        grid = "".join(
+            f'<path class="grid" d="M0 {CURVE_HEIGHT * (1 - tick):.1f}H{WIDTH:g}"/>'
+            f'<text class="tick" x="4" y="{CURVE_HEIGHT * (1 - tick) - 4:.1f}">{writer.number(tick, 1)}</text>'
+            for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+        )
+        ticks = "".join(
+            f'<text class="tick" text-anchor="middle" x="{place(size, 0)[0]:.1f}" y="{CURVE_HEIGHT + 22:g}">'
+            f"{writer.number(size)}</text>"
+            for size in sorted({point["rows"] for point in row["points"]} | {row["rows"]})
+        )
+        name = writer.label(row["method"], METHODS)
+        label = writer.say(N_("macro-F1 over the rows that were learnt from"))
+        parts.append(
+            f'<figure class="scatter"><figcaption>{name}: {label}</figcaption>'
+            f'<svg viewBox="0 0 {WIDTH:g} {CURVE_HEIGHT + 30:g}" role="img" aria-label="{name}: {label}">'
+            f"{grid}{ticks}{''.join(marks)}</svg></figure>"
+        )
+    return "".join(parts)
 
 
 def unbeaten(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:

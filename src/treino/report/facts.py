@@ -246,14 +246,13 @@ class Removed(TypedDict, total=False):
     examples: list[Removal]
 
 
-class Measured(TypedDict, total=False):
-    """What training did need, to stand beside the forecast (`treino.planning.forecast.compare`)."""
+class Foretold(TypedDict, total=False):
+    """A training's forecast (`treino.planning.forecast.Forecast` as JSON), and its figures beside those measured, by quantity
+    (`treino.planning.forecast.compare`).
+    """
 
-    parameters: int
-    peak_memory: int
-    tokens: int
-    tokens_per_second: float
-    seconds: float
+    forecast: dict[str, Any]
+    beside: dict[str, dict[str, float | None]]
 
 
 class Model(TypedDict, total=False):
@@ -338,7 +337,7 @@ class Facts(TypedDict, total=False):
     """Everything a report may show. `created`: seconds since the epoch. `examples`: whether text may be shown.
 
     `licence`: of the model, as an identifier of the Hugging Face Hub. `lineage`: in the order of the run.
-    `forecast`: a `treino.planning.forecast.Forecast` as JSON.
+    `forecasts`: by stage.
     """
 
     name: str
@@ -356,8 +355,7 @@ class Facts(TypedDict, total=False):
     chat: ChatFacts | None
     corpus: Corpus | None
     removed: Removed | None
-    forecast: dict[str, Any] | None
-    measured: Measured | None
+    forecasts: dict[str, Foretold] | None
     machine: dict[str, Any] | None
     lineage: list[Artefact] | None
 

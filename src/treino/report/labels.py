@@ -58,6 +58,11 @@ LABELS = {
     "table": N_("two gradients of a shared table"),
     "buffers": N_("buffers between chips"),
     "kv_cache": N_("keys and values kept"),
+    "best": N_("best weights kept"),
+    "cures": N_("cures for forgetting"),
+    "looks": N_("looks at validation"),
+    "vectors": N_("vectors of a frozen body"),
+    "merging": N_("the whole model while it is narrowed or merged"),
     # quantities of a forecast
     "parameters": N_("parameters"),
     "peak_memory": N_("peak memory"),

@@ -7,7 +7,6 @@ from typing import Any
 
 from treino.corpus.rules import RULES
 from treino.messages import N_, Message
-from treino.planning.forecast import compare
 from treino.recipe.new import to_toml
 from treino.report.bars import Bar, bars
 from treino.report.chat import chat_tiles
@@ -193,13 +192,12 @@ def _excerpt(text: str) -> str:
     return f'<span class="text">{escape(cut)}</span>'
 
 
-def forecast_section(forecast: Mapping[str, Any] | None, measured: Mapping[str, Any] | None, writer: Writer) -> str:
-    """What was expected before training beside what was measured, and the parts of the expected memory."""
+def forecast_section(forecasts: Mapping[str, Mapping[str, Any]], writer: Writer) -> str:
+    """What was expected before each training beside what was measured, and the parts of the expected memory."""
     body = ""
-    compared = compare(forecast, measured) if forecast and measured else {}
-    if compared:
+    for stage, found in forecasts.items():
         rows = []
-        for name, row in compared.items():
+        for name, row in (found.get("beside") or {}).items():
             expected = writer.quantity(name, row.get("forecast"))
             if row.get("low") is not None and row.get("high") is not None:
                 low, high = writer.quantity(name, row.get("low")), writer.quantity(name, row.get("high"))
@@ -212,11 +210,13 @@ def forecast_section(forecast: Mapping[str, Any] | None, measured: Mapping[str, 
             writer.say(N_("measured")),
             writer.say(N_("measured / forecast")),
         )
-        lead = writer.say(N_("Said before the first step and not touched since, beside what was then measured."))
-        body += f'<p class="lead">{lead}</p>{table(head, rows)}'
-    if forecast:
-        body += details(writer.say(N_("The forecast by part")), _forecast_parts(forecast, writer))
-    return body
+        body += f"<h3>{writer.label(stage)}</h3>" if len(forecasts) > 1 else ""
+        body += table(head, rows) if rows else ""
+        body += details(writer.say(N_("The forecast by part")), _forecast_parts(found["forecast"], writer))
+    if not body:
+        return ""
+    lead = writer.say(N_("Said before the first step and not touched since, beside what was then measured."))
+    return f'<p class="lead">{lead}</p>{body}'
 
 
 def _forecast_parts(forecast: Mapping[str, Any], writer: Writer) -> str:

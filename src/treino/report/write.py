@@ -54,7 +54,7 @@ def _sections(facts: Facts, writer: Writer) -> list[Section]:
     )
     truth = truthfulness_section((evaluation or {}).get("truthfulness") or [], writer)
     gone = removed_section(removed, bool(facts.get("examples")), writer) if removed else ""
-    expected = forecast_section(facts.get("forecast"), facts.get("measured"), writer)
+    expected = forecast_section(facts.get("forecasts") or {}, writer)
     origin = lineage_section(facts.get("lineage"), facts.get("machine"), writer)
     corpus = facts.get("corpus")
     parts = [

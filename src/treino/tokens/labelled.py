@@ -48,6 +48,14 @@ class Pieces:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def of(self, texts: Sequence[int]) -> Pieces:
+        """The pieces of some of the texts, which are numbered anew in their order."""
+        number = {text: place for place, text in enumerate(texts)}
+        kept = [row for row, text in enumerate(self.texts.tolist()) if text in number]
+        owners = np.array([number[self.texts[row]] for row in kept], np.int64)
+        ids = [self.ids[row] for row in kept]
+        return Pieces(ids, owners, self.targets[kept], self.text_targets[list(texts)], len(texts))
+
     def batch(self, rows: Sequence[int]) -> ClassBatch:
         """Pieces side by side: ids padded with 0, and which places hold one."""
         length = max(len(self.ids[row]) for row in rows)

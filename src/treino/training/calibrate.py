@@ -26,13 +26,16 @@ ENOUGH_SECONDS = 8.0
 """A calibration that has taken so long ends with the steps that it has, if there are three."""
 
 
-def measure_speed(task: Task, plan: TrainingPlan, *, steps: int = 8, warm_up: int = 3) -> Speed:
-    """Median seconds of a whole step of a plan on a copy of the model; the model itself is left as it was.
+def measure_speed(
+    task: Task, plan: TrainingPlan, *, steps: int = 8, warm_up: int = 3, throw_away: bool = False
+) -> Speed:
+    """Median seconds of a whole step of a plan on a copy of the model; the model itself is left as it was, unless it may be
+    thrown away.
 
     Of slow steps fewer are taken, and the first one alone is left out.
     """
     begun = time.perf_counter()
-    trial = replace(task, model=copy.deepcopy(task.model).train())
+    trial = replace(task, model=(task.model if throw_away else copy.deepcopy(task.model)).train())
     take = Stepper(trial, plan)
     keep_memory()
     seconds, tokens = [], []

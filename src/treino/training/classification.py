@@ -76,13 +76,15 @@ def balanced_weights(targets: Sequence[int], classes: int) -> Tensor:
 
 
 class PieceSource:
-    """Batches of token ids in bucketed order."""
+    """Batches of token ids in bucketed order; `at_once`: rows that go through the model together at most (None: all)."""
 
-    def __init__(self, pieces: Pieces, order: BucketedRows) -> None:
-        self.pieces, self.order = pieces, order
+    def __init__(self, pieces: Pieces, order: BucketedRows, at_once: int | None = None) -> None:
+        self.pieces, self.order, self.at_once = pieces, order, at_once
 
     def step(self, step: int) -> list[ClassBatch]:
-        return [self.pieces.batch(self.order.rows(step))]
+        rows = self.order.rows(step)
+        size = self.at_once or len(rows)
+        return [self.pieces.batch(rows[first : first + size]) for first in range(0, len(rows), size)]
 
 
 class FeatureSource:

@@ -11,7 +11,7 @@ import torch
 from treino.errors import DoesNotFit
 from treino.measure import available_memory, resident_memory
 from treino.messages import N_, Message
-from treino.planning.fit import Arrangement, Wish, arrange, smallest_changes
+from treino.planning.fit import Arrangement, PretrainingWish, Wish, arrange, smallest_changes
 from treino.planning.work import BASE_BYTES
 from treino.recipe import ModelSettings, PretrainSettings, feed_forward_width
 from treino.training.ranks import ALONE, Ranks
@@ -73,7 +73,33 @@ def fitted(
     )
 
 
-def among(wish: Wish, ranks: Ranks, shard: Shard) -> Wish:
+def base_memory(device: torch.device) -> int:
+    """Bytes that are taken before a training is built: those of this process; on a card, whose free memory counts, none."""
+    return (resident_memory() or BASE_BYTES) if device.type == "cpu" else 0
+
+
+def fitting(wish: Wish, base: int, device: torch.device, last_resort: str) -> Arrangement:
+    """The quickest arrangement of a wish of one process that fits beside the `base` that is taken already.
+
+    Raises:
+        DoesNotFit: with at most three changes of settings, each of which would fit; where there is none, with the last resort.
+    """
+    room = available_memory() if device.type == "cpu" else torch.cuda.mem_get_info()[0]
+    if room is None:
+        return Arrangement(wish.batch, False not in wish.recompute)
+    if found := arrange(wish, room + base):
+        return found
+    changes = smallest_changes(wish, room + base)
+    raise DoesNotFit(
+        N_("this training needs about {need:bytes} of memory with one row at a time, and {room:bytes} are free"),
+        fix=N_("this would fit: {changes}") if changes else last_resort,
+        need=wish.least() - base,
+        room=room,
+        changes=reduce(_either, changes) if changes else "",
+    )
+
+
+def among(wish: PretrainingWish, ranks: Ranks, shard: Shard) -> PretrainingWish:
     """What one of several processes is to do of a wish: its rows of a step, in as many passes as its rows need."""
     if ranks.size == 1:
         return wish
@@ -111,14 +137,14 @@ def _wish(
     precision: Precision,
     packed: bool,
     kernels: bool,
-) -> Wish:
+) -> PretrainingWish:
     def reshaped(width: int, layers: int) -> ModelSettings:
         changes = {"layers": layers}
         if width != shape.width:
             changes |= {"width": width, "embedding": width, "feed_forward": feed_forward_width(width)}
         return shape.model_copy(update=changes)
 
-    return Wish(
+    return PretrainingWish(
         *(shape, vocabulary, batch, settings.window or shape.context),
         accumulation=settings.accumulation,
         precision=precision,
@@ -131,7 +157,7 @@ def _wish(
 
 
 def _fewer_or_parts(
-    wish: Wish, settings: PretrainSettings, ranks: Ranks, room: int, whole_room: int, on_cpu: bool
+    wish: PretrainingWish, settings: PretrainSettings, ranks: Ranks, room: int, whole_room: int, on_cpu: bool
 ) -> list[Message]:
     """Changes of how the work is shared, for several processes: parts of the model in each, or one process."""
     if ranks.size == 1:
@@ -145,7 +171,7 @@ def _fewer_or_parts(
     return found
 
 
-def _one(wish: Wish, ranks: Ranks) -> dict[str, int]:
+def _one(wish: PretrainingWish, ranks: Ranks) -> dict[str, int]:
     return {"ranks": ranks.size, "need": wish.least() - wish.base}
 
 

@@ -79,11 +79,16 @@ class Origin:
         rate = settings.learning_rate or finetuning_rate(settings.method, self.body.settings.width)
         return settings.model_copy(update={"learning_rate": rate})
 
+    @property
+    def old_length(self) -> int:
+        """Tokens of a row of old text."""
+        return min(self.body.longest_row, LONGEST_OLD_ROW)
+
     @cached_property
     def old_rows(self) -> Rows:
         """Rows of the text that the base model was trained on."""
         assert self.old_text is not None, "the recipe's checks refuse this"
-        shard, context = open_shard(self.old_text, "training"), min(self.body.longest_row, LONGEST_OLD_ROW)
+        shard, context = open_shard(self.old_text, "training"), self.old_length
         kind = DocumentRows if self.body.settings.architecture == "lstm" else PackedRows
         return kind(shard, context, self.seed)
 
@@ -166,11 +171,23 @@ class Method:
         settings = self.settings
         if not (settings.rehearsal or settings.distillation):
             return objective, source
-        share = settings.rehearsal / (1 - settings.rehearsal)
-        objective = WithOldTask(objective, self.origin.body, rehearsal=share, distillation=settings.distillation)
-        if share:
-            source = Rehearsed(source, self.origin.old_rows, max(1, round(share * settings.batch)))
+        objective = WithOldTask(objective, self.origin.body, rehearsal=self._share, distillation=settings.distillation)
+        if self._share:
+            source = Rehearsed(source, self.origin.old_rows, self._old_count)
         return objective, source
+
+    @property
+    def _share(self) -> float:
+        """Old rows for each new one."""
+        return self.settings.rehearsal / (1 - self.settings.rehearsal)
+
+    @property
+    def _old_count(self) -> int:
+        return max(1, round(self._share * self.settings.batch))
+
+    def old_load(self) -> tuple[int, int]:
+        """Rows of old text in a step, and the tokens of one."""
+        return (self._old_count, self.origin.old_length) if self._share else (0, 0)
 
     def penalties(self, body: LanguageModel) -> list[Penalty]:
         """What holds a prepared body near the base model."""
