@@ -29,11 +29,12 @@ from treino.tokens.shards import open_shard
 from treino.tokens.tokenizer import Tokenizer
 from treino.training.checkpoint import Progress
 from treino.training.classification import Classification, FeatureSource, PieceSource, balanced_weights
-from treino.training.cures import Anchored, Rehearsed, WithOldTask, language_fisher
+from treino.training.cures import Anchored, OldLanguage, Rehearsed, WithOldTasks, language_fisher
 from treino.training.loop import train
 from treino.training.objective import Penalty
 from treino.training.plan import TrainingPlan
 from treino.training.schedule import Schedule
+from treino.training.source import RowSource
 from treino.training.task import Task
 
 BETA2 = 0.99
@@ -249,9 +250,12 @@ class Finetuning:
         objective: Any = Classification(weights)
         if settings.rehearsal or settings.distillation:
             share = settings.rehearsal / (1 - settings.rehearsal)
-            objective = WithOldTask(objective, self.body, rehearsal=share, distillation=settings.distillation)
+            old = OldLanguage(self.body)
+            objective = WithOldTasks(
+                objective, old=[old], rehearsal=share, teacher=old, distillation=settings.distillation
+            )
             if share:
-                source = Rehearsed(source, self._old_rows, max(1, round(share * settings.batch)))  # type: ignore[arg-type]
+                source = Rehearsed(source, RowSource(self._old_rows, max(1, round(share * settings.batch))))
         penalties = self._penalties(classifier.body, settings)
         return Task(model, objective, source, penalties=penalties, validation=validation, measure=measure)
 
