@@ -53,7 +53,7 @@ SHARES = {"training": 0.7, "validation": 0.1, "test": 0.2}
 TASKS = {"split": 5, "permuted": 10}
 SCENARIOS = ("task", "domain", "class")
 METHODS = ("none", "l2_sp", "ewc", "lwf", "replay", "joint")
-STRENGTHS = {"l2_sp": (0.01, 0.1, 1.0, 10.0), "ewc": (1.0, 10.0, 100.0, 1000.0, 10000.0)}
+STRENGTHS = {"l2_sp": (0.0001, 0.001, 0.01, 0.1), "ewc": (1.0, 10.0, 100.0, 1000.0)}
 CHOOSING_SEED = 1000
 CLOSED = -1e9
 """Logit of an output that is not among the choices; finite, so that 0 · ln 0 is 0."""
