@@ -142,7 +142,7 @@ def test_training_a_classifier(name: str, method: str, precision: str) -> None:
             layers = targets_of(classifier.body, classifier.body.matrices(), ["all"])
             add_adapter(classifier.body, layers, LoraShape(), nf4=method == "qlora")
         if method == "frozen":
-            classifier.freeze(10**6)
+            classifier.body.freeze(10**6)
             tracker.peak = tracker.now
             with torch.no_grad():
                 found = classifier.pooled(ids, present)

@@ -18,11 +18,13 @@ from treino.models.classifier_folder import load_classifier
 from treino.models.folder import save_model
 from treino.models.lora import Lora, LoraShape, add_adapter, targets_of
 from treino.recipe import FinetuneSettings, ModelSettings, TokenSettings, finetuning_rate
+from treino.tokens.labelled import BucketedRows
 from treino.tokens.tokenizer import train_tokenizer
 from treino.training.checkpoint import trained_tensors
 from treino.training.classification import Classification, PieceSource, balanced_weights
 from treino.training.finetune import Examples, Finetuning
 from treino.training.loop import train
+from treino.training.methods import Method
 from treino.training.optimiser import Optimiser
 from treino.training.task import Task
 from treino.training.trouble import NotFinite
@@ -89,9 +91,11 @@ def test_features_computed_once_give_the_head_that_a_frozen_body_gives_in_every_
     cached, facts = tuning.run(settings, tmp_path / "cached")
     torch.manual_seed(tuning.seed)
     slow = build_classifier(tuning.body, LABELS, dropout=0.0)
-    slow.freeze(len(slow.body.parts()))
-    task = Task(slow, Classification(), PieceSource(tuning.training, tuning._order(settings)))
-    train(task, tuning._plan(settings), tmp_path / "slow")
+    method = Method(tuning.origin, settings)
+    method.prepare(slow.body)
+    order = BucketedRows([len(ids) for ids in tuning.training.ids], settings.batch, tuning.seed)
+    task = Task(slow, Classification(), PieceSource(tuning.training, order))
+    train(task, method.plan(order.steps_per_epoch, watched=True), tmp_path / "slow")
     for mine, reference in zip(cached.head.parameters(), slow.head.parameters(), strict=True):
         torch.testing.assert_close(mine, reference, rtol=1e-4, atol=1e-5)
     assert facts["last_loss"] < facts["first_loss"]

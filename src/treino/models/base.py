@@ -74,6 +74,12 @@ class LanguageModel(nn.Module, ABC):
         stands above the layers). A head of its own is in none of them.
         """
 
+    def freeze(self, parts: int) -> None:
+        """Keep the first parts (1: the token table, 2: also the first layer …) as they are."""
+        for part in self.parts()[:parts]:
+            for parameter in part:
+                parameter.requires_grad_(False)
+
     def through(self, layer: nn.Module, *given: Any) -> Any:
         """What a layer makes of what it is given; with `recompute` it keeps no more than that."""
         if self.recompute and self.training and torch.is_grad_enabled():

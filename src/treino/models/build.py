@@ -19,3 +19,11 @@ def build_model(settings: ModelSettings, vocabulary: int, family: Family = OWN) 
     if settings.architecture == "lstm":
         return LSTM(settings, vocabulary)
     return (GPT2 if family.name == "gpt2" else Transformer)(settings, vocabulary, family)
+
+
+def copy_of(model: LanguageModel, *, dropout: float, fresh: bool = False) -> LanguageModel:
+    """Another model of the same weights (`fresh`: of random ones) with another dropout."""
+    copy = build_model(model.settings.model_copy(update={"dropout": dropout}), model.vocabulary, model.family)
+    if not fresh:
+        copy.load_state_dict(model.state_dict())
+    return copy

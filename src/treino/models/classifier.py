@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from treino.models.base import LanguageModel
-from treino.models.build import build_model
+from treino.models.build import copy_of
 from treino.models.nf4 import NF4Linear
 from treino.models.transformer import INITIAL_DEVIATION
 from treino.tokens.labelled import Pieces
@@ -74,12 +74,6 @@ class Classifier(nn.Module):
         """Logits (rows, classes)."""
         return self.head(self.pooled(ids, present))
 
-    def freeze(self, parts: int) -> None:
-        """Keep the first parts of the body (1: the token table, 2: also the first layer …) as they are."""
-        for part in self.body.parts()[:parts]:
-            for parameter in part:
-                parameter.requires_grad_(False)
-
     def parameter_counts(self) -> dict[str, int]:
         """Numbers in the body and the head together, `total`, and those that training changes, `trainable`."""
         used = [parameter for part in self.body.parts() for parameter in part] + list(self.head.parameters())
@@ -92,11 +86,7 @@ class Classifier(nn.Module):
 
 def build_classifier(body: LanguageModel, labels: Sequence[str], *, dropout: float, fresh: bool = False) -> Classifier:
     """A classifier whose body is a copy of a model's (`fresh`: has random weights of its shape) with another dropout."""
-    settings = body.settings.model_copy(update={"dropout": dropout})
-    copy = build_model(settings, body.vocabulary, body.family)
-    if not fresh:
-        copy.load_state_dict(body.state_dict())
-    return Classifier(copy, labels, dropout)
+    return Classifier(copy_of(body, dropout=dropout, fresh=fresh), labels, dropout)
 
 
 @torch.no_grad()

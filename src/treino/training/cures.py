@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from treino.models.base import LanguageModel
 from treino.tokens.labelled import ClassBatch
-from treino.tokens.packing import IGNORED, Batch, Rows, make_batch
+from treino.tokens.packing import IGNORED, PADDING, Batch, Rows, make_batch
 from treino.training.objective import Movable, NextToken, Objective
 from treino.training.source import BatchSource
 
@@ -187,7 +187,10 @@ class WithOldTasks:
 
 
 class OldLanguage:
-    """The language that a body knew, as an objective on old rows (`Batch`) and as the teacher on a classifier's texts."""
+    """The language that a body knew, as an objective on old rows (`Batch`) and as the teacher on new texts.
+
+    The model that is trained is a classifier, or the body itself; it speaks through the head of the base model.
+    """
 
     weights: Mapping[str, float] = NextToken.weights
 
@@ -198,22 +201,33 @@ class OldLanguage:
         return NextToken().counts(batch)
 
     def sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        body: LanguageModel = model.body  # type: ignore[assignment]
-        hidden = body.hidden(batch.ids, positions=batch.positions, segments=batch.segments)
+        hidden = _body(model).hidden(batch.ids, positions=batch.positions, segments=batch.segments)
         return {"next_token": self.base.loss(hidden, batch.targets)}
 
-    def count(self, batch: ClassBatch) -> float:
-        return float(batch.inputs[1].sum())
+    def count(self, batch: ClassBatch | Batch) -> float:
+        return float(_read(batch)[1].sum())
 
-    def asked(self, batch: ClassBatch) -> Tensor:
-        return self._spoken(self.base, *batch.inputs)
+    def asked(self, batch: ClassBatch | Batch) -> Tensor:
+        return self._spoken(self.base, *_read(batch))
 
-    def answers(self, model: nn.Module, batch: ClassBatch) -> Tensor:
-        return self._spoken(model.body, *batch.inputs)  # type: ignore[arg-type]
+    def answers(self, model: nn.Module, batch: ClassBatch | Batch) -> Tensor:
+        return self._spoken(_body(model), *_read(batch))
 
-    def _spoken(self, body: LanguageModel, ids: Tensor, present: Tensor) -> Tensor:
+    def _spoken(self, body: LanguageModel, ids: Tensor, present: Tensor, *places: Tensor | None) -> Tensor:
         # Padding stands behind the tokens, where nothing before it sees it.
-        return self.base.logits(body.hidden(ids)[present])
+        return self.base.logits(body.hidden(ids, *places)[present])
+
+
+def _body(model: nn.Module) -> LanguageModel:
+    return model if isinstance(model, LanguageModel) else cast(LanguageModel, model.body)
+
+
+def _read(batch: ClassBatch | Batch) -> tuple[Tensor, ...]:
+    """What a body reads of a new batch: ids, which places hold a token, and where these stand, if that is not plain."""
+    if isinstance(batch, ClassBatch):
+        return batch.inputs
+    assert batch.segments is not None, "rows of several documents say where each is"
+    return batch.ids, batch.segments != PADDING, batch.positions, batch.segments
 
 
 class Rehearsed:
