@@ -136,22 +136,28 @@ class TaskRows:
 
 
 class OldAnswers:
-    """What the model answered to the new images before it learnt their task: once for each task, or (class) for all."""
+    """What the model answered to the new images before it learnt their task: once for each task, or (class) for all; the
+    outputs of the new classes are among the choices then, and the old answers give them nothing.
+    """
 
     def __init__(self, protocol: Protocol, old: Perceptron, task: int) -> None:
         self.old = old
         groups = range(task) if protocol.scenario == "task" else [task - 1]
-        self.choices = [protocol.choices(group, task - 1) for group in groups]
+        self.before = [protocol.choices(group, task - 1) for group in groups]
+        self.now = [protocol.choices(group, task) for group in groups]
 
     def count(self, batch: ClassBatch) -> float:
         return float(len(batch.targets))
 
     def asked(self, batch: ClassBatch) -> Tensor:
-        return self.answers(self.old, batch)
+        return self._answers(self.old, batch, self.before)
 
     def answers(self, model: nn.Module, batch: ClassBatch) -> Tensor:
+        return self._answers(model, batch, self.now)
+
+    def _answers(self, model: nn.Module, batch: ClassBatch, choices: Sequence[Tensor]) -> Tensor:
         logits = model.layers(batch.inputs[0]) / TEMPERATURE  # type: ignore[operator]
-        return torch.cat([logits.masked_fill(~choices, CLOSED) for choices in self.choices])
+        return torch.cat([logits.masked_fill(~open_ones, CLOSED) for open_ones in choices])
 
 
 @cache
@@ -197,7 +203,7 @@ def sequence(
             teacher = OldAnswers(protocol, _copy(model, protocol), number)
             groups = number if scenario == "task" else 1  # answers of each image
             weight = number * TEMPERATURE**2
-            objective = WithOldTasks(objective, teacher=teacher, distillation=weight / groups)
+            objective = WithOldTasks(objective, teachers=[teacher], distillation=weight / groups)
         if number and method == "replay":
             objective = WithOldTasks(objective, old=[Classification()], rehearsal=float(number))
             source = Rehearsed(source, TaskRows(protocol, kept, number, seed + 1))

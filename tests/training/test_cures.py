@@ -151,7 +151,7 @@ def test_old_rows_are_learnt_through_the_old_head(tied: bool) -> None:
         for parameter in classifier.body.parameters():
             parameter.add_(0.01)
     language = OldLanguage(base)
-    objective = WithOldTasks(Classification(), old=[language], rehearsal=0.7, teacher=language, distillation=0.4)
+    objective = WithOldTasks(Classification(), old=[language], rehearsal=0.7, teachers=[language], distillation=0.4)
 
     class One:
         def step(self, step: int) -> list[ClassBatch]:
@@ -179,7 +179,7 @@ def test_old_rows_are_learnt_through_the_old_head(tied: bool) -> None:
     torch.testing.assert_close(loss, expected.detach())
     assert counts == {
         "class": 6.0,
-        "distilled": float(present.sum()),
+        "distilled_0": float(present.sum()),
         "old_next_token": float((old.targets != IGNORED).sum()),
     }
     for name, value in classifier.named_parameters():

@@ -150,8 +150,8 @@ class Teacher(Protocol):
 class WithOldTasks:
     """An objective beside which the model goes on with old tasks.
 
-    Terms: those of the new objective; `old_…` of the old ones on old batches, times `rehearsal`; and `distilled`,
-    −Σ p_old ln p over the choices of each of the teacher's answers to a new batch, times `distillation`.
+    Terms: those of the new objective; `old_…` of the old ones on old batches, times `rehearsal`; and `distilled_…` of each
+    teacher, −Σ p_old ln p over the choices of each of its answers to a new batch, times `distillation`.
 
     Args:
         old: the old tasks' objectives, by their number in `OldBatch`.
@@ -163,26 +163,27 @@ class WithOldTasks:
         *,
         old: Sequence[Objective[Any]] = (),
         rehearsal: float = 0.0,
-        teacher: Teacher | None = None,
+        teachers: Sequence[Teacher] = (),
         distillation: float = 0.0,
     ) -> None:
-        self.new, self.old, self.teacher = new, old, teacher if distillation else None
+        self.new, self.old = new, old
+        self.teachers = {f"distilled_{number}": teacher for number, teacher in enumerate(teachers) if distillation}
         again = {f"old_{name}": rehearsal * weight for task in old for name, weight in task.weights.items()}
-        self.weights = {**new.weights, **again, "distilled": distillation}
+        self.weights = {**new.weights, **again, **dict.fromkeys(self.teachers, distillation)}
 
     def counts(self, batch: Any) -> dict[str, float]:
         if isinstance(batch, OldBatch):
             return {f"old_{name}": value for name, value in self.old[batch.task].counts(batch.batch).items()}
-        return self.new.counts(batch) | ({"distilled": self.teacher.count(batch)} if self.teacher else {})
+        return self.new.counts(batch) | {name: teacher.count(batch) for name, teacher in self.teachers.items()}
 
     def sums(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         if isinstance(batch, OldBatch):
             return {f"old_{name}": value for name, value in self.old[batch.task].sums(model, batch.batch).items()}
         sums = self.new.sums(model, batch)
-        if self.teacher and model.training:
+        for name, teacher in self.teachers.items() if model.training else ():
             with torch.no_grad():
-                old = self.teacher.asked(batch).float().softmax(-1)
-            sums["distilled"] = -(old * self.teacher.answers(model, batch).float().log_softmax(-1)).sum()
+                old = teacher.asked(batch).float().softmax(-1)
+            sums[name] = -(old * teacher.answers(model, batch).float().log_softmax(-1)).sum()
         return sums
 
 
