@@ -5,7 +5,7 @@
 *Split* digits: five tasks of two digits each. *Permuted* digits: ten tasks of ten digits, each with the pixels in an order of
 its own. Three scenarios: *task* (the task is told at the test, each has outputs of its own), *domain* (it is not told and need
 not be: all tasks share outputs), *class* (it must be found out: one of all classes seen so far). A perceptron of two hidden
-layers learns one task after the other by Treino's loop, `STEPS` steps each, and is judged on all of them at the end.
+layers learns one task after the other by Treino's loop and is judged on all of them at the end.
 
 Methods, all of them Treino's own (`treino.training.cures`): none; L2-SP and EWC, a penalty for each task before; LwF, the old
 model's answers to the new images at temperature 2; replay of a tenth of the rows of each task before; joint, all tasks at once
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import copy
 import json
 import multiprocessing
 import statistics
@@ -31,9 +32,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
 from torch import Tensor, nn
 
+from treino.evaluation.bootstrap import student_interval
 from treino.tokens.labelled import ClassBatch
 from treino.training.classification import Classification
 from treino.training.cures import Anchored, Rehearsed, WithOldTasks, class_fisher
@@ -43,7 +44,9 @@ from treino.training.plan import TrainingPlan
 from treino.training.schedule import Schedule
 from treino.training.task import Task
 
-STEPS, BATCH, WIDTH, RATE = 120, 64, 100, 1e-3
+BATCH, RATE = 64, 1e-3
+STEPS, WIDTHS = {"split": 120, "permuted": 60}, {"split": 100, "permuted": 400}
+"""Steps of a task, and the width of both hidden layers: many permutations need room, as in the paper (400 and 1,000 there)."""
 TEMPERATURE = 2.0
 FISHER_ROWS = 200
 KEPT = 0.1
@@ -75,7 +78,7 @@ Rows = tuple[Tensor, Tensor]
 class Perceptron(nn.Module):
     """64 → width → width → outputs, with ReLU; outputs that a row may not choose are closed."""
 
-    def __init__(self, outputs: int, width: int = WIDTH) -> None:
+    def __init__(self, outputs: int, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs)
@@ -182,13 +185,13 @@ def digits(protocol: str, seed: int) -> list[dict[str, Rows]]:
 
 
 def sequence(
-    name: str, scenario: str, method: str, seed: int, strength: float = 0.0, part: str = "test", steps: int = STEPS
+    name: str, scenario: str, method: str, seed: int, strength: float = 0.0, part: str = "test", steps: int = 0
 ) -> float:
     """Learn all tasks by one method; mean accuracy over the tasks on the rows of a part."""
     tasks, classes = digits(name, seed), 2 if name == "split" else 10
     protocol = Protocol(scenario, len(tasks), classes)
     torch.manual_seed(seed)
-    model = Perceptron(protocol.outputs)
+    steps, model = steps or STEPS[name], Perceptron(protocol.outputs, WIDTHS[name])
     if method == "joint":
         every = [(task, rows["training"]) for task, rows in enumerate(tasks)]
         _train(Task(model, Classification(), TaskRows(protocol, every, len(tasks) - 1, seed)), len(tasks) * steps, seed)
@@ -200,7 +203,7 @@ def sequence(
         objective: Any = Classification()
         source: Any = TaskRows(protocol, [(number, training)], number, seed)
         if number and method == "lwf":
-            teacher = OldAnswers(protocol, _copy(model, protocol), number)
+            teacher = OldAnswers(protocol, copy.deepcopy(model).requires_grad_(False), number)
             groups = number if scenario == "task" else 1  # answers of each image
             weight = number * TEMPERATURE**2
             objective = WithOldTasks(objective, teachers=[teacher], distillation=weight / groups)
@@ -221,12 +224,6 @@ def _anchor(
         return Anchored(model, strength)
     alone = (protocol.batch(rows, np.array([row]), task, task) for row in range(min(FISHER_ROWS, len(rows[1]))))
     return Anchored(model, strength, class_fisher(model, model, alone, "sampled", seed))
-
-
-def _copy(model: Perceptron, protocol: Protocol) -> Perceptron:
-    copy = Perceptron(protocol.outputs)
-    copy.load_state_dict(model.state_dict())
-    return copy.requires_grad_(False)
 
 
 def _train(task: Task, steps: int, seed: int) -> None:
@@ -259,8 +256,8 @@ def _accuracy(model: Perceptron, protocol: Protocol, tasks: Sequence[dict[str, R
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean and half of Student's 95 % interval."""
-    reach = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
-    return statistics.mean(values), reach
+    found = student_interval(values)
+    return found.mean, found.mean - (found.low if found.low is not None else float("nan"))
 
 
 def _one_thread() -> None:
@@ -285,7 +282,8 @@ def measure(seeds: int) -> dict[str, Any]:
         }
         waiting = {
             (*setting, method): [
-                pool.submit(sequence, *setting, method, seed, best.get((*setting, method), 0.0)) for seed in range(seeds)
+                pool.submit(sequence, *setting, method, seed, best.get((*setting, method), 0.0))
+                for seed in range(seeds)
             ]
             for setting in settings
             for method in METHODS
@@ -317,7 +315,9 @@ def lines(found: dict[str, Any]) -> list[str]:
     told.append("")
     for row in found["order"]:
         better, worse = row["pair"]
-        told.append(f"{row['setting']:16} {better} over {worse}: {row['mean']:+.1f} ± {row['reach']:.1f}  {row['reproduced']}")
+        told.append(
+            f"{row['setting']:16} {better} over {worse}: {row['mean']:+.1f} ± {row['reach']:.1f}  {row['reproduced']}"
+        )
     return told
 
 

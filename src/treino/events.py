@@ -66,6 +66,7 @@ TEXTS: dict[str, str] = {
     "finetune.started": "",
     "finetune.merged": N_("  adapters merged into the weights; the largest change of a logit by it: {difference:2}"),
     "compare.method": N_("method {method} ({number} of {methods})"),
+    "lab.forecast": N_("the lab should take {seconds:seconds}: {jobs} seeds, {processes} at once"),
     "search.trial": "",
     "search.ran_away": N_("  this trial is given up: {reason}"),
     "search.judged": "",

@@ -169,7 +169,7 @@ class WithOldTasks:
         self.new, self.old = new, old
         self.teachers = {f"distilled_{number}": teacher for number, teacher in enumerate(teachers) if distillation}
         again = {f"old_{name}": rehearsal * weight for task in old for name, weight in task.weights.items()}
-        self.weights = {**new.weights, **again, **dict.fromkeys(self.teachers, distillation)}
+        self.weights: Mapping[str, float] = {**new.weights, **again, **dict.fromkeys(self.teachers, distillation)}
 
     def counts(self, batch: Any) -> dict[str, float]:
         if isinstance(batch, OldBatch):

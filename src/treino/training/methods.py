@@ -137,7 +137,9 @@ class Method:
             return objective, source
         share = settings.rehearsal / (1 - settings.rehearsal)
         old = OldLanguage(self.origin.body)
-        objective = WithOldTasks(objective, old=[old], rehearsal=share, teachers=[old], distillation=settings.distillation)
+        objective = WithOldTasks(
+            objective, old=[old], rehearsal=share, teachers=[old], distillation=settings.distillation
+        )
         if share:
             source = Rehearsed(source, RowSource(self.origin.old_rows, max(1, round(share * settings.batch))))
         return objective, source
