@@ -25,6 +25,7 @@ COMMANDS = {
     "predict": "predict",
     "finetune": "finetune",
     "compare": "compare",
+    "lab": "lab",
     "evaluate": "evaluate",
     "corpus": "corpus",
     "show": "show",

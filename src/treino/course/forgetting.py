@@ -6,9 +6,8 @@ Old is what was learnt as a lesson; that the language of the base model suffers 
 
 from __future__ import annotations
 
-import concurrent.futures
+import contextlib
 import math
-import multiprocessing
 import statistics
 import tempfile
 import time
@@ -18,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from treino import environment, events
-from treino.errors import DataError, UsageError
+from treino.course.seeds import repeat
+from treino.course.tables import Rows, cut, dealt, town
+from treino.errors import UsageError
 from treino.evaluation.bootstrap import student_interval
 from treino.messages import N_
-from treino.recipe import FinetuneSettings, LabelSettings
+from treino.recipe import FinetuneSettings
 
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "l2_sp": (0.003, 0.03, 0.3),
@@ -76,9 +77,9 @@ def forgetting_lab(
         base: a run or model folder to start from; by default a small model of the town is trained (once).
         quick: fewer texts and one strength a cure: a look at the lab, no measurement.
 
-    Returns {tasks, seeds, seconds, rows, chosen}. A row: {cure, strength, shown (accuracies of the bars, by seed), lost (of A, by
-    seed: after A − after C), gained (mean accuracy of B and C, each after its phase), average (on validation, at the end), flops}.
-    `chosen`: the strength of each cure with the highest mean `average`. Accuracies are shares.
+    Returns {tasks, seeds, seconds, rows, chosen}. A row: {cure, strength, shown, lost, gained, average, flops}, lists by seed:
+    the accuracies of the bars (`SHOWN`); of A after A, less that after C; the mean of B and C, each after its phase; the mean
+    of all on validation, at the end; FLOPs of B and C. `chosen`: the strength of each cure with the highest mean `average`.
 
     Raises:
         UsageError: for another number of tables, or of seeds.
@@ -90,15 +91,15 @@ def forgetting_lab(
         )
     if seeds < 1:
         raise UsageError(N_("the lab needs a seed or more"), fix=N_("give --seeds a number such as 4"))
-    with events.listening(listener) if listener else tempfile.TemporaryDirectory():
-        folder = _base(base, runs)
+    with events.listening(listener) if listener else contextlib.nullcontext():
+        folder = base_model(base, runs)
         strengths = {cure: values[1:2] if quick else values for cure, values in STRENGTHS.items()}
         jobs = [
             Job(str(folder), tuple(map(str, files)), seed, QUICK_PARTS if quick else PARTS, strengths)
             for seed in range(seeds)
         ]
         started = time.monotonic()
-        found = _carry_out(jobs)
+        found = repeat(one_seed, jobs, _seconds_per_step(jobs[0]) * _steps(jobs[0]))
     rows = [_gather(row) for row in zip(*(one["rows"] for one in found), strict=True)]
     best = {cure: max((row for row in rows if row["cure"] == cure), key=_average)["strength"] for cure in strengths}
     return {
@@ -114,8 +115,8 @@ def _average(row: Mapping[str, Any]) -> float:
     return statistics.mean(row["average"])
 
 
-def _base(base: str | Path | None, runs: str | Path | None) -> Path:
-    """The folder of the model to start from."""
+def base_model(base: str | Path | None, runs: str | Path | None) -> Path:
+    """The folder of the model that a lab starts from: a run's, one brought along, or a small one of the town, made once."""
     from treino.pipeline.api import open_run, run
     from treino.pipeline.run_folder import brought_model
     from treino.pipeline.stages import pipeline_of
@@ -127,34 +128,6 @@ def _base(base: str | Path | None, runs: str | Path | None) -> Path:
     stages = pipeline_of(loaded.recipe)
     last = [stage.name for stage in stages].index("pretrain")
     return run(loaded, runs=runs, pipeline=stages[: last + 1]).model_folder
-
-
-def _carry_out(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """All jobs, as many at once as there are processors; before that, what they should take."""
-    workers = min(len(jobs), environment.processors())
-    seconds = _seconds_per_step(jobs[0]) * _steps(jobs[0]) * math.ceil(len(jobs) / workers)
-    events.emit("lab.forecast", seconds=seconds, jobs=len(jobs), processes=workers)
-    if workers == 1:
-        return [_told(job, number, len(jobs)) for number, job in enumerate(jobs, 1)]
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, spawn, initializer=_alone) as pool:
-        waiting = [pool.submit(one_seed, job) for job in jobs]
-        for done, _ in enumerate(concurrent.futures.as_completed(waiting), 1):
-            events.progress("lab", done, len(jobs), N_("seeds"))
-        return [future.result() for future in waiting]
-
-
-def _told(job: Job, number: int, count: int) -> dict[str, Any]:
-    found = one_seed(job)
-    events.progress("lab", number, count, N_("seeds"))
-    return found
-
-
-def _alone() -> None:
-    import torch
-
-    environment.prepare()
-    torch.set_num_threads(1)
 
 
 def _steps(job: Job) -> int:
@@ -215,47 +188,18 @@ def _ready(job: Job, **cures: float) -> tuple[Any, list[Any]]:
     return TaskSequence(model, lessons, settings, seed=job.seed), lessons
 
 
-def _tables(job: Job) -> dict[str, dict[str, list[tuple[str, str]]]]:
-    """Rows (text, label) of each task by part."""
-    count = sum(job.parts.values())
-    if not job.files:
-        from treino.corpus.world.facts import World
-        from treino.corpus.world.moods import outing_examples
-        from treino.recipe import WorldSettings
-
-        rows = outing_examples(World.build(WorldSettings(), 1), count, 7000 + job.seed)
-        return {name: _cut(items, job.parts) for name, items in rows.items()}
-    return {Path(name).stem: _dealt(Path(name), job) for name in job.files}
-
-
-def _cut(rows: list[tuple[str, str]], parts: Mapping[str, int]) -> dict[str, list[tuple[str, str]]]:
-    found, first = {}, 0
-    for name, count in parts.items():
-        found[name], first = rows[first : first + count], first + count
-    return found
-
-
-def _dealt(path: Path, job: Job) -> dict[str, list[tuple[str, str]]]:
-    """A user's table dealt by the job's seed, its classes in proportion."""
-    from treino.corpus.labelled.read import read_labelled
-    from treino.corpus.labelled.split import LabelledRow, deal, limited
-    from treino.corpus.sources.raw import Problems
-
-    rows = [
-        LabelledRow(str(number), row.text, row.label, row.group, row.place)
-        for number, row in enumerate(read_labelled(path, LabelSettings(), Problems()))
-    ]
-    count = sum(job.parts.values())
-    dealt = deal(limited(rows, count, job.seed), {name: size / count for name, size in job.parts.items()}, job.seed)
-    known = {row.label for row in dealt["training"]}
-    found = {name: [(row.text, row.label) for row in part if row.label in known] for name, part in dealt.items()}
-    if len(known) < 2 or not all(found.values()):
-        raise DataError(N_("{path} has too few labelled rows for the lab"), path=str(path))
-    return found
+def _tables(job: Job) -> dict[str, dict[str, Rows]]:
+    """Rows of each task by part."""
+    if job.files:
+        return {Path(name).stem: dealt(Path(name), job.parts, job.seed) for name in job.files}
+    return {name: cut(rows, job.parts) for name, rows in town(job.parts, job.seed).items()}
 
 
 def one_seed(job: Job) -> dict[str, Any]:
     """A once, then B and C without a cure and with each, all judged."""
+    import torch
+
+    torch.set_num_threads(1)  # the models are small: a second thread waits more than it works
     sequence, lessons = _ready(job)
     with tempfile.TemporaryDirectory(prefix="treino-lab-") as folder:
         first, _ = sequence.learn(sequence.start(), 0, Path(folder))
