@@ -25,10 +25,10 @@ from treino.messages import N_
 from treino.recipe import FinetuneSettings
 
 STRENGTHS: dict[str, tuple[float, ...]] = {
-    "l2_sp": (0.003, 0.03, 0.3),
-    "ewc": (1.0, 10.0, 100.0),
+    "l2_sp": (0.01, 0.1, 1.0),
+    "ewc": (10.0, 100.0, 1000.0),
     "rehearsal": (0.1, 0.25, 0.5),
-    "distillation": (0.3, 1.0, 3.0),
+    "distillation": (0.1, 0.3, 1.0),
 }
 """The strengths at which each cure is drawn."""
 
@@ -38,7 +38,7 @@ SHOWN = ((0, 0), (1, 1), (1, 0), (2, 2), (2, 0))
 
 PARTS = {"training": 480, "validation": 120, "test": 240}
 QUICK_PARTS = {"training": 160, "validation": 40, "test": 80}
-EPOCHS, SEEDS = 2, 4
+EPOCHS, SEEDS = 3, 4
 TRIED_STEPS = 6
 """Steps whose time the forecast is taken from."""
 

@@ -217,6 +217,14 @@ def _reporting(*kinds: str) -> Pipeline:
 def pipeline_of(recipe: Recipe) -> Pipeline:
     """The stages that a recipe asks for."""
     corpus = corpus_of(recipe)
+    if recipe.sequence.given:
+        from treino.pipeline.sequence import sequence_of
+
+        if recipe.finetune.base:
+            return ADOPTING + sequence_of(recipe, tokens=False) + _reporting(MODEL)
+        return (
+            corpus + PRETRAINING + sequence_of(recipe, tokens=True) + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION)
+        )
     if not recipe.labels.given:
         return corpus + PRETRAINING + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION)
     second = (LABELLED, BASELINES, CLASSIFIER, JUDGEMENT)

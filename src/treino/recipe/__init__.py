@@ -18,6 +18,7 @@ from treino.recipe.finetuning import (
 from treino.recipe.model import ModelSettings, TokenSettings
 from treino.recipe.order import OrderSettings
 from treino.recipe.recipe import Recipe
+from treino.recipe.sequence import LessonSettings, SequenceSettings
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings, parse_budget
 
 __all__ = [
@@ -33,12 +34,14 @@ __all__ = [
     "FinetuneSettings",
     "GateSettings",
     "LabelSettings",
+    "LessonSettings",
     "ModelSettings",
     "OrderSettings",
     "PretrainSettings",
     "Recipe",
     "ReportSettings",
     "SearchSettings",
+    "SequenceSettings",
     "Settings",
     "SourceSettings",
     "TokenSettings",

@@ -93,6 +93,7 @@ def _check(recipe: Recipe) -> None:
     _check_order(recipe)
     _check_finetuning(recipe)
     _check_method(recipe)
+    _check_sequence(recipe)
 
 
 def _check_order(recipe: Recipe) -> None:
@@ -114,7 +115,7 @@ def _check_finetuning(recipe: Recipe) -> None:
         "corpus.sources": any(source.path == "labels" for source in recipe.corpus.sources),
     }
     for key, wanted in wants.items():
-        if wanted and not recipe.labels.given:
+        if wanted and not recipe.labels.given and not (key == "finetune.base" and recipe.sequence.given):
             raise UsageError(
                 N_("{key} is set, but there are no labelled texts to fine-tune on"),
                 fix=N_('name them: labels.source = "file.csv", or "world"'),
@@ -140,6 +141,25 @@ def _check_finetuning(recipe: Recipe) -> None:
         )
 
 
+def _check_sequence(recipe: Recipe) -> None:
+    """Refuse a sequence beside labelled rows of one task, and by methods that leave the body or put adapters beside it."""
+    if not recipe.sequence.given:
+        return
+    if recipe.labels.given:
+        raise UsageError(
+            N_("{key} and labels.source do not go together"),
+            fix=N_("make the labelled texts one of the tasks: [[sequence.tasks]]"),
+            key="sequence.tasks",
+        )
+    if recipe.finetune.method != "full":
+        raise UsageError(
+            N_("a sequence trains the whole body: {key} = {method} is not for it"),
+            fix=N_('leave it out, or set it to "full"'),
+            key="finetune.method",
+            method=recipe.finetune.method,
+        )
+
+
 def _check_method(recipe: Recipe) -> None:
     """Refuse adapters where there is no layer for them, and cures for forgetting that have nothing to do or to read."""
     settings = recipe.finetune
@@ -161,7 +181,7 @@ def _check_method(recipe: Recipe) -> None:
                 key=f"finetune.{cure}",
                 method=settings.method,
             )
-        if settings.base and cure in CURES_BY_OLD_TEXT:
+        if settings.base and cure in CURES_BY_OLD_TEXT and not recipe.sequence.given:
             raise UsageError(
                 N_("{key} needs the text that the base model was trained on"),
                 fix=N_("pretrain in the same recipe (without finetune.base), or take l2_sp or distillation"),

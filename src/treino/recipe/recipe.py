@@ -12,6 +12,7 @@ from treino.recipe.filter import FilterSettings
 from treino.recipe.finetuning import FinetuneSettings, GateSettings, LabelSettings, SearchSettings
 from treino.recipe.model import ModelSettings, TokenSettings
 from treino.recipe.order import OrderSettings
+from treino.recipe.sequence import SequenceSettings
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings
 
 SCHEMA = 1
@@ -41,6 +42,7 @@ class Recipe(Settings):
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     labels: LabelSettings = Field(default_factory=LabelSettings)
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
+    sequence: SequenceSettings = Field(default_factory=SequenceSettings)
     search: SearchSettings = Field(default_factory=SearchSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)

@@ -101,7 +101,7 @@ def ranks_figure(found: Mapping[str, Any], folder: Path, translator: Translator)
         panels[1].plot(ranks, [row["bytes"] for row in layer], line, **look)
     panels[0].yaxis.set_major_formatter(lambda value, _: translator.percent(value, 0))
     panels[1].set_yscale("log", base=2)
-    panels[1].yaxis.set_major_formatter(lambda value, _: translator.bytes(value))
+    panels[1].yaxis.set_major_formatter(lambda value, _: f"{translator.number(value / 2**20, 4)} MiB")
     _measured(panels[2], found["measured"], translator)
     titles = (
         N_("Fewer parameters to train than in the layer"),
@@ -132,7 +132,11 @@ def _measured(axis: Any, rows: Sequence[Mapping[str, Any]], translator: Translat
         mean = next(row["accuracy"]["mean"] for row in rows if row["method"] == method)
         axis.axhline(mean, linestyle=line, color="black", label=translator.text(text))
     axis.yaxis.set_major_formatter(lambda value, _: translator.percent(value, 0))
-    axis.margins(y=0.2)
+    ends = (
+        [mean - off for mean, off in zip(means, reach, strict=True)],
+        [m + off for m, off in zip(means, reach, strict=True)],
+    )
+    axis.set_ylim(max(0.0, min(ends[0]) - 0.05), min(1.0, max(ends[1]) + 0.15))
 
 
 def _figure(size: tuple[float, float]) -> Any:
@@ -161,8 +165,8 @@ def forgetting_page(
     seeds = writer.say(
         N_(
             "One body learns A, then B, then C, each with a head of its own. {seeds} seeds; whiskers are Student's 95 % "
-            "intervals over them. Every way takes as many floating-point operations for B and C; each cure stands at the strength that "
-            "validation chose."
+            "intervals over them. Every way takes as many floating-point operations for B and C; each cure stands at "
+            "the strength that validation chose."
         ),
         seeds=found["seeds"],
     )
@@ -221,7 +225,8 @@ def ranks_page(found: Mapping[str, Any], folder: Path, language: str) -> Path:
         (
             [
                 f"{row['inputs']} × {row['outputs']}", writer.number(row["rank"]), writer.number(row["parameters"]),
-                writer.number(row["trainable"]), writer.percent(row["reduction"], 2), writer.bytes(row["bytes"]),
+                writer.number(row["trainable"]), writer.percent(row["reduction"], 2),
+                f"{writer.number(row['bytes'] / 2**20, 4)} MiB",
             ]
             for layer in found["layers"] for row in layer
         ),

@@ -67,10 +67,24 @@ class Learnt:
         return classifier.eval()
 
 
-class OldClasses:
-    """An earlier classification through its own head, which stays: an objective on its rows, and the teacher on new texts."""
+class Once(Classifier):
+    """A classifier that goes over a batch once, however many heads ask for its vectors."""
 
-    def __init__(self, head: nn.Module, before: LanguageModel) -> None:
+    _seen: tuple[Tensor, Tensor] | None = None
+
+    def pooled(self, ids: Tensor, present: Tensor) -> Tensor:
+        if self._seen is None or self._seen[0] is not ids:
+            self._seen = ids, super().pooled(ids, present)
+        return self._seen[1]
+
+
+class OldClasses:
+    """An earlier classification through its own head, which stays: an objective on its rows, and the teacher on new texts.
+
+    `before`: a classifier with the body as it was before the new task; all old heads share it.
+    """
+
+    def __init__(self, head: nn.Module, before: Once) -> None:
         self.head, self.before = head.eval().requires_grad_(False), before
         self.objective = Classification()
         self.weights: Mapping[str, float] = Classification.weights
@@ -86,16 +100,11 @@ class OldClasses:
         return float(len(batch.targets))
 
     def asked(self, batch: ClassBatch) -> Tensor:
-        return self.head(_last(self.before, *batch.inputs))
+        return self.head(self.before.pooled(*batch.inputs))
 
     def answers(self, model: nn.Module, batch: ClassBatch) -> Tensor:
-        return self.head(_last(model.body, *batch.inputs))  # type: ignore[arg-type]
-
-
-def _last(body: LanguageModel, ids: Tensor, present: Tensor) -> Tensor:
-    """Vectors of the rows' last tokens; padding stands behind them."""
-    vectors = body.hidden(ids)
-    return vectors[torch.arange(len(ids), device=ids.device), present.sum(1) - 1]
+        assert isinstance(model, Once)
+        return self.head(model.pooled(*batch.inputs))
 
 
 class TaskSequence:
@@ -136,7 +145,7 @@ class TaskSequence:
         """Learn a lesson on top of what was learnt `before`, which is left as it is; the new state, and facts."""
         torch.manual_seed(self.seed * 1009 + phase)
         lesson, settings = self.lessons[number], self.settings
-        classifier = Classifier(copy_of(before.body, dropout=settings.dropout), lesson.labels, settings.dropout)
+        classifier = Once(copy_of(before.body, dropout=settings.dropout), lesson.labels, settings.dropout)
         if number in before.heads:
             classifier.head.load_state_dict(before.heads[number].state_dict())
         pieces = lesson.pieces["training"]
@@ -157,8 +166,8 @@ class TaskSequence:
     def _old(self, before: Learnt, number: int) -> dict[int, Any]:
         """What is old to a lesson, by its number; −1 is the language."""
         old: dict[int, Any] = {-1: self.language} if self.language else {}
-        body = copy_of(before.body, dropout=0.0).eval().requires_grad_(False)
-        return old | {key: OldClasses(head, body) for key, head in before.heads.items() if key != number}
+        frozen = Once(copy_of(before.body, dropout=0.0), ("", "")).eval().requires_grad_(False)
+        return old | {key: OldClasses(head, frozen) for key, head in before.heads.items() if key != number}
 
     def _wired(self, source: BatchSource[Any], old: Mapping[int, Any]) -> tuple[Objective[Any], BatchSource[Any]]:
         settings, tasks = self.settings, list(old.values())
@@ -221,11 +230,10 @@ class TaskSequence:
                 tokens = share * (self._old_length(key) if key >= 0 else self.base.longest_row)
                 step += tokens * (TRAINING * body + (THROUGH_A_FROZEN_HEAD * head if key < 0 else 0.0))
         if settings.distillation and old:
-            teachers = sum(key < 0 for key in old) + any(key >= 0 for key in old)
-            step += new * (FORWARD * teachers * body)
-            step += new * (FORWARD + THROUGH_A_FROZEN_HEAD) * head if -1 in old else 0.0
-            # The student goes over the new texts once more for each old task that it answers.
-            step += new * TRAINING * body * len(old)
+            # Classes are asked of vectors that are there already; language goes over the new texts once more.
+            step += new * FORWARD * body if any(key >= 0 for key in old) else 0.0
+            language = (FORWARD + TRAINING) * body + (FORWARD + THROUGH_A_FROZEN_HEAD) * head
+            step += new * language if -1 in old else 0.0
         if settings.ewc:
             once += settings.ewc_rows * new / settings.batch * TRAINING * body
             once += settings.ewc_rows * self.base.longest_row * TRAINING * (body + head) if first and -1 in old else 0.0
