@@ -14,7 +14,7 @@ run: $(VENV)/ready
 	$(BIN)/treino run --runs $(RUNS)
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not proof"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not proof"
 
 check: $(VENV)/ready-dev
 	$(BIN)/ruff check .

@@ -24,6 +24,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from treino.tokens.shards import Shard
+    from treino.training.plan import TrainingPlan
 
 TARGET = 1.8857
 """Where the peer ended in the measurement that set the bar."""
@@ -52,69 +57,107 @@ def characters(path: Path) -> tuple[list[int], list[int], int]:
     return ids[:cut], ids[cut:], len(numbers)
 
 
-def treino(path: Path, seed: int) -> dict[str, float]:
-    """Treino's run: final loss and steps."""
-    import numpy as np
-    import torch
+class Scene:
+    """A training by a recipe: `take` takes a step, `look` gives the loss over the text that judges.
 
-    from treino import environment
-    from treino.models.build import build_model
-    from treino.recipe import ModelSettings
-    from treino.tokens.packing import PackedRows, make_batch
-    from treino.tokens.shards import Shard
-    from treino.training.objective import NextToken
-    from treino.training.parallel import evaluate_objective
-    from treino.training.plan import TrainingPlan
-    from treino.training.schedule import Schedule
-    from treino.training.source import RowSource
-    from treino.training.step import Stepper, autocasting
-    from treino.training.task import Task
+    `recipe`: width, layers, heads, context, batch, steps, learning_rate, optimiser, schedule, decay (share of the steps), and,
+    where they are not those below, dropout, weight_decay, final.
+    """
 
-    torch.set_num_threads(environment.processors())
-    learnt, judged, kinds = characters(path)
-    shards = [Shard(np.array(ids, np.uint16), np.array([0, len(ids)], np.int64), 0) for ids in (learnt, judged)]
-    width, context = RECIPE["width"], RECIPE["context"]
-    shape = {
+    def __init__(self, learnt: list[int], judged: list[int], kinds: int, recipe: dict[str, Any], seed: int) -> None:
+        import torch
+
+        from treino import environment
+        from treino.models.build import build_model
+        from treino.recipe import ModelSettings
+        from treino.tokens.packing import PackedRows, make_batch
+        from treino.training.objective import NextToken
+        from treino.training.source import RowSource
+        from treino.training.step import Stepper
+        from treino.training.task import Task
+
+        torch.set_num_threads(environment.processors())
+        context, batch = recipe["context"], recipe["batch"]
+        torch.manual_seed(seed)
+        self.model = build_model(ModelSettings.model_validate(_shape(recipe)), kinds)
+        rows, held_out = PackedRows(_shard(learnt), context, seed), PackedRows(_shard(judged), context, 0)
+        count, group = held_out.rows_in_epoch(0), 16384 // context
+        self.validation = [
+            make_batch(held_out, [(0, row) for row in range(first, min(count, first + group))])
+            for first in range(0, count, group)
+        ]
+        self.plan, self.objective = _plan(recipe, seed), NextToken()
+        self.take = Stepper(Task(self.model.train(), self.objective, RowSource(rows, batch)), self.plan)
+
+    def look(self) -> float:
+        import torch
+
+        from treino.training.parallel import evaluate_objective
+        from treino.training.step import autocasting
+
+        autocast = autocasting(torch.device("cpu"), self.plan.precision)
+        return evaluate_objective(self.take.parallel, self.objective, self.validation, autocast)
+
+    @property
+    def parameters(self) -> int:
+        return sum(value.numel() for value in self.model.parameters())
+
+
+def _shape(recipe: dict[str, Any]) -> dict[str, Any]:
+    width = recipe["width"]
+    return {
         "architecture": "transformer",
-        **{name: RECIPE[name] for name in ("width", "layers", "heads", "context")},
-        "kv_heads": RECIPE["heads"],
+        **{name: recipe[name] for name in ("width", "layers", "heads", "context")},
+        "kv_heads": recipe["heads"],
         "feed_forward": -(-8 * width // 24) * 8,
         "embedding": width,
         "tied": True,
+        "dropout": recipe.get("dropout", 0.0),
     }
-    torch.manual_seed(seed)
-    model = build_model(ModelSettings.model_validate(shape), kinds)
-    rows, held_out = PackedRows(shards[0], context, seed), PackedRows(shards[1], context, 0)
-    count = held_out.rows_in_epoch(0)
-    validation = [
-        make_batch(held_out, [(0, row) for row in range(first, min(count, first + 256))])
-        for first in range(0, count, 256)
-    ]
-    precision = "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
-    plan = TrainingPlan(
-        steps=RECIPE["steps"],
-        batch=RECIPE["batch"],
+
+
+def _shard(ids: list[int]) -> Shard:
+    import numpy as np
+
+    from treino.tokens.shards import Shard
+
+    return Shard(np.array(ids, np.uint16), np.array([0, len(ids)], np.int64), 0)
+
+
+def _plan(recipe: dict[str, Any], seed: int) -> TrainingPlan:
+    import torch
+
+    from treino.training.plan import TrainingPlan
+    from treino.training.schedule import Schedule
+
+    kind, decay = recipe["schedule"], recipe["decay"]
+    return TrainingPlan(
+        steps=recipe["steps"],
+        batch=recipe["batch"],
         accumulation=1,
-        schedule=Schedule(RECIPE["learning_rate"], RECIPE["steps"], 0.05, 0.0, RECIPE["schedule"], RECIPE["decay"]),
-        weight_decay=0.1,
+        schedule=Schedule(recipe["learning_rate"], recipe["steps"], 0.05, recipe.get("final", 0.0), kind, decay),
+        weight_decay=recipe.get("weight_decay", 0.1),
         beta2=0.95,
         clip=1.0,
-        precision=precision,
+        precision="bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32",
         seed=seed,
         log_every=1,
         validate_every=1,
         checkpoint_seconds=math.inf,
-        optimiser=RECIPE["optimiser"],
+        optimiser=recipe["optimiser"],
     )
-    take, loss, step = Stepper(Task(model, NextToken(), RowSource(rows, RECIPE["batch"])), plan), math.inf, 0
+
+
+def treino(path: Path, seed: int) -> dict[str, float]:
+    """Treino's run: final loss and steps."""
+    scene, loss, step = Scene(*characters(path), RECIPE, seed), math.inf, 0
     for step in range(1, RECIPE["steps"] + 1):
-        take(step - 1)
+        scene.take(step - 1)
         if (step >= FIRST_LOOK and (step - FIRST_LOOK) % LOOK_EVERY == 0) or step == RECIPE["steps"]:
-            autocast = autocasting(torch.device("cpu"), precision)
-            loss = evaluate_objective(take.parallel, NextToken(), validation, autocast)
+            loss = scene.look()
             if loss <= TARGET:
                 break
-    return {"loss": loss, "steps": step, "parameters": sum(value.numel() for value in model.parameters())}
+    return {"loss": loss, "steps": step, "parameters": scene.parameters}
 
 
 def peer(path: Path, seed: int) -> dict[str, float]:

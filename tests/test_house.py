@@ -14,7 +14,7 @@ ROOMS = [
     "recipe", "planning", "corpus", "tokens", "models", "training", "alignment", "evaluation",
     "report", "pipeline", "serving", "course", "cli",
 ]  # fmt: skip
-GROUND = ["messages", "errors", "environment", "events", "files", "language", "interruption", "measure"]
+GROUND = ["messages", "errors", "environment", "events", "files", "language", "interruption", "measure", "hub"]
 FORBIDDEN = {"transformers", "peft", "trl", "bitsandbytes", "cloudpickle", "dill", "joblib"}
 ONLY_IMPORTER = {"daft": "corpus/engine.py", "pickle": "corpus/crew.py"}
 """No pickle is read from a file; a job goes in one to the processes that share it, as `multiprocessing` would send it."""

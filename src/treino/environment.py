@@ -51,26 +51,27 @@ def runs_folder() -> Path:
 
 def cache_folder() -> Path:
     """Where what can be made again is kept between runs: `TREINO_CACHE`, else the system's place for a user's caches."""
-    asked = os.environ.get("TREINO_CACHE")
-    if asked:
-        return Path(asked)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "treino"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "treino"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "treino"
+    home = Path.home()
+    return _folder(
+        "TREINO_CACHE", ("LOCALAPPDATA", home / "AppData/Local"), "Caches", ("XDG_CACHE_HOME", home / ".cache")
+    )
 
 
 def configuration_folder() -> Path:
     """Where a user keeps facts and preferences: `TREINO_CONFIG`, else the system's place for a user's settings."""
-    asked = os.environ.get("TREINO_CONFIG")
-    if asked:
-        return Path(asked)
-    if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "treino"
+    home = Path.home()
+    windows, linux = ("APPDATA", home / "AppData/Roaming"), ("XDG_CONFIG_HOME", home / ".config")
+    return _folder("TREINO_CONFIG", windows, "Application Support", linux)
+
+
+def _folder(asked: str, windows: tuple[str, Path], mac: str, linux: tuple[str, Path]) -> Path:
+    """The folder that a variable names, else `treino` in the system's place: its own variable, or what it stands for."""
+    if os.environ.get(asked):
+        return Path(os.environ[asked])
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "treino"
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "treino"
+        return Path.home() / "Library" / mac / "treino"
+    variable, usual = windows if sys.platform == "win32" else linux
+    return Path(os.environ.get(variable) or usual) / "treino"
 
 
 def fault_point() -> str | None:

@@ -14,7 +14,11 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of glibc's settings (malloc.h)."""
 
 
+_SMALL = 8 << 20
+"""Bytes that are not worth looking for: the search through all objects takes a tenth of a second once torch is there."""
+
 _beside = 0
+_held_after_release = 0
 
 
 def worked_beside(peak: int) -> None:
@@ -58,12 +62,17 @@ def peak_memory() -> int | None:
 
 def release_memory() -> None:
     """Give memory that was freed back to the system where the C library keeps it (glibc): what is measured next is then
-    what the next piece of work needs, not what an earlier one left behind."""
+    what the next piece of work needs, not what an earlier one left behind, but for a few megabytes."""
+    global _held_after_release
+    held = resident_memory()
+    if held is not None and held <= _held_after_release + _SMALL:
+        return
     gc.collect()
     if "pyarrow" in sys.modules:
         sys.modules["pyarrow"].default_memory_pool().release_unused()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+    _held_after_release = resident_memory() or 0
 
 
 def keep_memory() -> None:

@@ -1,4 +1,7 @@
-"""The whole pipeline in child processes: equal digests from equal locks, killed and interrupted or not."""
+"""The whole pipeline in child processes: equal digests from equal locks, killed and interrupted or not.
+
+The undisturbed run and those that a signal stops are the command as a user starts it; the others begin as copies.
+"""
 
 from __future__ import annotations
 
@@ -42,15 +45,16 @@ def test_a_run_killed_at_a_fault_point_ends_as_if_nothing_had_been(
     undisturbed: tuple[Path, Path, dict[str, str]], tmp_path: Path, point: str
 ) -> None:
     path, lock, expected = undisturbed
-    assert restarting.killed_at(point, path, tmp_path / "runs", lock) == expected
+    assert restarting.killed_at(point, path, tmp_path / "runs", lock, restarting.copy) == expected
 
 
 def test_a_run_killed_at_a_random_moment_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
     path = restarting.recipe(tmp_path, "lstm", steps=40)
-    code, lines, err = restarting.finish(restarting.start(path, tmp_path / "whole"))
+    code, lines, err = restarting.finish(restarting.copy(path, tmp_path / "whole"))
     assert code == 0, err
     lock = tmp_path / "whole" / "mini" / "recipe.lock.toml"
-    _, got = restarting.killed_in_training(path, tmp_path / "runs", lock, random.Random(4))
+    draw = random.Random(4)
+    _, got = restarting.killed_in_training(path, tmp_path / "runs", lock, draw, restarting.copy)
     assert got == restarting.digests(lines)
 
 
@@ -69,7 +73,7 @@ def test_a_signal_saves_says_how_to_go_on_and_the_next_run_does(
     assert child.returncode == code, out + err
     assert "goes on" in err
     assert "Traceback" not in err
-    code, lines, err = restarting.finish(restarting.start(path, tmp_path / "runs", lock=lock))
+    code, lines, err = restarting.finish(restarting.copy(path, tmp_path / "runs", lock=lock))
     assert code == 0, err
     assert any(line["kind"] == "train.resumed" for line in lines)
     assert restarting.digests(lines) == expected

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from treino import files
-from treino.errors import DataError, DoesNotFit, TreinoError, UsageError, reason_of
+from treino.errors import DataError, TreinoError, UsageError, reason_of
+from treino.hub import COMMIT, check_size
 from treino.messages import N_
 
 NAME = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)@(?P<revision>[\w.-]+)")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 WANTED = re.compile(r"[\w.-]+\.json|model(-\d+-of-\d+)?\.safetensors|chat_template\.jinja")
 """Files that are fetched, of those at the top of a repository."""
-
-MOST_BYTES = 64_000_000_000
 
 
 def is_hub_name(name: str | Path) -> bool:
@@ -33,7 +31,7 @@ def fetch(name: str) -> Path:
     Raises:
         UsageError: where huggingface_hub is not installed.
         DataError: where the model is not there or cannot be reached, or has no safetensors.
-        DoesNotFit: for more than `MOST_BYTES`.
+        DoesNotFit: for more than `treino.hub.MOST_BYTES`.
     """
     try:
         import huggingface_hub
@@ -68,14 +66,7 @@ def _fetch(hub: Any, name: str, repository: str, revision: str) -> Path:
             N_("{name} has no safetensors on the hub; a pickle may run code when it is read, and is not fetched"),
             name=name,
         )
-    if sum(sizes.values()) > MOST_BYTES:
-        raise DoesNotFit(
-            N_("{name} holds {size:bytes}, more than the {most:bytes} that are fetched"),
-            fix=N_("fetch it yourself and give the path of its folder"),
-            name=name,
-            size=sum(sizes.values()),
-            most=MOST_BYTES,
-        )
+    check_size(name, sizes.values(), N_("fetch it yourself and give the path of its folder"))
     return Path(hub.snapshot_download(repository, revision=told.sha, allow_patterns=sorted(sizes)))
 
 

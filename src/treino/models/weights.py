@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from treino import files
 from treino.errors import DataError, reason_of
@@ -146,18 +147,28 @@ def save_weights(parameters: Mapping[str, Tensor], path: Path) -> None:
     files.write_with(path, write)
 
 
+class _Unfilled(TorchFunctionMode):
+    """Leaves out `torch.nn.init`: on tensors without memory it would load torch's compiler, for a second, to fill nothing."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
 def without_weights(build: Callable[[], nn.Module]) -> nn.Module:
     """What `build` makes, its parameters in memory but not filled: for a module that is filled from a file at once.
 
     No random numbers are drawn; parameters that were one stay one.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         module = build()
     made: dict[int, nn.Parameter] = {}
     for part in module.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):
             if id(parameter) not in made:
-                empty = torch.empty_like(parameter, device="cpu")
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu")
                 made[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
             setattr(part, name, made[id(parameter)])
     return module

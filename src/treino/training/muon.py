@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from treino.training.eager import Eager
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """x ↦ a·x + b·x³ + c·x⁵ sends singular values in (0, 1] to about 1 within five rounds; from Jordan's search (2024)."""
 
@@ -17,7 +19,7 @@ RMS = 0.2
 """Root mean square that an update is scaled to: that of AdamW's, so that both take one rate (Liu et al. 2025, 2502.16982)."""
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Eager):
     """For each matrix W (rows, columns) with gradient G:
 
     M ← μ·M + (1 − μ)·G;  U = orthogonal(μ·M + (1 − μ)·G);  W ← (1 − η·λ)·W − η·0.2·√max(rows, columns)·U

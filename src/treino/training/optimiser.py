@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from treino.models.base import LanguageModel
+from treino.training.eager import AdamW
 from treino.training.muon import Muon
 from treino.training.parallel import part_of
 
@@ -47,7 +48,7 @@ class Optimiser:
         groups = [group for group in groups if group["params"]]
         self.parts: list[torch.optim.Optimizer] = []
         if groups:
-            self.parts.append(torch.optim.AdamW(groups, lr=0.0, betas=(0.9, beta2), eps=1e-8, fused=True))
+            self.parts.append(AdamW(groups, lr=0.0, betas=(0.9, beta2), eps=1e-8, fused=True))
         if by_muon:
             matrices = [parameter for parameter in trained if id(parameter) in by_muon]
             self.parts.append(Muon(matrices, weight_decay=weight_decay))

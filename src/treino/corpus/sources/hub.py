@@ -10,14 +10,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from treino.errors import DataError, DoesNotFit, TreinoError, UsageError, reason_of
+from treino.errors import DataError, TreinoError, UsageError, reason_of
+from treino.hub import COMMIT, check_size
 from treino.messages import N_
 
 NAME = re.compile(
     r"hf://(?:datasets/)?(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)@(?P<revision>[\w.-]+)(?:/(?P<inner>[^\\]+))?"
 )
-COMMIT = re.compile(r"[0-9a-f]{40}")
-MOST_BYTES = 64_000_000_000
 
 
 def is_hub_name(path: str) -> bool:
@@ -31,7 +30,7 @@ def fetch(name: str) -> Path:
     Raises:
         UsageError: for a name without a revision, or where huggingface_hub is not installed.
         DataError: where the data set is not there or cannot be reached, or has no file that can be read.
-        DoesNotFit: for more than `MOST_BYTES`.
+        DoesNotFit: for more than `treino.hub.MOST_BYTES`.
     """
     found = NAME.fullmatch(name)
     if found is None:
@@ -76,14 +75,7 @@ def _fetch(hub: Any, name: str, repository: str, revision: str, inner: str) -> P
             fix=N_("look at its files on the hub, and name a folder or file of it"),
             name=name,
         )
-    if sum(sizes.values()) > MOST_BYTES:
-        raise DoesNotFit(
-            N_("{name} holds {size:bytes}, more than the {most:bytes} that are fetched"),
-            fix=N_("name a folder or file of it: {name}/..."),
-            name=name,
-            size=sum(sizes.values()),
-            most=MOST_BYTES,
-        )
+    check_size(name, sizes.values(), N_("name a folder or file of it: {name}/..."))
     folder = hub.snapshot_download(repository, repo_type="dataset", revision=told.sha, allow_patterns=sorted(sizes))
     return Path(folder) / inner
 
