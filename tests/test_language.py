@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "treino"
 
 SAME_IN_BOTH = {
+    "EWC", "L2-SP",
     "model.{name} = {value:raw} ({need:bytes})", 'pretrain.recompute = "auto" ({need:bytes})',
     "{method} {base}", "{count} × {chip}", "API", "FLOPs", "LoRA", "QLoRA",
     *("CPF", "CNPJ", "CEP", "CORPUS", "ID"),

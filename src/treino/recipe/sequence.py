@@ -12,7 +12,7 @@ from treino.recipe.base import Settings, setting
 class LessonSettings(Settings):
     """[[sequence.tasks]]: one classification, with a head of its own."""
 
-    name: str = setting("", N_("what the task is called; a task of the same name again is learnt again"), min_length=1)
+    name: str = setting("", N_("what the task is called"), min_length=1)
     source: str = setting("", N_('a file of texts with labels, or "world" (moods of the town)'), min_length=1)
     text: str = setting("", N_("column or key of the text (empty: found by its name)"))
     label: str = setting("", N_("column or key of the label (empty: found by its name)"))

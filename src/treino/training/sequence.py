@@ -234,8 +234,8 @@ class TaskSequence:
             step += new * FORWARD * body if any(key >= 0 for key in old) else 0.0
             language = (FORWARD + TRAINING) * body + (FORWARD + THROUGH_A_FROZEN_HEAD) * head
             step += new * language if -1 in old else 0.0
-        if settings.ewc:
-            once += settings.ewc_rows * new / settings.batch * TRAINING * body
+        if settings.ewc:  # the Fisher information is paid for by the phase that uses it
+            once += settings.ewc_rows * new / settings.batch * TRAINING * body if any(key >= 0 for key in old) else 0.0
             once += settings.ewc_rows * self.base.longest_row * TRAINING * (body + head) if first and -1 in old else 0.0
         steps = max(1, round((plain * usual - once) / step)) if self.equal else plain
         return steps, steps * step + once
