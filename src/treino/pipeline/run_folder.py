@@ -170,7 +170,7 @@ def find_run(runs: Path, run: str | Path | None = None) -> RunFolder:
 
 def language_model(artefacts: Mapping[str, Artefact]) -> Path:
     """Folder of the language model that a run pretrained, or brought along."""
-    return part_of(artefacts, "adopt" if "adopt" in artefacts else "pretrain", "model")
+    return part_of(artefacts, "pretrain" if "pretrain" in artefacts else "adopt", "model")
 
 
 def part_of(artefacts: Mapping[str, Artefact], stage: str, part: str) -> Path:

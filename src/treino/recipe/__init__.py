@@ -2,7 +2,7 @@
 
 from treino.recipe.base import Settings
 from treino.recipe.corpus import CleanSettings, CorpusSettings, SourceSettings, WorldSettings
-from treino.recipe.derive import derive, feed_forward_width, finetuning_rate
+from treino.recipe.derive import derive, feed_forward_width, finetuning_rate, pretraining_rate
 from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
 from treino.recipe.filter import FilterSettings
 from treino.recipe.finetuning import (
@@ -51,4 +51,5 @@ __all__ = [
     "finetuning_rate",
     "parse_budget",
     "parse_condition",
+    "pretraining_rate",
 ]

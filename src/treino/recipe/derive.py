@@ -39,16 +39,19 @@ def finetuning_rate(method: str, width: int) -> float:
     return rate if method == "frozen" else round(rate * (128 / width) ** 0.5, 6)
 
 
+def pretraining_rate(width: int) -> float:
+    """Learning rate of a fresh model: 4e-3 · √(128 / width); what is known of it stands in `LOG.md`."""
+    return round(4e-3 * (128 / width) ** 0.5, 6)
+
+
 def feed_forward_width(width: int) -> int:
     """8/3 of the width, so that SwiGLU's three matrices weigh as much as the classic two of 4×, up to a multiple of 8."""
     return -(-8 * width // 24) * 8
 
 
 def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
-    """Fill every setting that was left open; returns the full recipe and the dotted paths that were derived.
-
-    Learning rate: 4e-3 · √(128 / width); what is known of it stands in `LOG.md`.
-    """
+    """Fill every setting that was left open; returns the full recipe and the dotted paths that were derived."""
+    _check_base(recipe)  # what is written counts, before anything is filled in
     model = recipe.model
     derived: dict[str, dict[str, Any]] = {"tokens": {}, "model": {}, "pretrain": {}, "finetune": {}}
 
@@ -76,7 +79,8 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     fill("model", "context", recipe.pretrain.window or context)
     fill("tokens", "vocabulary", vocabulary)
     fill("pretrain", "batch", rows)
-    fill("pretrain", "learning_rate", round(4e-3 * (128 / (model.width or width)) ** 0.5, 6))
+    if not recipe.pretrain.base:  # else the width stands in its folder, as below
+        fill("pretrain", "learning_rate", pretraining_rate(model.width or width))
     fill("finetune", "batch", FINETUNING_ROWS)
     if not recipe.finetune.base:  # else the base model's width decides, which stands in its folder
         fill("finetune", "learning_rate", finetuning_rate(recipe.finetune.method, model.width or width))
@@ -94,6 +98,27 @@ def _check(recipe: Recipe) -> None:
     _check_finetuning(recipe)
     _check_method(recipe)
     _check_sequence(recipe)
+
+
+def _check_base(recipe: Recipe) -> None:
+    """Refuse settings of a shape or a vocabulary beside a model that has its own, and two models to start from."""
+    if not recipe.pretrain.base:
+        return
+    if recipe.finetune.base:
+        raise UsageError(
+            N_("{key} and finetune.base do not go together"),
+            fix=N_("start from one model: leave one of them out"),
+            key="pretrain.base",
+        )
+    given = [f"model.{name}" for name in recipe.model.model_fields_set]
+    given += [f"tokens.{name}" for name in ("kind", "vocabulary") if name in recipe.tokens.model_fields_set]
+    if given:
+        raise UsageError(
+            N_("{key} goes on with a model whose shape and tokenizer are its own: {setting} cannot change them"),
+            fix=N_("leave out {setting}"),
+            key="pretrain.base",
+            setting=sorted(given)[0],
+        )
 
 
 def _check_order(recipe: Recipe) -> None:
