@@ -1,10 +1,14 @@
 """The forecast of a training's memory and time beside what it took, shape by shape, each in a process of its own.
 
     python benchmarks/forecast.py [S M LSTM long tiny]
+    python benchmarks/forecast.py --ranks 2 [S M long tiny]
     python benchmarks/forecast.py --time TEXTS [S M LSTM long tiny]
 
 Measured is the greatest resident memory of eight steps less what the process held before the model was built, after a smaller
 model of the same kind took steps (as the calibration does in a run). Linux only: the peak is read from /proc.
+
+With `--ranks` so many processes take the steps together, by both ways of sharing the model; measured is the greatest of theirs,
+memory that several see counted in parts (Linux's proportional set size without files).
 
 With `--time` each shape is trained for about a minute by `treino run` on a folder of texts; the seconds forecast before the
 first step are compared with those that the training took, looks at validation, samples and checkpoints among them.
@@ -13,10 +17,13 @@ first step are compared with those that the training took, looks at validation, 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +75,7 @@ bootstrap = 100
 """
 
 
-def stepper(name: str, precision: str, **changes: int) -> tuple[Any, Any]:
+def stepper(name: str, precision: str, ranks: Any = None, shard: Any = "ddp", **changes: int) -> tuple[Any, Any]:
     """The real step over rows of three documents of random ids, and the model's settings."""
     import torch
 
@@ -76,6 +83,7 @@ def stepper(name: str, precision: str, **changes: int) -> tuple[Any, Any]:
     from treino.recipe import ModelSettings
     from treino.tokens.packing import Batch
     from treino.training.objective import NextToken
+    from treino.training.parallel import parallel
     from treino.training.plan import TrainingPlan
     from treino.training.schedule import Schedule
     from treino.training.step import Stepper
@@ -83,6 +91,7 @@ def stepper(name: str, precision: str, **changes: int) -> tuple[Any, Any]:
 
     sizes = {"heads": 1, "feed_forward": 1} | SHAPES[name] | changes
     batch, length, vocabulary = sizes["batch"], sizes["context"], sizes["vocabulary"]
+    batch //= ranks.size if ranks else 1
     lstm = name == "LSTM"
     shape = ModelSettings(
         architecture="lstm" if lstm else "transformer",
@@ -113,7 +122,9 @@ def stepper(name: str, precision: str, **changes: int) -> tuple[Any, Any]:
         validate_every=1,
         checkpoint_seconds=1e9,
     )
-    return Stepper(Task(build_model(shape, vocabulary), NextToken(), Random()), plan), shape
+    model = build_model(shape, vocabulary)
+    together = parallel(model, NextToken(), ranks, shard) if ranks else None
+    return Stepper(Task(model, NextToken(), Random()), plan, together), shape
 
 
 def measure(name: str, precision: str) -> dict[str, Any]:
@@ -148,6 +159,73 @@ def measure(name: str, precision: str) -> dict[str, Any]:
         base=0,
     )
     return {"forecast": expected["total"], "measured": (meter.peak_memory() or 0) - before, "parts": expected}
+
+
+def measure_among(name: str, precision: str, shard: str) -> dict[str, Any]:
+    """The same in one of several processes that torchrun started."""
+    import torch
+
+    from treino.measure import keep_memory, release_memory
+    from treino.models.kernels import library
+    from treino.planning.memory import training_memory
+    from treino.training.ranks import join, leave
+    from treino.training.together import can_share
+
+    ranks = join(threads=1)
+    torch.set_num_threads(1)
+    keep_memory()
+    small = {"width": 64, "layers": 1, "heads": 2, "embedding": 64, "batch": 4, "context": 32, "vocabulary": 100}
+    warm, _ = stepper(name, precision, ranks, shard, **small)
+    for step in range(3):
+        warm(step)
+    del warm
+    release_memory()
+    before, peak, going = own_memory(), [0], [True]
+
+    def look() -> None:
+        while going[0]:
+            peak[0] = max(peak[0], own_memory())
+            time.sleep(0.01)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    take, shape = stepper(name, precision, ranks, shard)
+    for step in range(STEPS):
+        take(step)
+    going[0] = False
+    watcher.join()
+    sizes = SHAPES[name]
+    expected = training_memory(
+        *(shape, sizes["vocabulary"], sizes["batch"] // ranks.size, sizes["context"]),
+        precision=precision,
+        kernels=precision == "bfloat16" and library() is not None,
+        base=0,
+        ranks=ranks.size,
+        shard="weights" if shard == "fsdp" else "none",
+        common=shard == "ddp" and can_share(ranks),
+    )
+    measured = ranks.highest(peak[0] - before)
+    leave()
+    return {"forecast": expected["total"], "measured": measured, "parts": expected, "first": ranks.first}
+
+
+def own_memory() -> int:
+    """Bytes of this process that lie in no file, those that others see, too, in parts."""
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
+    found = [line.split() for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))]
+    return sum(1024 * int(fields[1]) for fields in found)
+
+
+def rank_table(names: list[str], ranks: int) -> None:
+    print("| shape | way | format | forecast, MB | measured, MB | measured / forecast |\n|---|---|---|---|---|---|")
+    for name, shard, precision in itertools.product(names, ("ddp", "fsdp"), ("bfloat16", "float32")):
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        command = [*launch, str(Path(__file__)), "--among", name, precision, shard]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+        forecast, measured = found["forecast"], found["measured"]
+        row = f"{forecast / 1e6:.0f} | {measured / 1e6:.0f} | {measured / forecast:.2f}"
+        print(f"| {name} | {shard} | {precision} | {row} |", flush=True)
 
 
 def measure_time(name: str, texts: Path) -> dict[str, float]:
@@ -190,7 +268,17 @@ def main() -> None:
     parser.add_argument("shapes", nargs="*", metavar="SHAPE", help="some of " + ", ".join(SHAPES) + "; all by default")
     parser.add_argument("--one", nargs=2, metavar=("SHAPE", "PRECISION"), help="measure in this process")
     parser.add_argument("--time", type=Path, metavar="TEXTS", help="time instead of memory, on this folder of texts")
+    parser.add_argument("--ranks", type=int, help="so many processes together")
+    parser.add_argument("--among", nargs=3, metavar=("SHAPE", "PRECISION", "WAY"), help="be one of them")
     asked = parser.parse_args()
+    if asked.among:
+        found = measure_among(*asked.among)
+        if found["first"]:
+            print(json.dumps(found))
+        return
+    if asked.ranks:
+        rank_table(asked.shapes or [name for name in SHAPES if name != "LSTM"], asked.ranks)
+        return
     if asked.time:
         time_table(asked.shapes or list(SHAPES), asked.time)
         return

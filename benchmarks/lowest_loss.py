@@ -25,7 +25,7 @@ RECIPE: dict[str, Any] = {
     "heads": 4,
     "context": 256,
     "batch": 32,
-    "learning_rate": 6e-3,
+    "learning_rate": 3e-3,
     "optimiser": "muon",
     "schedule": "wsd",
     "decay": 0.6,

@@ -129,8 +129,11 @@ class Worker:
         self.log.close()
 
 
-def alternate(first: Worker, second: Worker, pairs: int, steps: int, warm_up: int = 4) -> list[tuple[float, float]]:
-    """Rates of (first, second) in so many pairs of turns of `steps` steps each, after a turn of warm-up each.
+def alternate(
+    first: Worker, second: Worker, pairs: int, steps: int, warm_up: int = 4, other_steps: int = 0
+) -> list[tuple[float, float]]:
+    """Rates of (first, second) in so many pairs of turns of `steps` steps each (of the second one `other_steps`, where a step
+    of it is another amount of work), after a turn of warm-up each.
 
     A pair during which anything else took more than `FOREIGN_SHARE` of the processors (other programs, or the host of a
     virtual machine) is measured again.
@@ -142,7 +145,7 @@ def alternate(first: Worker, second: Worker, pairs: int, steps: int, warm_up: in
         worker.take(warm_up)
     rates: list[tuple[float, float]] = []
     for _ in range(2 * pairs + 1):
-        one, other = _turn(first, second, steps), _turn(second, first, steps)
+        one, other = _turn(first, second, steps), _turn(second, first, other_steps or steps)
         if max(one.foreign, other.foreign) <= FOREIGN_SHARE:
             rates.append((one.rate, other.rate))
         if len(rates) == pairs:

@@ -15,9 +15,11 @@ ROOMS = [
     "report", "pipeline", "serving", "course", "cli",
 ]  # fmt: skip
 GROUND = ["messages", "errors", "environment", "events", "files", "language", "interruption", "measure", "hub"]
-FORBIDDEN = {"transformers", "peft", "trl", "bitsandbytes", "cloudpickle", "dill", "joblib"}
-ONLY_IMPORTER = {"daft": "corpus/engine.py", "pickle": "corpus/crew.py"}
-"""No pickle is read from a file; a job goes in one to the processes that share it, as `multiprocessing` would send it."""
+FORBIDDEN = {"transformers", "peft", "trl", "cloudpickle", "dill", "joblib"}
+ONLY_IMPORTER = {"daft": "corpus/engine.py", "pickle": "corpus/crew.py", "bitsandbytes": "models/nf4.py"}
+"""bitsandbytes makes 4-bit weights wide on a GPU, where it is installed. No pickle is read from a file; a job goes in one to
+the processes that share it, as `multiprocessing` would send it.
+"""
 
 MODULES = sorted(SOURCE.rglob("*.py"))
 

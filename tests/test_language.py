@@ -37,11 +37,12 @@ SOURCE = ROOT / "src" / "treino"
 
 SAME_IN_BOTH = {
     "EWC", "L2-SP",
-    "model.{name} = {value:raw} ({need:bytes})", 'pretrain.recompute = "auto" ({need:bytes})',
+    "model.{name} = {value:raw} ({need:bytes})", 'pretrain.shard = "fsdp" ({need:bytes})',
+    'pretrain.recompute = "auto" ({need:bytes})',
     "{method} {base}", "{count} × {chip}", "API", "FLOPs", "LoRA", "QLoRA",
     *("CPF", "CNPJ", "CEP", "CORPUS", "ID"),
-    "BASE", "F1", "GPU", "Macro-F1", "Python", "Transformer", "classes", "d", "embedding", "feed-forward", "macro-F1",
-    "threads", "tokens", "torch", "treino", "{condition}: {margin:3}",
+    "BASE", "F1", "GPU", "Macro-F1", "Micro-F1", "Python", "Transformer", "classes", "d", "embedding", "feed-forward",
+    "macro-F1", "threads", "tokens", "torch", "treino", "{condition}: {margin:3}", "classes: {labels}",
 }  # fmt: skip
 """Words that Brazilians use as they are."""
 
@@ -186,7 +187,8 @@ def test_every_mistake_that_a_setting_can_have_has_a_sentence_of_its_own(path: s
 
 def _known_sentences() -> set[str]:
     """The sentences of single settings, and those about settings that do not fit together."""
-    together = _tool().sentences(ast.parse((SOURCE / "recipe" / "derive.py").read_text(encoding="utf-8")))
+    rooms = [(SOURCE / "recipe" / name).read_text(encoding="utf-8") for name in ("derive.py", "remote.py")]
+    together = {sentence for room in rooms for sentence in _tool().sentences(ast.parse(room))}
     return {*WHAT_IS_WRONG.values(), *together, "there is no setting {key}"}
 
 

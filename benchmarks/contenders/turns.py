@@ -31,19 +31,23 @@ class Turns:
         """Steps of the next turn; 0 (and `going` false) when nobody asks any more."""
         self._left = self._steps = int(sys.stdin.readline() or 0)
         self._losses: list[Any] = []
+        self._worked = 0
         self.going = self._steps > 0
         self._started = time.perf_counter()
         return self._steps
 
-    def done(self, loss: torch.Tensor) -> None:
-        """A step is done; after the last one of the turn, answers with seconds, tokens per second and losses, and waits."""
+    def done(self, loss: torch.Tensor, tokens: int | None = None) -> None:
+        """A step is done, over so many tokens where steps differ; after the last one of the turn, answers with seconds, tokens
+        per second and losses, and waits.
+        """
         self._losses.append(loss)
+        self._worked += self.tokens if tokens is None else tokens
         self._left -= 1
         if self._left:
             return
         seconds = time.perf_counter() - self._started
         losses = [float(value.detach()) for value in self._losses]
-        self.answer(seconds=seconds, rate=self._steps * self.tokens / seconds, losses=losses)
+        self.answer(seconds=seconds, rate=self._worked / seconds, losses=losses)
         self.wait()
 
     def answer(self, **what: Any) -> None:

@@ -74,6 +74,24 @@ def _folder(asked: str, windows: tuple[str, Path], mac: str, linux: tuple[str, P
     return Path(os.environ.get(variable) or usual) / "treino"
 
 
+def api_key(host: str) -> str:
+    """The key for the models of one host, "" where there is none: a recipe from someone else cannot have it sent elsewhere.
+
+    It stands in `key_variable(host)`; for OpenAI's own address also in `OPENAI_API_KEY`.
+    """
+    if "_" in host:  # it would share its variable with another host
+        return ""
+    names = [key_variable(host), *(["OPENAI_API_KEY"] if host == "api.openai.com" else [])]
+    return next((value for name in names if (value := os.environ.get(name, "").strip())), "")
+
+
+def key_variable(host: str) -> str:
+    """Variable of a host's key: TREINO_KEY_ and the host in capitals, with _ for a dot and __ for a hyphen, so that no two
+    hosts share one.
+    """
+    return "TREINO_KEY_" + host.upper().replace("-", "__").replace(".", "_")
+
+
 def fault_point() -> str | None:
     """Name of the point at which this process must die (`TREINO_FAULT`): for the proofs of restartability only."""
     return os.environ.get("TREINO_FAULT")

@@ -65,8 +65,23 @@ TEXTS: dict[str, str] = {
     "warning.loss_leapt": N_("the loss leapt from {before:3} to {loss:3} at step {step:raw} {path}"),
     "finetune.started": "",
     "finetune.merged": N_("  adapters merged into the weights; the largest change of a logit by it: {difference:2}"),
+    "chat.started": "",
+    "chat.rows": "",
     "compare.method": N_("method {method} ({number} of {methods})"),
     "lab.forecast": N_("the lab should take {seconds:seconds}: {jobs} seeds, {processes} at once"),
+    "remote.forecast": N_(
+        "  {requests} requests to {model} at {address}, about {tokens_in} tokens to read and at most {tokens_out} to write: "
+        "US$ {cost:4} of the US$ {limit:4} that remote.limit allows; {known} are answered already"
+    ),
+    "remote.leaving": N_(
+        "  {texts} texts ({bytes:bytes}) leave this machine for {address}; personal data masked in them: {masked}"
+    ),
+    "remote.local": N_(
+        "  {texts} texts ({bytes:bytes}) go to {address}, a server on this machine; personal data masked in them: {masked}"
+    ),
+    "remote.preview": N_("  to be sent:\n{said}"),
+    "remote.trial": N_("  with {shots} examples of each class"),
+    "warning.old_price": N_("the price of {model} in the table is of {date}: check it, or set remote.price"),
     "search.trial": "",
     "search.ran_away": N_("  this trial is given up: {reason}"),
     "search.judged": "",

@@ -67,7 +67,7 @@ class Chain(LanguageModel):
     def logits(self, hidden: Tensor) -> Tensor:
         return hidden
 
-    def new_cache(self, rows: int, length: int) -> None:
+    def new_cache(self, rows: int, length: int) -> Any:
         return None
 
     def parts(self) -> list[list[torch.nn.Parameter]]:

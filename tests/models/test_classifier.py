@@ -103,6 +103,20 @@ def test_a_saved_classifier_answers_as_before(architecture: str, tokenizer: Toke
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_one_of_several_classes_keeps_its_thresholds(architecture: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    classifier = classifier_of(architecture, tokenizer.size)
+    classifier.thresholds = [0.5, 0.25, 0.75]
+    save_classifier(classifier, tokenizer, tmp_path, {"long_texts": "cut"})
+    again, _, about = load_classifier(tmp_path)
+    assert again.thresholds == about["thresholds"] == [0.5, 0.25, 0.75]
+    pieces = encode(TEXTS, [[0, 1, 0]] * 4, tokenizer, context=48, long_texts="")
+    with torch.no_grad():
+        logits = classifier(*pieces.batch(range(4)).inputs).double()
+    np.testing.assert_allclose(predict(again, pieces), logits.sigmoid().numpy(), atol=1e-6)
+    assert pieces.targets.shape == (4, 3)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_classifier_is_no_language_model_and_the_other_way_round(
     architecture: str, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import make
+from small_models import close, make
 from torch import Tensor, nn
 
 from treino.models import decoding
+from treino.models.base import LanguageModel
 from treino.models.decoding import Decoder, KernelDecoder, PlainDecoder, decoder_for
 from treino.models.families import OWN, Family, RopeScaling
 from treino.models.generation import Choice, Continuation
@@ -191,6 +192,65 @@ def test_which_memory_is_taken() -> None:
 
     model.model.layers[1].mlp.up_proj = Adapted(128, 344, bias=False)  # type: ignore[union-attr]
     assert isinstance(decoder_for(model, 1, 8), PlainDecoder)
+
+
+def people() -> dict[str, LanguageModel]:
+    """One of each way to remember: shared keys, stretched rotations, biases, norms of queries; learned positions; a state."""
+    models = {name: small(name) for name in SHAPES} | {"lstm": make(VOCABULARY, architecture="lstm", layers=2)}
+    gpt2 = Family("gpt2", qkv_bias=True, output_bias=True, feed_forward_bias=True)
+    return models | {"gpt2": make(VOCABULARY, scale=8.0, family=gpt2, kv_heads=4, tied=True, context=64)}
+
+
+@pytest.mark.parametrize("name", [*SHAPES, "lstm", "gpt2"])
+def test_plain_rows_of_any_length_go_on_together_as_one_by_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One forward pass for each step of all rows; a part of the rows, and one that begins anew, go on as if alone, too."""
+    model = people()[name]
+    ids = some(4, 40)
+    lengths = [17, 1, 29, 17]
+    passes: list[int] = []
+    real = type(model).hidden
+    monkeypatch.setattr(
+        type(model), "hidden", lambda self, ids, *a, **k: (passes.append(len(ids)), real(self, ids, *a, **k))[1]
+    )
+    together = PlainDecoder(model, 4, 40)
+    read = [row[:length] for row, length in zip(ids, lengths, strict=True)]
+    found = [together.read([0, 1, 2, 3], read)]
+    assert sorted(passes) == [1, 1, 2], "prompts of one length together"
+    passes.clear()
+
+    def step(rows: list[int]) -> None:
+        for row in rows:
+            read[row] = ids[row][: len(read[row]) + 1]
+        found.append(together.read(rows, [read[row][-1:] for row in rows]))
+
+    alone = [PlainDecoder(model, 1, 40) for _ in ids]
+    wanted = [torch.cat([decoder.read([0], [part]) for decoder, part in zip(alone, read, strict=True)])]
+    passes.clear()
+    for rows in ([0, 1, 2, 3], [0, 1, 2, 3], [3, 1], [0, 2]):
+        step(rows)
+        assert passes == [len(rows)]
+        wanted.append(torch.cat([alone[row].read([0], [read[row][-1:]]) for row in rows]))
+        passes.clear()
+    together.forget(2)
+    found.append(together.read([2, 0], [ids[3][:9], ids[0][len(read[0]) : len(read[0]) + 9]]))
+    again = PlainDecoder(model, 1, 40).read([0], [ids[3][:9]])
+    wanted.append(torch.cat([again, alone[0].read([0], [ids[0][len(read[0]) : len(read[0]) + 9]])]))
+    for one, other in zip(found, wanted, strict=True):
+        assert close(one, other), float((one - other).abs().max())
+
+
+def test_a_place_too_many_or_too_few_in_the_memory_is_seen() -> None:
+    """The comparison above would notice: rows that see one place more or less than they have differ by far more."""
+    model = small("heads of 32")
+    ids = some(2, 20)
+    for wrong in (-1, 1):
+        other = PlainDecoder(model, 2, 20)
+        other.read([0, 1], [ids[0][:12], ids[1][:5]])
+        other._cache._counts[1] += wrong  # type: ignore[attr-defined]
+        now = PlainDecoder(model, 2, 20)
+        now.read([0, 1], [ids[0][:12], ids[1][:5]])
+        one, two = now.read([0, 1], [[3], [4]]), other.read([0, 1], [[3], [4]])
+        assert close(one[0], two[0]) and not close(one[1], two[1], 100)
 
 
 def test_the_plain_memory_can_be_narrow() -> None:

@@ -11,7 +11,7 @@ from small_models import make
 
 from treino.errors import UsageError
 from treino.models import decoding, generation
-from treino.models.base import LanguageModel
+from treino.models.base import Cache, LanguageModel
 from treino.models.generation import _sample, generate, generate_batch, next_token_probabilities
 from treino.tokens.tokenizer import Tokenizer
 
@@ -113,6 +113,16 @@ def test_the_likeliest_tokens_are_found_without_sorting_all(monkeypatch: pytest.
     assert torch.equal(_sample(logits, None, 0.6, draws), quick)
 
 
+class Nothing(Cache):
+    """Of a model that remembers nothing."""
+
+    def of(self, rows):  # type: ignore[no-untyped-def]
+        return self
+
+    def forget(self, row):  # type: ignore[no-untyped-def]
+        pass
+
+
 class Script(LanguageModel):
     """Says a given sequence of tokens, whatever it reads."""
 
@@ -130,7 +140,7 @@ class Script(LanguageModel):
         return torch.nn.functional.one_hot(torch.tensor(number), self.vocabulary).float() * 100
 
     def new_cache(self, rows, length):  # type: ignore[no-untyped-def]
-        return None
+        return Nothing()
 
     def parts(self):  # type: ignore[no-untyped-def]
         return [[self.anything]]

@@ -261,3 +261,28 @@ def test_a_limit_on_the_instruction_set_and_a_missing_compiler_are_heeded(monkey
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
     assert not build.identity() and fresh_build(monkeypatch, Path(os.devnull)) == []
+
+
+@there
+@pytest.mark.parametrize("rotated", [True, False])
+def test_torch_knows_attention_by_name_and_its_compiler_sees_through(rotated: bool) -> None:
+    torch.manual_seed(0)
+    heads = ops.Heads(2, 1, 32)
+    qkv = torch.randn(2, 20, 4 * 32).bfloat16()
+    angles, segments = torch.rand(2, 20, 16), documents(2, 20, [7])
+    first = transformer.first_places(segments, qkv)
+    tables = (angles.cos(), angles.sin()) if rotated else (None, None)
+    numbers = [heads.queries, heads.keys, heads.size]
+    given = (qkv, *tables, first, numbers)
+    out, sums = torch.ops.treino.attention(*given)
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(torch.ops.treino.attention.default, given, test_utils=checks)
+    backward = (torch.randn_like(out), *given[:4], out, sums, numbers)
+    torch.library.opcheck(torch.ops.treino.attention_backward.default, backward, test_utils=checks)
+    compiled = torch.compile(ops.RotaryAttention.apply, backend="aot_eager", fullgraph=True)
+    found = []
+    for call in (ops.RotaryAttention.apply, compiled):
+        own = qkv.clone().requires_grad_()
+        result = call(own, *tables, first, heads)
+        found.append((result, *torch.autograd.grad(result, own, backward[0])))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from treino.models.blockwise import dynamic_codes
 from treino.models.kernels import library
-from treino.models.nf4 import CODES, NF4Linear, Quantised, dynamic_codes, quantise
+from treino.models.nf4 import CODES, NF4Linear, Quantised, quantise, values_by_bitsandbytes
 
 functional = pytest.importorskip("bitsandbytes.functional")
 
@@ -23,6 +24,7 @@ def matrix(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
 
 def test_the_tables_are_those_of_bitsandbytes() -> None:
     assert torch.equal(dynamic_codes(), functional.create_dynamic_map())
+    assert torch.equal(dynamic_codes(signed=False), functional.create_dynamic_map(signed=False))
     _, state = functional.quantize_4bit(torch.randn(64, 64), quant_type="nf4", blocksize=64)
     assert torch.equal(torch.tensor(CODES), state.code)
 
@@ -40,6 +42,13 @@ def test_codes_scales_and_values_are_those_of_bitsandbytes(shape: tuple[int, int
     values = functional.dequantize_4bit(theirs, state)
     assert values.dtype == dtype
     assert torch.equal(ours.values(dtype), values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_its_kernels_make_our_weights_wide(dtype: torch.dtype) -> None:
+    """What a GPU does where it is installed; here on the CPU."""
+    found = quantise(matrix((96, 256), torch.float32))
+    assert torch.equal(values_by_bitsandbytes(found, dtype), found.values(dtype))
 
 
 @pytest.mark.skipif(library() is None, reason="this machine has no kernels")

@@ -21,7 +21,7 @@ def test_little_memory_changes_how_steps_are_taken_and_not_what_is_learnt(
     content["model"].pop("embedding")
     del content["labels"], content["finetune"]
     roomy = treino.run(content, runs=tmp_path / "roomy")
-    monkeypatch.setattr(pretrain, "fitted", lambda *_, **__: Arrangement(1, True))
+    monkeypatch.setattr(pretrain, "fitted", lambda *_, **__: (Arrangement(1, True), "ddp"))
     lean = treino.run(content, runs=tmp_path / "lean")
     assert lean.digests["tokenise"] == roomy.digests["tokenise"]
     for name in ("first_loss", "last_loss", "last_validation_loss"):

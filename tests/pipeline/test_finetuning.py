@@ -273,6 +273,30 @@ def test_a_model_brought_along_is_tuned_without_its_corpus(passed: Run, runs: Pa
     assert "adopt" in run.report.read_text(encoding="utf-8")
 
 
+def test_layers_in_four_bits_are_streamed_of_the_recipe_s_own_model_and_of_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = {"architecture": "transformer", "width": 16, "layers": 2, "heads": 2, "context": 8}
+    tuned = {"method": "qlora", "stream": True, "epochs": 1, "optimiser": "adamw8bit"}
+    own = treino.run(recipe(model=shape | {"embedding": 16}, finetune=tuned), runs=tmp_path / "runs")
+    assert own.facts["judge"]["forgetting"]["after"] > 0
+    folder = tmp_path / "em 4 bits é"
+    capsys.readouterr()
+    assert run_command(["quantise", str(own.folder), str(folder)]) == 0
+    assert "é" in capsys.readouterr().out
+    assert run_command(["quantise", str(own.model_folder), str(folder)]) == 2
+    assert "é is not empty" in capsys.readouterr().err
+    brought = {"name": "brought", "labels": {"rows": ROWS}, "finetune": tuned | {"base": str(folder)}}
+    run = treino.run(brought, runs=tmp_path / "runs")
+    for each in (own, run):
+        made = each.artefacts["finetune"].folder
+        assert (made / "model" / "adapter" / "adapter_config.json").is_file() and not (made / "base-nf4").exists()
+    assert run.facts["judge"]["test"]["rows"] > 0
+    assert treino.predict("hoje o filme foi ruim", run.folder)[0]["label"] in ("bom", "mau")
+    with pytest.raises(UsageError, match="the method is lora"):
+        load_recipe(recipe(model=shape, finetune={"method": "lora", "stream": True}))
+
+
 def test_the_labelled_texts_can_be_the_corpus(tmp_path: Path) -> None:
     run = treino.run(recipe(corpus={"sources": ["labels"]}), runs=tmp_path)
     assert next(iter(run.artefacts)) == "split"

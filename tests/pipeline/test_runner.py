@@ -15,11 +15,12 @@ import pytest
 
 from treino import events, files
 from treino.errors import DataError, MachineError
+from treino.messages import Message
 from treino.pipeline.api import Run, run
 from treino.pipeline.lock import DecisionLock
 from treino.pipeline.plan import plan_run
 from treino.pipeline.run_folder import RunFolder, find_run
-from treino.pipeline.stage import Pipeline, Stage, Work, insert
+from treino.pipeline.stage import Decisions, Pipeline, Stage, Work, insert
 from treino.recipe.load import load_recipe
 
 
@@ -208,9 +209,9 @@ def test_two_processes_exclude_each_other(tmp_path: Path) -> None:
 def test_decisions_are_taken_once_and_travel_with_the_lock(tmp_path: Path) -> None:
     asked: list[int] = []
 
-    def decide(_: Work) -> dict[str, tuple[Any, str, dict[str, Any]]]:
+    def decide(_: Work) -> Decisions:
         asked.append(1)
-        return {"count.base": (len(asked), "measured", {})}
+        return {"count.base": (len(asked), Message("measured"), {})}
 
     measured = replace(PIPELINE[2], decide=decide, decides=("count.base",))
     pipeline = (*PIPELINE[:2], measured)

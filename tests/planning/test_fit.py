@@ -14,6 +14,7 @@ from treino.measure import available_memory
 from treino.planning.fit import Arrangement, Wish, arrange, smallest_changes
 from treino.recipe import ModelSettings, PretrainSettings
 from treino.training import fit
+from treino.training.ranks import Ranks
 
 SHAPE = ModelSettings(
     architecture="transformer", width=512, layers=8, heads=8, kv_heads=8, feed_forward=1376, context=512, embedding=512
@@ -74,7 +75,10 @@ def test_where_the_weights_alone_are_too_much_only_a_smaller_model_is_offered() 
 def test_the_refusal_names_need_room_and_fixes(monkeypatch: pytest.MonkeyPatch) -> None:
     def check() -> Arrangement:
         settings = PretrainSettings(batch=8, precision="float32")
-        return fit.fitted(SHAPE, 16384, settings, 8, packed=True, kernels=False, device=torch.device("cpu"))
+        work = {"packed": True, "kernels": False, "precision": "float32", "device": torch.device("cpu")}
+        arrangement, shard = fit.fitted(SHAPE, 16384, settings, 8, **work)
+        assert shard == "ddp"
+        return arrangement
 
     monkeypatch.setattr(fit, "available_memory", lambda: 300_000_000)
     with pytest.raises(DoesNotFit, match=r"needs about \d+.MB .*300.MB are free.*model.width = \d+") as refused:
@@ -94,3 +98,47 @@ def test_the_refusal_names_need_room_and_fixes(monkeypatch: pytest.MonkeyPatch) 
 def test_the_free_memory_of_this_machine_is_a_size() -> None:
     free = available_memory()
     assert free is not None and 10**8 < free < 10**14
+
+
+def among(ranks: Ranks, room: int, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[Arrangement, str]:
+    """What several processes would do where so much is free on their machine."""
+    monkeypatch.setattr(fit, "available_memory", lambda: room)
+    work = {"packed": True, "kernels": False, "precision": "float32", "device": torch.device("cpu")}
+    wanted = PretrainSettings(batch=8, precision="float32", **settings)
+    return fit.fitted(SHAPE, 16384, wanted, 8, **work, ranks=ranks)
+
+
+def test_several_processes_take_parts_where_the_whole_does_not_fit_and_are_refused_below(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fit, "resident_memory", lambda: 1)
+    apart = Ranks(size=2, local_size=1)  # one on each of two machines, so that each has the whole model
+    shared = Ranks(size=2, local_size=2)
+    asked = wish(base=1)
+    whole, parts = fit.among(asked, apart, "ddp"), fit.among(asked, apart, "fsdp")
+    assert whole.batch == parts.batch == 4 and parts.least() < whole.least()
+    assert among(apart, whole.bytes(), monkeypatch) == (Arrangement(8), "ddp")
+    assert among(apart, whole.least() - 1, monkeypatch)[1] == "fsdp"
+    assert among(apart, parts.least(), monkeypatch)[1] == "fsdp"
+    with pytest.raises(DoesNotFit, match=r"each of the 2 processes .* free for each; this would fit") as refused:
+        among(apart, parts.least() - 1, monkeypatch)
+    assert refused.value.exit_code == 4
+    with pytest.raises(DoesNotFit, match=r'pretrain.shard = "fsdp" \('):
+        among(apart, parts.least(), monkeypatch, shard="ddp")
+    for other in ({"optimiser": "muon"}, {"shard": "ddp"}):
+        with pytest.raises(DoesNotFit):
+            among(apart, parts.least() - 1, monkeypatch, **other)
+    if fit.can_share(shared):  # two on one machine: each counts its part of what both see, and has half of the room
+        common = fit.among(asked, shared, "ddp")
+        assert common.common and common.least() < whole.least()
+        assert among(shared, 2 * common.bytes(), monkeypatch) == (Arrangement(8), "ddp")
+        alone = wish(batch=8, base=1).least() - 1
+        assert alone < 2 * parts.least()
+        with pytest.raises(DoesNotFit, match="one process instead of 2"):
+            among(shared, alone, monkeypatch)
+    met = Ranks(size=2, local_size=2, joined=True)
+    monkeypatch.setattr(fit, "resident_memory", lambda: 50_000_000)
+    room = 2 * fit.among(wish(base=0), met, "fsdp").least()
+    assert among(met, room, monkeypatch)[1] == "fsdp", "what a process holds already it need not find again"
+    with pytest.raises(DoesNotFit):
+        among(replace(met, joined=False), room, monkeypatch, recompute="yes")

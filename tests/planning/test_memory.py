@@ -15,10 +15,11 @@ from treino.models import head, lora, nf4, transformer
 from treino.models.build import build_model
 from treino.models.classifier import build_classifier
 from treino.models.lora import LoraShape, add_adapter, targets_of
-from treino.planning.memory import adapter_parameters, memory
+from treino.planning.memory import EIGHT_BITS, adapter_parameters, memory
 from treino.planning.parameters import architecture_of
 from treino.planning.work import TARGETS, Work
 from treino.recipe import ModelSettings
+from treino.training.optimiser import Optimiser
 
 SHAPES: dict[str, tuple[dict[str, Any], int, int, int]] = {
     "M": ({"width": 512, "layers": 4, "heads": 8, "kv_heads": 8, "feed_forward": 1376}, 16384, 8, 512),
@@ -223,6 +224,18 @@ def test_training_adapters(name: str, method: str, targets: str) -> None:
     assert peak == pytest.approx(
         expected(name, precision="pure", method=method, targets=targets, packed=False), rel=NEAR
     )
+
+
+def test_moments_in_eight_bits() -> None:
+    """What is kept between steps, of real tensors."""
+    shape = settings_of("M")
+    network = nn.ParameterList([torch.zeros(shape.width, shape.feed_forward) for _ in range(4)])
+    optimiser = Optimiser(network, kind="adamw8bit", weight_decay=0.0, beta2=0.99)
+    for parameter in network:
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step(0.1, torch.zeros(()))
+    kept = sum(value.numel() * value.element_size() for value in optimiser.state().values())
+    assert kept == pytest.approx(EIGHT_BITS * sum(parameter.numel() for parameter in network), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["M", "long", "wide"])

@@ -9,13 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from treino import interruption
+from treino import files, interruption
 from treino.errors import Interrupted, UsageError
 from treino.models.adapter_folder import load_adapter
 from treino.models.build import build_model
 from treino.models.classifier import build_classifier, predict
 from treino.models.classifier_folder import load_classifier
-from treino.models.folder import save_model
+from treino.models.folder import quantise_folder, save_model
 from treino.models.lora import Lora, LoraShape, add_adapter, targets_of
 from treino.recipe import FinetuneSettings, ModelSettings, TokenSettings, finetuning_rate
 from treino.tokens.labelled import BucketedRows
@@ -162,6 +162,49 @@ def test_adapters_learn_beside_a_frozen_body_and_are_merged(base: Path, tmp_path
     np.testing.assert_allclose(beside, merged, atol=1e-5)
     names = set(trained_tensors(apart))
     assert names == {name for name, _ in apart.named_parameters() if "lora_" in name or "head" in name}
+
+
+def test_streamed_layers_teach_the_adapters_the_same_and_the_classifier_is_base_and_adapter(
+    base: Path, tmp_path: Path
+) -> None:
+    """Streamed from a base that is quantised on the way, and from one that was so before; and with that one in memory."""
+    settings = settings_of(
+        method="qlora", epochs=6, learning_rate=2e-2, lora_rank=4, dropout=0.1, optimiser="adamw8bit"
+    )
+    streaming = settings.model_copy(update={"stream": True})
+    if "lstm" in base.name:
+        with pytest.raises(UsageError, match="lstm"):
+            tuning_of(base, stream=True, quantised=tmp_path / "nf4")
+        return
+    tuning = tuning_of(base, stream=True, quantised=tmp_path / "nf4")
+    classifier, same = tuning.run(streaming, tmp_path / "streamed")
+    before, _ = tuning_of(tmp_path / "nf4", stream=True).run(streaming, tmp_path / "before")
+    whole, facts = tuning_of(tmp_path / "nf4").run(settings, tmp_path / "whole")
+    assert same["last_loss"] == facts["last_loss"] < same["first_loss"]
+    assert same["parameters"] == facts["parameters"]
+    mine, other = (trained_tensors(one) for one in (classifier, before))
+    assert mine.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in mine.items())
+    chances = predict(classifier, tuning.validation)
+    np.testing.assert_allclose(chances, predict(whole, tuning.validation), atol=1e-5)
+    files.remove_folder(tmp_path / "nf4")  # the classifier's folder needs it no more
+    again, _, about = load_classifier(tmp_path / "streamed" / "model")
+    np.testing.assert_array_equal(predict(again, tuning.validation), chances)
+    assert about["long_texts"] == "cut"
+    assert same["merge_difference"] is None
+
+
+def test_a_base_in_four_bits_is_for_qlora(base: Path, tmp_path: Path) -> None:
+    if "lstm" in base.name:
+        pytest.skip("an LSTM is not quantised")
+    quantise_folder(base, tmp_path / "nf4")
+    tuning = tuning_of(tmp_path / "nf4")
+    with pytest.raises(UsageError, match="in 4 bits, which the method lora cannot train"):
+        tuning.run(settings_of(method="lora"), tmp_path / "lora")
+    classifier, facts = tuning.run(settings_of(method="qlora", learning_rate=2e-2), tmp_path / "qlora")
+    assert facts["last_loss"] < facts["first_loss"] and 0 < facts["merge_difference"] < 1e-4
+    again, _, _ = load_classifier(tmp_path / "qlora" / "model")
+    np.testing.assert_array_equal(predict(again, tuning.validation), predict(classifier, tuning.validation))
 
 
 def test_a_second_matrix_may_take_longer_steps() -> None:

@@ -16,8 +16,8 @@ from treino.cli.text import _, translator
     cls=Command,
     help=_(
         "Fine-tune by every method, and set quality, time, memory and forgetting side by side.\n\n"
-        "RECIPE has labelled texts: a TOML file or the name of a ready one. The methods are scratch, frozen, lora, qlora and "
-        "full; what they share is made once.\n\n"
+        "RECIPE has labelled texts: a TOML file or the name of a ready one. The methods are scratch, frozen, lora, qlora, "
+        "full and, where the recipe names a remote, prompt; what they share is made once.\n\n"
         "\b\nExamples:\n  treino compare classify\n  treino compare meu.toml --methods full,lora --price 1.2"
     ),
     short_help=_("Measure the ways of fine-tuning against each other."),

@@ -8,7 +8,6 @@ import click
 
 from treino.cli.options import Command, echo_json, json_option
 from treino.cli.text import _, translator
-from treino.messages import Message
 
 
 @click.command(
@@ -23,10 +22,12 @@ def command(as_json: bool) -> None:
 
     findings = examine()
     if as_json:
-        echo_json({row.name: {"value": row.value, "ok": row.ok, "note": row.note} for row in findings})
+        echo_json(
+            {row.name: {"value": row.value, "ok": row.ok, "note": translator().message(row.advice)} for row in findings}
+        )
         return
     for row in findings:
-        note = f"  {translator().message(Message(row.note))}" if row.note else ""
+        note = f"  {translator().message(row.advice)}" if row.note else ""
         click.echo(f"{'✓' if row.ok else '!'} {_(row.label):<28} {_shown(row.value, row.unit)}{note}")
 
 

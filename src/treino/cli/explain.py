@@ -25,7 +25,7 @@ from treino.cli.text import _, translator
 @click.option("--settings", is_flag=True, help=_("List every setting with the origin of its value."))
 @json_option
 def command(recipe: str | None, overrides: tuple[str, ...], runs: Path | None, settings: bool, as_json: bool) -> None:
-    from treino.pipeline.inspect import explain, settings_of
+    from treino.pipeline.inspect import explain, number_format, settings_of
     from treino.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, overrides)
@@ -47,3 +47,8 @@ def command(recipe: str | None, overrides: tuple[str, ...], runs: Path | None, s
         why = "; ".join(translator().message(why) for why in item.why)
         mark = "✓" if ready else "▸"
         click.echo(f"{mark} {item.stage.name:<14} {_('ready') if ready else _('will run')}{': ' + why if why else ''}")
+        if item.stage.name == "pretrain" and not ready:
+            chosen = number_format(loaded)
+            click.echo(
+                "  " + _("it would compute in {format}: {reason}", format=chosen.precision, reason=chosen.reason)
+            )

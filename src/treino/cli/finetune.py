@@ -15,21 +15,23 @@ from treino.cli.text import _
     "finetune",
     cls=Command,
     help=_(
-        "Make a classifier of a model and a table of labelled texts.\n\n"
+        "Make a classifier of a model and a table of labelled texts; with --chat, a model that answers, of conversations.\n\n"
         "BASE is the name or path of a run, a model folder, or owner/name@revision of the hub; DATA a CSV, JSON lines or "
         "Parquet file, or world.\n\n"
         "\b\nExamples:\n  treino finetune quickstart mensagens.csv\n"
         '  treino finetune quickstart mensagens.csv --label sentimento --trials 8 --require "macro_f1 >= tfidf"\n'
-        "  treino finetune ./modelo dados.jsonl --method frozen --set finetune.long_texts=cut"
+        "  treino finetune ./modelo dados.jsonl --method frozen --set finetune.long_texts=cut\n"
+        "  treino finetune ./modelo conversas.jsonl --chat --method lora"
     ),
     short_help=_("Make a classifier of a model and labelled texts."),
 )
 @click.argument("base", metavar=_("BASE"))
 @click.argument("data", metavar=_("DATA"))
+@click.option("--chat", is_flag=True, help=_("DATA holds conversations: learn to answer as their assistant."))
 @click.option("--name", metavar=_("NAME"), help=_("Name of the new run (default: that of the data)."))
 @click.option("--column", metavar=_("COLUMN"), help=_("Column of the text (found by its name)."))
 @click.option("--label", metavar=_("COLUMN"), help=_("Column of the label (found by its name)."))
-@click.option("--method", metavar=_("METHOD"), help=_("full, frozen, lora, qlora or scratch."))
+@click.option("--method", metavar=_("METHOD"), help=_("full, frozen, lora, qlora, scratch or prompt."))
 @click.option("--epochs", type=whole_number(1), metavar="N", help=_("Most passes over the training rows."))
 @click.option("--trials", type=whole_number(1), metavar="N", help=_("Most settings to try."))
 @click.option("--require", multiple=True, metavar=_("THRESHOLD"), help=_("A threshold of the gate; may be repeated."))
@@ -39,6 +41,7 @@ from treino.cli.text import _
 def command(
     base: str,
     data: str,
+    chat: bool,
     name: str | None,
     require: tuple[str, ...],
     overrides: tuple[str, ...],
@@ -62,7 +65,7 @@ def command(
     source = data if data == "world" else str(Path(data).resolve())
     recipe: dict[str, Any] = {
         "name": name or f"{_plain(folder.name)}-{_plain(Path(data).stem)}",
-        "labels": {"source": source} | _given(text=given["column"], label=given["label"]),
+        "chat" if chat else "labels": {"source": source} | _given(text=given["column"], label=given["label"]),
         "finetune": {"base": base if hub else str(folder)} | _given(method=given["method"], epochs=given["epochs"]),
         "search": _given(trials=given["trials"]),
         "gate": {"require": list(require)},

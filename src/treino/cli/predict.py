@@ -68,6 +68,8 @@ def _show(answer: dict) -> None:
     if answer["probabilities"] is None:
         click.echo(_("the text is longer than the context, and this classifier drops such texts"))
         return
+    if "labels" in answer:
+        click.echo(_("classes: {labels}", labels=answer["label"]) if answer["labels"] else _("none of the classes"))
     rows = sorted(answer["probabilities"].items(), key=lambda item: -item[1])
     for line in bars(rows):
         click.echo(line)

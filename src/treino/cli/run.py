@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     cls=Command,
     help=_(
         "Run a recipe: raw text to a trained model and its report.\n\n"
-        "RECIPE is a TOML file or the name of a ready one (quickstart, books, corpus, classify, modulo7). What is ready is "
-        "not made again. Exit code 5: the gate of the recipe was not passed.\n\n"
+        "RECIPE is a TOML file or the name of a ready one (quickstart, books, corpus, classify, chat, modulo7). What is ready "
+        "is not made again. Exit code 5: the gate of the recipe was not passed.\n\n"
         '\b\nExamples:\n  treino run\n  treino run modulo7\n  treino run meu.toml --set pretrain.budget="10 min"\n'
         "  treino run meu.toml --on torchrun:2\n  treino run meu.toml --on slurm:nodes=2,gpus=8 --show"
     ),
@@ -124,7 +124,7 @@ def execute(
     if as_json:
         finished = run(recipe, overrides=overrides, runs=runs, lock=lock, listener=emit_json_lines, **where)
         result = {"kind": "result", "run": finished.name, "folder": str(finished.folder), "digests": finished.digests}
-        paths = {"model": str(finished.model_folder), "report": str(finished.report)}
+        paths = {"report": str(finished.report)} | ({"model": str(finished.model_folder)} if finished.has_model else {})
         if finished.classifier_folder:
             paths["classifier"] = str(finished.classifier_folder)
         result |= {"passed": finished.passed}
@@ -156,9 +156,12 @@ def close(finished: Run) -> None:
         click.echo(_("The model says:"))
         click.echo(f"  {sample['prompt']}{sample['text']}".replace("\n", "\n  "))
     click.echo(_("Report: {path}", path=str(finished.report)))
-    click.echo(_("Model: {path}", path=str(finished.model_folder)))
+    if finished.has_model:
+        click.echo(_("Model: {path}", path=str(finished.model_folder)))
     prompt = sample["prompt"] if sample else "..."
-    if "pretrain" in finished.artefacts:
+    if "chat" in finished.artefacts:
+        click.echo(_('Talk with it: treino chat {run} "..."', run=finished.name))
+    elif "pretrain" in finished.artefacts:
         click.echo(_('Talk to it: treino generate "{prompt}"', prompt=prompt))
     if finished.classifier_folder:
         click.echo(_("Classifier: {path}", path=str(finished.classifier_folder)))

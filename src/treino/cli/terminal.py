@@ -39,6 +39,8 @@ SUMMARIES = {
     "finetune": N_(
         "accuracy {training_accuracy:percent} on training rows, {validation_accuracy:percent} on validation rows"
     ),
+    "gather": N_("{rows_training} conversations to learn from, {rows_validation} held out"),
+    "chat": N_("loss of the answers {first_loss:3} → {last_loss:3} in {train_seconds:seconds}"),
     "judge": N_("macro-F1 {test_macro_f1:3} on the test rows, TF-IDF {tfidf_macro_f1:3}"),
 }
 
@@ -129,6 +131,19 @@ class TerminalView:
         self._lines, self._what = 0, "finetune"
         self._print("  " + _("{trainable} of {total} parameters are trained, {steps} steps", **values), "dim")
 
+    def _on_chat_started(self, values: dict[str, Any]) -> None:
+        self._on_finetune_started(values)
+        self._what = "chat"
+
+    def _on_chat_rows(self, values: dict[str, Any]) -> None:
+        """Conversations before the first step: what is learnt of them in colour."""
+        self._print("  " + _("three conversations as they are learnt; in colour: what the model learns to say"), "dim")
+        for row in values["rows"]:
+            line = Text("    ")
+            for piece, learnt in row:
+                line.append(" ".join(piece.split()) + " ", style="bold green" if learnt else "dim")
+            self.console.print(line)
+
     def _on_search_trial(self, values: dict[str, Any]) -> None:
         tried = ", ".join(f"{name} {value:.4g}" for name, value in values["tried"].items())
         self._print("  " + _("trial {trial} of {trials}: {tried}", **(values | {"tried": tried})), "bold")
@@ -144,7 +159,7 @@ class TerminalView:
         speed = values["tokens"] / values["seconds"] if values["seconds"] else 0.0
         text = (
             N_("loss {loss:3}, {speed:0} tokens/s")
-            if self._what == "pretrain"
+            if self._what in ("pretrain", "chat")
             else N_("loss {loss:3}, {speed:0} texts/s")
         )
         note = _(text, loss=values["loss"], speed=speed)

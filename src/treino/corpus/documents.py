@@ -25,6 +25,9 @@ BATCH_ROWS, BATCH_BYTES = 2048, 4_000_000
 EXCERPT = 200
 """Characters of a text that the record of what was changed or removed keeps."""
 
+KINDS = (b"treino.documents", b"treino.labelled", b"treino.conversations")
+"""Under which a file of rows says the version of their form."""
+
 DOCUMENTS = pa.schema(
     [
         ("id", pa.string()),
@@ -154,7 +157,7 @@ def read_part(path: Path, columns: list[str] | None = None, *, documents: bool =
     """
     with pq.ParquetFile(path) as file:
         known = file.schema_arrow.metadata or {}
-        version = known.get(b"treino.documents", known.get(b"treino.labelled"))
+        version = next((known[name] for name in KINDS if name in known), None)
         if documents and version != SCHEMA_VERSION:
             raise DataError(
                 N_("{path} has documents of the format {version}, not {known}"),

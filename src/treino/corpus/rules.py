@@ -41,6 +41,8 @@ RULES = {
     "not_an_object": N_("JSON line that is no object"),
     "no_text": N_("row without text"),
     "no_label": N_("row without label"),
+    "no_answer": N_("conversation without an answer"),
+    "unknown_speaker": N_("conversation with a speaker whose part is not known"),
     "no_text_column": N_("table without a text column"),
     "wrong_number_of_columns": N_("wrong number of columns"),
     "quote_never_closed": N_("quotation mark never closed"),

@@ -97,15 +97,21 @@ def fit_tfidf(
 def _fit(
     texts: Sequence[str], targets: Sequence[int], analyser: str, strength: float, classes: int, balanced: bool
 ) -> Tfidf:
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    vectors = TfidfVectorizer(sublinear_tf=True, **ANALYSERS[analyser])
-    try:
-        weights = vectors.fit_transform(texts)
-    except ValueError:  # not one word in all the texts
-        vectors = TfidfVectorizer(sublinear_tf=True, analyzer="char")
-        weights = vectors.fit_transform(texts)
+    vectors, weights = fit_vectors(texts, analyser)
     rule = "balanced" if balanced else None
     regression = LogisticRegression(C=strength, max_iter=1000, class_weight=rule).fit(weights, targets)
     return Tfidf(analyser, strength, vectors, regression, classes)
+
+
+def fit_vectors(texts: Sequence[str], analyser: str) -> tuple[Any, Any]:
+    """The sublinear TF-IDF weights of texts, and what makes them of others."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectors = TfidfVectorizer(sublinear_tf=True, **ANALYSERS[analyser])
+    try:
+        return vectors, vectors.fit_transform(texts)
+    except ValueError:  # not one word in all the texts
+        vectors = TfidfVectorizer(sublinear_tf=True, analyzer="char")
+        return vectors, vectors.fit_transform(texts)

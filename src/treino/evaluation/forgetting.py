@@ -10,29 +10,31 @@ import torch
 from treino.evaluation.loss import token_losses
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
-from treino.models.classifier_folder import load_classifier
+from treino.models.classifier_folder import is_classifier, load_classifier
 from treino.models.folder import load_model
+from treino.models.nf4 import in_four_bits
 from treino.tokens.shards import open_shard
 
 MOST_TOKENS = 16_384
 """Tokens of the pretraining's validation text that are read."""
 
 
-def forgetting(base: Path, classifier: Path, tokens: Path) -> dict[str, float | int] | None:
+def forgetting(base: Path, tuned: Path, tokens: Path) -> dict[str, float | int] | None:
     """Loss of the next token (nats) on the pretraining's validation text, `before` and `after` the fine-tuning.
 
-    Afterwards the tuned body speaks through the base model's own head, kept as it was: where head and token table were
-    one, the head is a copy from before. None where pretraining kept no validation text.
+    `tuned` is the folder of a classifier or of a language model. Afterwards the tuned body speaks through the base model's own
+    head, kept as it was: where head and token table were one, the head is a copy from before. None where pretraining kept no
+    validation text.
     """
     documents = held_out_documents(tokens)
     if not documents:
         return None
     model, tokenizer = load_model(base)
-    tuned, _, _ = load_classifier(classifier)
+    body = load_classifier(tuned)[0].body if is_classifier(tuned) else load_model(tuned)[0]
     ends = tokenizer.end_of_text, tokenizer.begin_of_text
     before, after = (
         float(np.concatenate(token_losses(item, documents, *ends)).mean(dtype=np.float64))
-        for item in (model, with_original_head(tuned.body, model))
+        for item in (model, with_original_head(body, model))
     )
     return {"before": before, "after": after, "tokens": sum(len(document) + 1 for document in documents)}
 
@@ -49,7 +51,11 @@ def held_out_documents(tokens: Path) -> list[np.ndarray]:
 
 
 def with_original_head(body: LanguageModel, original: LanguageModel) -> LanguageModel:
-    """A language model of one model's body and another one's head, which are no longer tied."""
+    """A language model of one model's body and another one's head, which are no longer tied. A body in NF4 has kept its own
+    head as it was.
+    """
+    if in_four_bits(body):
+        return body
     joined = build_model(original.settings.model_copy(update={"tied": False}), original.vocabulary, original.family)
     with torch.no_grad():
         mine = dict(joined.named_parameters())

@@ -19,7 +19,8 @@ SMALLEST = 1e-12
 def measure(
     targets: Sequence[int], probabilities: np.ndarray, labels: Sequence[str], *, resamples: int = 1000, seed: int = 1
 ) -> dict[str, Any]:
-    """All measures of probabilities (rows, classes) against the true classes; rows of NaN are left out and counted.
+    """All measures of probabilities (rows, classes) against the true classes; rows of NaN are left out and counted. A row of
+    zeros is no answer, and wrong: it misses its class, and is held against no other.
 
     accuracy: share of right rows, with Wilson's 95 % interval. macro_f1: mean of F1 = 2TP / (2TP + FP + FN) over the
     classes that occur as truth or as answer, with an interval by bootstrap over rows. log_loss: mean −ln p(truth).
@@ -27,34 +28,37 @@ def measure(
     """
     judged = ~np.isnan(probabilities).any(1)
     truth, chances = np.asarray(targets)[judged], probabilities[judged]
-    answers = chances.argmax(1)
-    confusion = np.zeros((len(labels), len(labels)), np.int64)
+    classes = len(labels)
+    answers = np.where(chances.any(1), chances.argmax(1), classes)
+    confusion = np.zeros((classes, classes + 1), np.int64)  # the last column: no answer
     np.add.at(confusion, (truth, answers), 1)
     rows = int(judged.sum())
     if not rows:
         return {"rows": 0, "unjudged": int((~judged).sum())}
     # Rows are independent, so drawing rows with replacement is drawing the cells of the confusion matrix.
     draws = np.random.default_rng(seed).multinomial(rows, confusion.ravel() / rows, size=resamples)
-    drawn = f1_by_class(draws.reshape(resamples, len(labels), len(labels)))
+    drawn = f1_by_class(draws.reshape(resamples, classes, classes + 1))
     by_class = f1_by_class(confusion[None])
     bins = reliability(truth, answers, chances.max(1))
     return {
         "rows": rows,
         "unjudged": int((~judged).sum()),
         "accuracy": {"mean": float((truth == answers).mean())} | wilson(int((truth == answers).sum()), rows),
-        "macro_f1": _interval(float(np.nanmean(by_class)), np.nanmean(drawn, 1)),
+        "macro_f1": interval(float(np.nanmean(by_class)), np.nanmean(drawn, 1)),
         "log_loss": float(-np.log(np.maximum(chances[np.arange(rows), truth], SMALLEST)).mean()),
         "calibration_error": sum(item["rows"] * abs(item["accuracy"] - item["confidence"]) for item in bins) / rows,
         "reliability": bins,
         "by_class": [_one_class(confusion, number, label, by_class[0], drawn) for number, label in enumerate(labels)],
-        "confusion": confusion.tolist(),
-    }
+        "confusion": confusion[:, :classes].tolist(),
+    } | ({"unanswered": int(confusion[:, classes].sum())} if confusion[:, classes].any() else {})
 
 
 def f1_by_class(confusion: np.ndarray) -> np.ndarray:
-    """F1 (draws, classes) of confusion matrices (draws, truth, answer); NaN for a class that neither occurs nor is said."""
+    """F1 (draws, classes) of confusion matrices (draws, truth, answer, where a last column more is no answer); NaN for a class
+    that neither occurs nor is said.
+    """
     right = np.diagonal(confusion, axis1=1, axis2=2).astype(float)
-    total = confusion.sum(1) + confusion.sum(2)
+    total = confusion.sum(1)[:, : right.shape[1]] + confusion.sum(2)
     return np.divide(2 * right, total, out=np.full_like(right, np.nan), where=total > 0)
 
 
@@ -85,7 +89,8 @@ def figure(measures: dict[str, Any], name: str, label: str = "") -> float:
         row = next(item for item in measures["by_class"] if item["label"] == label)
         value = row[name]
     else:
-        value = measures[name]
+        # Where every text has one class and one answer, micro-F1 is the accuracy.
+        value = measures["accuracy" if name == "micro_f1" and name not in measures else name]
     value = value["mean"] if isinstance(value, dict) else value
     return math.nan if value is None else float(value)
 
@@ -97,11 +102,12 @@ def _one_class(confusion: np.ndarray, number: int, label: str, f1: np.ndarray, d
         "rows": int(there),
         "precision": float(right / said) if said else None,
         "recall": float(right / there) if there else None,
-        "f1": None if math.isnan(f1[number]) else _interval(float(f1[number]), drawn[:, number]),
+        "f1": None if math.isnan(f1[number]) else interval(float(f1[number]), drawn[:, number]),
     }
 
 
-def _interval(mean: float, draws: np.ndarray) -> dict[str, float]:
+def interval(mean: float, draws: np.ndarray) -> dict[str, float]:
+    """A figure with the 2.5 and 97.5 percent points of what was drawn."""
     draws = draws[~np.isnan(draws)]
     low, high = np.quantile(draws, (0.025, 0.975)) if len(draws) else (mean, mean)
     return {"mean": mean, "low": float(low), "high": float(high)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,20 @@ from torch.utils.checkpoint import checkpoint
 from treino.models.families import OWN, Family
 
 if TYPE_CHECKING:
+    from treino.models.streaming import LayerStream
     from treino.recipe import ModelSettings
+
+
+class Cache(ABC):
+    """What a model remembers of rows that it has read; room for all that may come is laid out at once."""
+
+    @abstractmethod
+    def of(self, rows: Sequence[int]) -> Cache:
+        """The part of these rows: what goes on from it is written into the whole."""
+
+    @abstractmethod
+    def forget(self, row: int) -> None:
+        """The row begins anew."""
 
 
 class LanguageModel(nn.Module, ABC):
@@ -27,9 +41,11 @@ class LanguageModel(nn.Module, ABC):
         recompute: while training, keep of each layer what goes in alone, and compute the rest again on the way back
             (Chen et al. 2016, 1604.06174): a third more work, and the memory of one layer instead of all. The LSTM has
             nothing to gain and ignores it.
+        stream: where the layers' matrices come from when they are called, where they are not in memory.
     """
 
     recompute = False
+    stream: LayerStream | None = None
 
     def __init__(self, settings: ModelSettings, vocabulary: int, family: Family = OWN) -> None:
         super().__init__()
@@ -65,7 +81,7 @@ class LanguageModel(nn.Module, ABC):
         return F.cross_entropy(logits, targets.flatten(), ignore_index=-100, reduction="sum")
 
     @abstractmethod
-    def new_cache(self, rows: int, length: int) -> Any:
+    def new_cache(self, rows: int, length: int) -> Cache:
         """Memory of what was read, for generation: up to `length` tokens of `rows` rows."""
 
     @abstractmethod

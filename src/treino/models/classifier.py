@@ -50,11 +50,19 @@ class Classifier(nn.Module):
     Attributes:
         body: the language model, whose own head is not used.
         labels: the classes, in the order of the logits.
+        thresholds: where texts may have several classes or none, the probability of each from which on a text has it.
     """
 
-    def __init__(self, body: LanguageModel, labels: Sequence[str], dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        body: LanguageModel,
+        labels: Sequence[str],
+        dropout: float = 0.0,
+        thresholds: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         self.body, self.labels = body, tuple(labels)
+        self.thresholds = None if thresholds is None else list(thresholds)
         kind = HiddenLayerHead if body.settings.architecture == "lstm" else LinearHead
         self.head = kind(body.settings.width, len(self.labels), dropout)
         tables = {id(parameter) for part in body.parts() for parameter in part}
@@ -91,7 +99,9 @@ def build_classifier(body: LanguageModel, labels: Sequence[str], *, dropout: flo
 
 @torch.no_grad()
 def predict(classifier: Classifier, pieces: Pieces, *, rows: int = 64) -> np.ndarray:
-    """Probabilities (texts, classes): softmax of the logits, averaged over a text's pieces; NaN for a dropped text."""
+    """Probabilities (texts, classes): softmax of the logits (sigmoid, where texts may have several classes), averaged over a
+    text's pieces; NaN for a dropped text.
+    """
     device = next(classifier.parameters()).device
     was_training = classifier.training
     classifier.eval()
@@ -100,7 +110,8 @@ def predict(classifier: Classifier, pieces: Pieces, *, rows: int = 64) -> np.nda
     for first in range(0, len(order), rows):
         chosen = order[first : first + rows]
         logits = classifier(*pieces.batch(chosen).to(device).inputs)
-        np.add.at(sums, pieces.texts[chosen], logits.double().softmax(-1).cpu().numpy())
+        chances = logits.double().softmax(-1) if classifier.thresholds is None else logits.double().sigmoid()
+        np.add.at(sums, pieces.texts[chosen], chances.cpu().numpy())
     classifier.train(was_training)
     counts = np.bincount(pieces.texts, minlength=pieces.count)[:, None]
     return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)

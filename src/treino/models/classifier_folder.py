@@ -17,6 +17,7 @@ from torch import Tensor
 from treino import files
 from treino.errors import DataError
 from treino.messages import N_
+from treino.models.adapter_folder import load_adapter
 from treino.models.build import build_model
 from treino.models.classifier import Classifier
 from treino.models.folder import (
@@ -26,16 +27,24 @@ from treino.models.folder import (
     check_vocabulary,
     in_family,
     is_classifier_config,
+    load_body,
     model_config,
     read_settings,
+    save_beside_base,
     save_tokenizer,
 )
+from treino.models.nf4_folder import ADAPTER
+from treino.models.several import HALF
 from treino.models.weights import WEIGHTS, fill, open_weights, save_weights, without_weights
 from treino.tokens.tokenizer import END_OF_TEXT, FILE, Tokenizer
 
+SINGLE, SEVERAL = "single_label_classification", "multi_label_classification"
+"""Hugging Face's kinds of problem: a class for each text, or several or none."""
+
 
 def save_classifier(classifier: Classifier, tokenizer: Tokenizer, folder: Path, about: dict[str, Any]) -> None:
-    """Write weights (float32, without the language model's own head), configuration and tokenizer. `about`: how texts were
+    """Write weights (float32, without the language model's own head; of a body whose layers are on disk, these and its
+    adapter), configuration and tokenizer. `about`: how texts were
     made ready, {long_texts, clean}, so that they are made ready alike when the classifier is asked.
 
     A tokenizer made here begins each text with `end_of_text` then, as the classifier learnt it; one that was brought along
@@ -43,11 +52,18 @@ def save_classifier(classifier: Classifier, tokenizer: Tokenizer, folder: Path, 
     """
     files.make_private(folder)
     is_lstm = classifier.body.settings.architecture == "lstm"
-    save_weights(_named(classifier, is_lstm), folder / WEIGHTS)
+    kind = SINGLE if classifier.thresholds is None else SEVERAL
+    if classifier.thresholds is not None:
+        about = about | {"thresholds": classifier.thresholds}
     labels = list(classifier.labels)
     config = model_config(classifier.body, tokenizer) | {"treino": about}
+    if classifier.body.stream is None:
+        save_weights(_named(classifier, is_lstm), folder / WEIGHTS)
+    else:
+        config |= save_beside_base(classifier.body, folder, head=classifier.head)
     if is_lstm:
         config |= {"model_type": LSTM_CLASSIFIER, "labels": labels}
+        config |= {"problem_type": SEVERAL} if kind == SEVERAL else {}
     else:
         config.pop("num_labels", None)
         if config.get("pad_token_id") is None:
@@ -58,7 +74,7 @@ def save_classifier(classifier: Classifier, tokenizer: Tokenizer, folder: Path, 
             "architectures": [classifier.body.family.classifier],
             "id2label": {str(number): label for number, label in enumerate(labels)},
             "label2id": {label: number for number, label in enumerate(labels)},
-            "problem_type": "single_label_classification",
+            "problem_type": kind,
         }
     files.write_json(folder / CONFIG, config)
     save_tokenizer(tokenizer, folder, classifier.body.context, with_settings=not is_lstm)
@@ -90,14 +106,32 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer, dict[str, Any]
             path=str(folder),
         )
     is_lstm = config["model_type"] == LSTM_CLASSIFIER
+    if (folder / ADAPTER).is_dir():
+        return _beside_base(config, folder)
     settings, vocabulary, family = read_settings(config | ({"model_type": LSTM_TYPE} if is_lstm else {}), folder)
     labels = config["labels"] if is_lstm else [config["id2label"][str(n)] for n in range(len(config["id2label"]))]
-    tokenizer = Tokenizer.load(folder)
+    thresholds, tokenizer = _thresholds(config, labels), Tokenizer.load(folder)
     check_vocabulary(tokenizer, vocabulary, folder)
     with open_weights(folder) as weights:
-        build = lambda: Classifier(build_model(settings, vocabulary, family), labels)  # noqa: E731
+        build = lambda: Classifier(build_model(settings, vocabulary, family), labels, thresholds=thresholds)  # noqa: E731
         classifier = cast(Classifier, without_weights(build))
         fill(_named(classifier, is_lstm), weights if is_lstm else in_family(weights, family))
+    return classifier.eval(), tokenizer, config.get("treino") or {}
+
+
+def _thresholds(config: dict[str, Any], labels: list[str]) -> list[float] | None:
+    """Of a classifier of several classes: from where on each is given."""
+    if config.get("problem_type") != SEVERAL:
+        return None
+    return (config.get("treino") or {}).get("thresholds") or [HALF] * len(labels)
+
+
+def _beside_base(config: dict[str, Any], folder: Path) -> tuple[Classifier, Tokenizer, dict[str, Any]]:
+    """A classifier as the base model and its adapter, with the head in the adapter's folder."""
+    tokenizer = Tokenizer.load(folder)
+    labels = [config["id2label"][str(n)] for n in range(len(config["id2label"]))]
+    classifier = Classifier(load_body(config, folder, tokenizer), labels, thresholds=_thresholds(config, labels))
+    load_adapter(classifier.body, folder / ADAPTER, head=classifier.head)
     return classifier.eval(), tokenizer, config.get("treino") or {}
 
 

@@ -40,8 +40,8 @@ class Decoder(Protocol):
 def decoder_for(model: LanguageModel, rows: int, length: int, precision: Precision = "auto") -> Decoder:
     """The fastest memory of `rows` rows of up to `length` tokens, of the model's weights as they are now.
 
-    `auto`: bfloat16 where the kernel computes this model, else the weights' own format. A row's logits depend on the company
-    of no other row.
+    `auto`: bfloat16 where the kernel computes this model, else the weights' own format. A row's logits do not depend on the
+    other rows, in the kernel to the bit, else up to the order of a product's additions.
     """
     if precision != "float32" and isinstance(model, Transformer) and packable(model):
         return KernelDecoder(model, rows, length)
@@ -49,24 +49,33 @@ def decoder_for(model: LanguageModel, rows: int, length: int, precision: Precisi
 
 
 class PlainDecoder:
-    """The model's own forward pass, one row after the other."""
+    """The model's own forward pass; rows that go on with equally many tokens, as all do once the prompts are read, take it
+    together.
+    """
 
     def __init__(self, model: LanguageModel, rows: int, length: int, *, bfloat16: bool = False) -> None:
-        self._model, self._length, self._bfloat16 = model, length, bfloat16
+        self._model, self._bfloat16 = model, bfloat16
         self._device = next(model.parameters()).device
-        self._caches = [model.new_cache(1, length) for _ in range(rows)]
+        self._cache = model.new_cache(rows, length)
 
     def read(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> Tensor:
         narrow = torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
+        logits = torch.empty(len(rows), self._model.vocabulary)
         with torch.inference_mode(), narrow:
-            return torch.stack([self._next(row, part) for row, part in zip(rows, ids, strict=True)]).float().cpu()
-
-    def _next(self, row: int, ids: Sequence[int]) -> Tensor:
-        hidden = self._model.hidden(torch.tensor([ids], device=self._device), cache=self._caches[row])
-        return self._model.logits(hidden[0, -1])
+            for places in _alike(ids):
+                new = torch.tensor([ids[place] for place in places], device=self._device)
+                hidden = self._model.hidden(new, cache=self._cache.of([rows[place] for place in places]))
+                logits[places] = self._model.logits(hidden[:, -1]).float().cpu()
+        return logits
 
     def forget(self, row: int) -> None:
-        self._caches[row] = self._model.new_cache(1, self._length)
+        self._cache.forget(row)
+
+
+def _alike(ids: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Places of texts of one length, length by length."""
+    lengths = sorted({len(part) for part in ids})
+    return [[place for place, part in enumerate(ids) if len(part) == length] for length in lengths]
 
 
 class KernelDecoder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from treino.errors import UsageError
 from treino.messages import N_
 from treino.models.base import LanguageModel
 from treino.models.decoding import Precision, decoder_for
+from treino.tokens.chat import Chat, Turn
 from treino.tokens.tokenizer import StreamDecoder, Tokenizer
 
 SHORT_WINDOW = 16
@@ -20,7 +21,7 @@ SHORT_WINDOW = 16
 def generate(
     model: LanguageModel,
     tokenizer: Tokenizer,
-    prompt: str,
+    prompt: str | Sequence[int],
     *,
     tokens: int = 60,
     temperature: float = 0.8,
@@ -29,11 +30,13 @@ def generate(
     greedy: bool = False,
     seed: int | None = None,
     stop: Sequence[str] = (),
+    stops: Collection[int] = (),
     precision: Precision = "auto",
 ) -> Iterator[str]:
     """Pieces of the continuation of a prompt, as they are made; a token that ends texts ends it.
 
     Args:
+        prompt: a text, or the ids that the model is to read as they are.
         tokens: most tokens to make.
         temperature: logits are divided by it; small values prefer the likeliest.
         top_k: only the k likeliest tokens are candidates.
@@ -41,6 +44,7 @@ def generate(
         greedy: take the likeliest token; the three above are not used.
         seed: equal seeds give equal text.
         stop: the text ends before the first of these.
+        stops: ids that end it beside those of the tokenizer.
         precision: number format of weights and memory; `auto` is bfloat16 where our own kernel computes the model, which
             is several times faster, else float32.
 
@@ -51,9 +55,10 @@ def generate(
     choice = Choice(1, temperature=temperature, top_k=top_k, top_p=top_p, greedy=greedy, seed=seed)
 
     def pieces() -> Iterator[str]:
-        ids = tokenizer.prompt(prompt)
+        ids = tokenizer.prompt(prompt) if isinstance(prompt, str) else list(prompt)
         speech = _Speech(tokenizer, ids, stop)
-        rows = Continuation(model, [ids], choice, tokens=tokens, stops=tokenizer.stops, precision=precision)
+        ends = {*tokenizer.stops, *stops}
+        rows = Continuation(model, [ids], choice, tokens=tokens, stops=ends, precision=precision)
         for numbers in rows:
             yield speech.push(numbers[0])
             if speech.ended:
@@ -61,6 +66,12 @@ def generate(
         yield speech.close()
 
     return pieces()
+
+
+def answer(model: LanguageModel, chat: Chat, messages: Sequence[Turn], **options: Any) -> Iterator[str]:
+    """Pieces of the assistant's answer to a conversation, up to the end of its turn; options as in `generate`."""
+    prompt = chat.prompt(messages)
+    return generate(model, chat.tokenizer, prompt, stops=chat.stops, **options)
 
 
 def generate_batch(

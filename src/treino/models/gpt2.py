@@ -115,15 +115,15 @@ class GPT2(LanguageModel):
     ) -> Tensor:
         before = cache.filled if cache else 0
         if positions is None:
-            positions = torch.arange(before, before + ids.shape[1], device=ids.device)[None]
+            positions = before + torch.arange(ids.shape[1], device=ids.device)[None]
         x = self.transformer.wte(ids) + self.transformer.wpe(positions)
         x = F.dropout(x, self.settings.dropout, self.training)
         unrotated = torch.empty(0, device=x.device)
-        places = Places(unrotated, unrotated, attention_mask(segments, before, x))
+        places = Places(unrotated, unrotated, attention_mask(segments, before, x), filled=before)
         for layer, block in enumerate(self.transformer.h):
             x = self.through(block, x, places, cache, layer)
         if cache:
-            cache.filled += ids.shape[1]
+            cache.advance(ids.shape[1])
         return self.transformer.ln_f(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

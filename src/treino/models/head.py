@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -88,11 +89,26 @@ def _plain_chunk(
     return loss, gradients
 
 
+_kept = threading.local()
+"""The logits' memory from step to step, at most `LOGIT_BYTES`: handed back, the gap that it leaves would be filled in part by
+what is smaller, and the next step would take as much again."""
+
+
+def _logits(rows: int, vocabulary: int) -> Tensor:
+    """Room for logits in bfloat16, until this thread asks again."""
+    size, buffer = rows * vocabulary, getattr(_kept, "buffer", None)
+    if buffer is None or buffer.numel() < size:
+        _kept.buffer = None  # first: both at once are more than is needed
+        with torch.inference_mode(False):
+            buffer = _kept.buffer = torch.empty(size, dtype=torch.bfloat16)
+    return buffer[:size].view(rows, vocabulary)
+
+
 def _fused_chunk(
     x: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, dx: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """The same by our kernel, in pieces that the cache holds from the product to the gradient."""
-    logits = x.new_empty(len(x), weight.shape[0])
+    logits = _logits(len(x), weight.shape[0])
     losses = torch.empty(len(x))
     narrow = None if bias is None else bias.to(x.dtype)
     rows = max(64, CACHED_BYTES // (weight.shape[0] * x.element_size()) // 64 * 64)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from treino.models.base import LanguageModel
+from treino.models.base import Cache, LanguageModel
 from treino.models.head import head_loss
 
 if TYPE_CHECKING:
@@ -19,11 +20,31 @@ LONG_ROW = 2048
 """Places that an LSTM reads in one piece: it has no longest context, whatever it was trained on."""
 
 
-@dataclass
-class State:
-    """Hidden and cell state, each (layers, rows, width), of what was read so far; None before the first token."""
+class State(Cache):
+    """Hidden and cell state, each (layers, rows, width), of what was read so far; zeros before the first token."""
 
-    value: tuple[Tensor, Tensor] | None = None
+    def __init__(self, zeros: Tensor) -> None:
+        self.values = (zeros, zeros.clone())
+        self.rows: list[int] = list(range(zeros.shape[1]))
+
+    def of(self, rows: Sequence[int]) -> State:
+        part = copy.copy(self)  # of the same tensors
+        part.rows = list(rows)
+        return part
+
+    def forget(self, row: int) -> None:
+        for value in self.values:
+            value[:, row] = 0
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """The states of the rows of this part."""
+        hidden, cell = (value[:, self.rows] for value in self.values)
+        return hidden, cell
+
+    def write(self, states: tuple[Tensor, Tensor]) -> None:
+        """Put them back."""
+        for value, state in zip(self.values, states, strict=True):
+            value[:, self.rows] = state.to(value.dtype)
 
 
 class LSTM(LanguageModel):
@@ -49,9 +70,9 @@ class LSTM(LanguageModel):
         padding sees it.
         """
         vectors = F.dropout(self.embedding(ids), self.settings.dropout, self.training)
-        out, state = self.lstm(vectors, cache.value if cache else None)
+        out, state = self.lstm(vectors, cache.read() if cache else None)
         if cache:
-            cache.value = state
+            cache.write(state)
         return F.dropout(out, self.settings.dropout, self.training)
 
     @property
@@ -65,7 +86,7 @@ class LSTM(LanguageModel):
         return head_loss(hidden, self.head.weight, self.head.bias, targets)
 
     def new_cache(self, rows: int, length: int) -> State:
-        return State()
+        return State(self.embedding.weight.new_zeros(self.settings.layers, rows, self.settings.width))
 
     def parts(self) -> list[list[nn.Parameter]]:
         layers = range(self.settings.layers)

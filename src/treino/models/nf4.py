@@ -9,15 +9,17 @@ bitsandbytes, bit by bit; a test compares them.
 from __future__ import annotations
 
 import functools
+import importlib.util
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from treino.models.blockwise import dynamic_codes, largest, nearest, times
 from treino.models.kernels import library, ops
 
-BLOCK, SCALES_BLOCK, GRID = 64, 256, 65535
+BLOCK, SCALES_BLOCK = 64, 256
 CODES = (
     *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635),
     *(-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725),
@@ -25,22 +27,9 @@ CODES = (
 )
 """NF4's sixteen numbers, from the paper's appendix E."""
 
-SMALLEST = 1e-38
-"""A block of zeros is divided by this."""
 
-
-@functools.cache
-def dynamic_codes() -> Tensor:
-    """The 256 numbers, rising, of the signed dynamic 8-bit format: 0, 1, and for each exponent e of −6 … 0 the middles of
-    2^(e+6) equal parts of [.1, 1], times ±10^e.
-    """
-    numbers = [0.0, 1.0]
-    for exponent in range(-6, 1):
-        edges = torch.linspace(0.1, 1, 2 ** (exponent + 6) + 1)
-        middles = (edges[:-1] + edges[1:]) / 2
-        for sign in (1, -1):
-            numbers += (sign * 10**exponent * middles).tolist()
-    return torch.tensor(sorted(numbers))
+NAMES = ("nibbles", "scales", "coarse", "offset")
+"""The parts of a matrix in NF4."""
 
 
 @dataclass(frozen=True)
@@ -64,63 +53,68 @@ class Quantised:
     def fine(self) -> Tensor:
         """The scale of each block in float32: dynamic[byte] · coarse + offset."""
         return (
-            _blocks_times(dynamic_codes().to(self.scales.device)[self.scales.long()], self.coarse, SCALES_BLOCK)
-            + self.offset
+            times(dynamic_codes().to(self.scales.device)[self.scales.long()], self.coarse, SCALES_BLOCK) + self.offset
         )
 
     def values(self, dtype: torch.dtype) -> Tensor:
         """code · scale in float32, rounded to `dtype`: the matrix that a product reads."""
         numbers = self.shape.numel()
+        assert len(self.nibbles) == -(-numbers // 2), "the layer is not in memory"
+        if self.nibbles.device.type == "cuda" and _bitsandbytes():
+            return values_by_bitsandbytes(self, dtype)
         if dtype == torch.bfloat16 and self.nibbles.device.type == "cpu" and numbers % BLOCK == 0 and library():
             return self.write(torch.empty(self.shape, dtype=dtype))
         halves = torch.stack((self.nibbles >> 4, self.nibbles & 15), -1).flatten()[:numbers]
         codes = torch.tensor(CODES, device=halves.device)[halves.long()]
-        return _blocks_times(codes, self.fine(), BLOCK).to(dtype).view(self.shape)
+        return times(codes, self.fine(), BLOCK).to(dtype).view(self.shape)
 
     def write(self, out: Tensor) -> Tensor:
         """The values, written to a contiguous matrix in bfloat16."""
+        assert len(self.nibbles) == -(-self.shape.numel() // 2), "the layer is not in memory"
         if self.shape.numel() % BLOCK == 0 and library():
             return ops.nf4_values(self, out)
         return out.copy_(self.values(out.dtype))
 
     def tensors(self) -> dict[str, Tensor]:
         """What there is to store."""
-        return {name: getattr(self, name) for name in ("nibbles", "scales", "coarse", "offset")}
+        return {name: getattr(self, name) for name in NAMES}
+
+
+def values_by_bitsandbytes(quantised: Quantised, dtype: torch.dtype) -> Tensor:
+    """The same values by bitsandbytes' kernels."""
+    from bitsandbytes.functional import QuantState, dequantize_4bit
+
+    device = quantised.nibbles.device
+    scales = QuantState(quantised.coarse, code=dynamic_codes().to(device), blocksize=SCALES_BLOCK, dtype=torch.float32)
+    state = QuantState(
+        quantised.scales,
+        shape=quantised.shape,
+        code=torch.tensor(CODES, device=device),
+        blocksize=BLOCK,
+        quant_type="nf4",
+        dtype=dtype,
+        offset=quantised.offset,
+        state2=scales,
+    )
+    return dequantize_4bit(quantised.nibbles.view(-1, 1), state)
+
+
+@functools.cache
+def _bitsandbytes() -> bool:
+    return importlib.util.find_spec("bitsandbytes") is not None
 
 
 def quantise(weight: Tensor) -> Quantised:
     """The nearest NF4 numbers to a matrix; scales are float32 whatever its format."""
     numbers = weight.detach().flatten().float()
-    scales = _largest(numbers, BLOCK)
-    codes = _nearest(numbers, scales, torch.tensor(CODES, device=numbers.device), BLOCK)
+    scales = largest(numbers, BLOCK)
+    codes = nearest(numbers, scales, torch.tensor(CODES, device=numbers.device), BLOCK)
     codes = F.pad(codes, (0, len(codes) % 2))
     offset = scales.mean()
     scales = scales - offset
-    coarse = _largest(scales, SCALES_BLOCK)
-    narrow = _nearest(scales, coarse, dynamic_codes().to(numbers.device), SCALES_BLOCK, grid=True)
+    coarse = largest(scales, SCALES_BLOCK)
+    narrow = nearest(scales, coarse, dynamic_codes().to(numbers.device), SCALES_BLOCK, grid=True)
     return Quantised((codes[::2] << 4) | codes[1::2], narrow, coarse, offset, weight.shape)
-
-
-def _largest(numbers: Tensor, block: int) -> Tensor:
-    """The largest absolute value of each block, the last one perhaps shorter."""
-    return F.pad(numbers, (0, -len(numbers) % block)).view(-1, block).abs().amax(1)
-
-
-def _nearest(numbers: Tensor, scales: Tensor, codes: Tensor, block: int, *, grid: bool = False) -> Tensor:
-    """Index of the code nearest to each number over the scale of its block (the lower of two that are as near).
-
-    `grid`: the number is first rounded to one of 65,536 steps from −1 to 1, as bitsandbytes does on a CPU for 8 bits.
-    """
-    unit = _blocks_times(numbers, 1.0 / scales.clamp(min=SMALLEST), block).clamp(-1, 1)
-    if grid:
-        unit = ((unit + 1) * 0.5 * GRID + 0.5).floor() * (2 / GRID) - 1
-    return torch.bucketize(unit, (codes[:-1] + codes[1:]) / 2, out_int32=True).to(torch.uint8)
-
-
-def _blocks_times(numbers: Tensor, factors: Tensor, block: int) -> Tensor:
-    """Each number times the factor of its block."""
-    padded = F.pad(numbers, (0, -len(numbers) % block)).view(-1, block)
-    return (padded * factors[:, None]).flatten()[: len(numbers)]
 
 
 class NF4Linear(nn.Module):
@@ -131,12 +125,19 @@ class NF4Linear(nn.Module):
     coarse: Tensor
     offset: Tensor
 
-    def __init__(self, quantised: Quantised, bias: Tensor | None = None) -> None:
+    def __init__(self, quantised: Quantised | torch.Size, bias: Tensor | None = None) -> None:
+        """`quantised`: the matrix, or its shape alone where it is yet to come."""
         super().__init__()
-        self.shape = quantised.shape
-        for name, tensor in quantised.tensors().items():
-            self.register_buffer(name, tensor)
+        self.shape = quantised if isinstance(quantised, torch.Size) else quantised.shape
+        for name in NAMES:
+            self.register_buffer(name, None)
+        self.hold(None if isinstance(quantised, torch.Size) else quantised)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+
+    def hold(self, quantised: Quantised | None) -> None:
+        """Take these numbers for the matrix; None: none, until others come."""
+        for name in NAMES:
+            setattr(self, name, torch.empty(0, device="cpu") if quantised is None else getattr(quantised, name))
 
     @property
     def quantised(self) -> Quantised:
@@ -159,6 +160,11 @@ class NF4Linear(nn.Module):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         y = _Product.apply(x.to(dtype), self)
         return y if self.bias is None else y + self.bias.to(dtype)
+
+
+def in_four_bits(model: nn.Module) -> dict[str, NF4Linear]:
+    """Its layers in NF4 by name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, NF4Linear)}
 
 
 class _Product(torch.autograd.Function):

@@ -7,7 +7,9 @@ size of its own and stretched rotary rates (`treino.models.families`).
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from treino.models.base import LanguageModel
+from treino.models.base import Cache, LanguageModel
 from treino.models.families import OWN, Family, RopeScaling
 from treino.models.head import head_loss
 from treino.models.kernels import ops, usable
@@ -27,13 +29,56 @@ if TYPE_CHECKING:
 INITIAL_DEVIATION = 0.02
 
 
-@dataclass
-class KeyValueCache:
-    """Keys and values of every layer, (layers, rows, kv heads, length, head size), and how many places are filled."""
+class KeyValueCache(Cache):
+    """Keys and values of every layer, (layers, rows, kv heads, length, head size), laid out once; each row is filled up to a
+    place of its own.
+    """
 
-    keys: Tensor
-    values: Tensor
-    filled: int = 0
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values = keys, values
+        self._counts = [0] * keys.shape[1]
+        self._of(range(keys.shape[1]))
+
+    def of(self, rows: Sequence[int]) -> KeyValueCache:
+        part = copy.copy(self)  # of the same tensors and counts
+        part._of(rows)
+        return part
+
+    def _of(self, rows: Sequence[int]) -> None:
+        self._rows, device = list(rows), self.keys.device
+        self._whole = self._rows == list(range(self.keys.shape[1]))
+        self._index = torch.tensor(self._rows, device=device)
+
+    def forget(self, row: int) -> None:
+        self._counts[row] = 0
+
+    @property
+    def filled(self) -> int | Tensor:
+        """Places that are filled in the rows of this part; where they differ, of each row: (rows, 1)."""
+        counts = [self._counts[row] for row in self._rows]
+        if len(set(counts)) <= 1:
+            return counts[0] if counts else 0
+        return torch.tensor(counts, device=self.keys.device)[:, None]
+
+    def store(self, layer: int, k: Tensor, v: Tensor, filled: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Put keys and values of new places, (rows, kv heads, new, head size), behind the `filled` ones; returns all up to
+        the longest row's last, what stands there of shorter rows being of no meaning.
+        """
+        new = k.shape[2]
+        first = filled if isinstance(filled, int) else int(max(self._counts[row] for row in self._rows))
+        for whole, part in ((self.keys[layer], k), (self.values[layer], v)):
+            if isinstance(filled, int) and self._whole:
+                whole[:, :, filled : filled + new] = part
+            else:
+                places = filled + torch.arange(new, device=part.device)
+                whole[self._index[:, None], :, places] = part.transpose(1, 2).to(whole.dtype)
+        span = self.keys[layer, :, :, : first + new], self.values[layer, :, :, : first + new]
+        return span if self._whole else (span[0][self._index], span[1][self._index])
+
+    def advance(self, new: int) -> None:
+        """All layers have stored so many more places."""
+        for row in self._rows:
+            self._counts[row] += new
 
 
 @dataclass(frozen=True)
@@ -44,12 +89,14 @@ class Places:
         cosine, sine: rotations, (rows or 1, length, head size / 2), float32.
         mask: 0 where a pair may see each other, −∞ elsewhere, (rows, 1, length, length); None: every earlier place.
         first: instead of a mask, for our own kernels: the first place that each place sees, (rows, length), int32.
+        filled: places of a memory that stand before these, as `KeyValueCache.filled` has them.
     """
 
     cosine: Tensor
     sine: Tensor
     mask: Tensor | None = None
     first: Tensor | None = None
+    filled: int | Tensor = 0
 
     @property
     def fused(self) -> bool:
@@ -110,9 +157,7 @@ class Attention(nn.Module):
         q, k, v = self.project(x, places)
         causal = places.mask is None
         if cache is not None:
-            span = slice(cache.filled, cache.filled + length)
-            cache.keys[layer, :, :, span], cache.values[layer, :, :, span] = k, v
-            k, v = cache.keys[layer, :, :, : span.stop], cache.values[layer, :, :, : span.stop]
+            k, v = cache.store(layer, k, v, places.filled)
         if self.kv_heads != self.heads:
             k = k.repeat_interleave(self.heads // self.kv_heads, 1)
             v = v.repeat_interleave(self.heads // self.kv_heads, 1)
@@ -218,22 +263,23 @@ class Transformer(LanguageModel):
     ) -> Tensor:
         before = cache.filled if cache else 0
         if positions is None:
-            positions = torch.arange(before, before + ids.shape[1], device=ids.device)[None]
+            positions = before + torch.arange(ids.shape[1], device=ids.device)[None]
         x = F.dropout(self.model.embed_tokens(ids), self.settings.dropout, self.training)
-        places = self._places(positions, segments, cache, x)
+        places = self._places(positions, segments, None if cache is None else before, x)
         delta = None
         for layer, block in enumerate(self.model.layers):
             x, delta = self.through(block, x, delta, places, cache, layer)
         if cache:
-            cache.filled += ids.shape[1]
+            cache.advance(ids.shape[1])
         return self.model.norm(x, delta, fused=places.fused)[1]
 
-    def _places(self, positions: Tensor, segments: Tensor | None, cache: KeyValueCache | None, x: Tensor) -> Places:
+    def _places(self, positions: Tensor, segments: Tensor | None, filled: int | Tensor | None, x: Tensor) -> Places:
         size = head_size(self.settings, self.family)
         cosine, sine = rotations(positions, size, self.settings.rope_theta, self.family.scaling)
-        if cache is None and size in ops.HEAD_SIZES and usable(x):
+        if filled is None and size in ops.HEAD_SIZES and usable(x):
             return Places(cosine, sine, first=first_places(segments, x))
-        return Places(cosine, sine, attention_mask(segments, cache.filled if cache else 0, x))
+        filled = 0 if filled is None else filled
+        return Places(cosine, sine, attention_mask(segments, filled, x), filled=filled)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.lm_head(hidden)
@@ -259,11 +305,15 @@ class Transformer(LanguageModel):
         return KeyValueCache(table.new_zeros(shape), table.new_zeros(shape))
 
 
-def attention_mask(segments: Tensor | None, before: int, x: Tensor) -> Tensor | None:
-    """What is added to the scores of places x (rows, length, width) behind `before` earlier ones; None: every earlier place
-    is seen.
+def attention_mask(segments: Tensor | None, before: int | Tensor, x: Tensor) -> Tensor | None:
+    """What is added to the scores of places x (rows, length, width) behind `before` earlier ones (of each row: (rows, 1));
+    None: every earlier place is seen.
     """
     length = x.shape[1]
+    if isinstance(before, Tensor):
+        own = before + torch.arange(length, device=x.device)
+        there = torch.arange(int(before.max()) + length, device=x.device)
+        return additive((there <= own[:, :, None])[:, None], x)
     if segments is not None:
         # Padding is a segment of its own (−1), so every place sees at least itself and no row of the softmax is empty.
         mask = (segments[:, :, None] == segments[:, None, :]) & causal_mask(length, 0, x.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def open_weights(folder: Path, only: str = "") -> Iterator[Weights]:
     """
     with contextlib.ExitStack() as stack:
         places: dict[str, tuple[Any, str]] = {}
-        for path in [folder / only] if only else _weight_files(folder):
+        for path in [folder / only] if only else weight_files(folder):
             if not path.is_file():
                 raise DataError(N_("{path} is missing"), path=str(path))
             try:
@@ -77,7 +77,7 @@ def open_weights(folder: Path, only: str = "") -> Iterator[Weights]:
         yield Weights(folder, places)
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     if (folder / INDEX).is_file():
         try:
             names = set(files.read_json(folder / INDEX)["weight_map"].values())
@@ -114,7 +114,19 @@ def fill(parameters: Mapping[str, Tensor], weights: Weights) -> None:
     Raises:
         DataError: where names or shapes differ, or numbers have a format that is not read.
     """
-    wrong = sorted(parameters.keys() ^ weights.places.keys())
+    check_fit(parameters, weights)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights.read(name))
+
+
+def check_fit(parameters: Mapping[str, Tensor], weights: Weights, optional: Collection[str] = ()) -> None:
+    """See that names, shapes and number formats are those of the parameters; those that are `optional` may be missing.
+
+    Raises:
+        DataError: where they are not.
+    """
+    wrong = sorted((parameters.keys() ^ weights.places.keys()) - set(optional))
     for name in sorted(parameters.keys() & weights.places.keys()):
         there, here = weights.shape(name), list(parameters[name].shape)
         if there != here:
@@ -123,9 +135,6 @@ def fill(parameters: Mapping[str, Tensor], weights: Weights) -> None:
             wrong.append(f"{name} ({weights.number_format(name)})")
     if wrong:
         raise _misfit(weights.folder, wrong)
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(weights.read(name))
 
 
 def _misfit(folder: Path, wrong: list[str]) -> DataError:
@@ -157,13 +166,18 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def on_paper(build: Callable[[], nn.Module]) -> nn.Module:
+    """What `build` makes, with shapes and no memory."""
+    with torch.device("meta"), _Unfilled():
+        return build()
+
+
 def without_weights(build: Callable[[], nn.Module]) -> nn.Module:
     """What `build` makes, its parameters in memory but not filled: for a module that is filled from a file at once.
 
     No random numbers are drawn; parameters that were one stay one.
     """
-    with torch.device("meta"), _Unfilled():
-        module = build()
+    module = on_paper(build)
     made: dict[int, nn.Parameter] = {}
     for part in module.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):

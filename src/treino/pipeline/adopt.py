@@ -25,14 +25,13 @@ def adopt(work: Work) -> dict[str, Any]:
 
 def copy_model(source: Path, output: Path) -> dict[str, Any]:
     """Copy a model's folder to `output/model`, after reading it once to see that it is whole; returns its facts."""
-    from treino.models.folder import load_model
+    from treino.models.folder import look_through
 
-    model, _ = load_model(source)
+    facts = look_through(source)
     target = files.make_private(output / "model")
     for name in _counted(source):
         shutil.copyfile(source / name, target / name)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"parameters": parameters, "model": model.settings.model_dump(mode="json"), "vocabulary": model.vocabulary}
+    return facts
 
 
 def base_digests(loaded: LoadedRecipe) -> dict[str, str]:

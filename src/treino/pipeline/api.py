@@ -22,6 +22,9 @@ from treino.pipeline.store import Artefact
 from treino.recipe import CleanSettings
 from treino.recipe.load import LoadedRecipe, load_recipe
 
+MADE_MODEL = {"pretrain", "adopt"}
+"""Stages of which one gives a run its language model."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -42,14 +45,26 @@ class Run:
         return {name: artefact.digest for name, artefact in self.artefacts.items()}
 
     @property
+    def has_model(self) -> bool:
+        """Whether a language model is in the run; a run that asks a remote one has none."""
+        return bool(MADE_MODEL & self.artefacts.keys())
+
+    @property
     def model_folder(self) -> Path:
         """The model as a Hugging Face folder (the LSTM: a folder of its own form)."""
+        if "finetune" in self.artefacts and not self.has_model:
+            raise DataError(
+                N_("the run {name} asked a model elsewhere, and has none of its own"),
+                fix=N_("name a run that trained one"),
+                name=self.name,
+            )
         return language_model(self.artefacts)
 
     @property
     def classifier_folder(self) -> Path | None:
-        """The fine-tuned classifier's folder, where the recipe asked for one."""
-        return part_of(self.artefacts, "finetune", "model") if "finetune" in self.artefacts else None
+        """The fine-tuned classifier's folder, where the recipe asked for one, and not for a remote model's answers."""
+        made = "finetune" in self.artefacts and self.has_model
+        return part_of(self.artefacts, "finetune", "model") if made else None
 
     @property
     def passed(self) -> bool | None:
@@ -84,6 +99,13 @@ class LoadedModel:
         """The prompt's continuation."""
         return "".join(self.stream(prompt, **options))
 
+    def answer(self, messages: Sequence[Mapping[str, str]], **options: Any) -> Iterator[str]:
+        """Pieces of the assistant's answer to messages {role, content}, up to the end of its turn; options as in `stream`."""
+        from treino.models.generation import answer
+        from treino.tokens.chat import Chat
+
+        return answer(self.model, Chat(self.tokenizer), messages, **options)
+
     def next_tokens(self, prompt: str, top: int = 5) -> list[tuple[str, float]]:
         """The `top` likeliest next tokens with their probabilities."""
         from treino.models.generation import next_token_probabilities
@@ -108,7 +130,11 @@ class LoadedClassifier:
         return self.model.labels
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """For each text {label, probability, probabilities (by class)}; None for a text too long, if those are dropped."""
+        """For each text {label, probability, probabilities (by class)}; None for a text too long, if those are dropped.
+
+        Where texts may have several classes or none, `labels` are those that reach their thresholds, `label` is all of them in
+        one string, and `probability` is None.
+        """
         from treino.corpus.clean import clean_text
         from treino.models.classifier import predict as predict_pieces
         from treino.tokens.labelled import encode
@@ -122,8 +148,12 @@ class LoadedClassifier:
     def _answer(self, chances: Any) -> dict[str, Any]:
         if chances[0] != chances[0]:
             return {"label": None, "probability": None, "probabilities": None}
-        best = int(chances.argmax())
         by_class = {label: float(chance) for label, chance in zip(self.labels, chances, strict=True)}
+        if self.model.thresholds is not None:
+            reached = zip(self.labels, chances, self.model.thresholds, strict=True)
+            labels = [label for label, chance, threshold in reached if chance >= threshold]
+            return {"label": ", ".join(labels), "labels": labels, "probability": None, "probabilities": by_class}
+        best = int(chances.argmax())
         return {"label": self.labels[best], "probability": float(chances[best]), "probabilities": by_class}
 
 
@@ -192,8 +222,8 @@ def _write_cards(artefacts: Mapping[str, Artefact]) -> None:
     """Put the cards of the report beside the weights: the one file of a finished artefact that may be replaced."""
     if "report" not in artefacts:
         return
-    for card, stage in (("card.md", "pretrain"), ("classifier.md", "finetune")):
-        if stage not in artefacts:
+    for card, stage in (("card.md", "pretrain"), ("classifier.md", "finetune"), ("chat.md", "chat")):
+        if stage not in artefacts or not (artefacts[stage].folder / "model").is_dir():
             continue
         text = (artefacts["report"].folder / card).read_text(encoding="utf-8")
         target = artefacts[stage].folder / "model" / "README.md"
@@ -227,16 +257,21 @@ def load_classifier(run: str | Path | None = None, *, runs: str | Path | None = 
     folder = open_run(run, runs=runs).classifier_folder if run is not None else _latest_classifier(runs)
     if folder is None:
         raise DataError(
-            N_("the run {name} has no classifier"),
+            N_("the run {name} has no classifier of its own"),
             fix=N_("give its recipe labelled texts ([labels] source = ...), or fine-tune its model: treino finetune"),
             name=str(run),
         )
     return LoadedClassifier(*load_folder(folder))
 
 
+def _has_classifier(run: RunFolder) -> bool:
+    stages = {row["name"] for row in run.read()["stages"]}
+    return "finetune" in stages and bool(MADE_MODEL & stages)
+
+
 def _latest_classifier(runs: str | Path | None) -> Path:
     folder = Path(runs) if runs else environment.runs_folder()
-    tuned = [item for item in all_runs(folder) if any(row["name"] == "finetune" for row in item.read()["stages"])]
+    tuned = [item for item in all_runs(folder) if _has_classifier(item)]
     if not tuned:
         raise DataError(
             N_("there is no run with a classifier in {runs} yet"), fix=N_("start with: treino run"), runs=str(folder)

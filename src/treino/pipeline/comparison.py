@@ -12,10 +12,10 @@ from treino.errors import UsageError
 from treino.messages import N_
 from treino.pipeline.api import Run, run
 from treino.pipeline.judge import JUDGEMENT_FILE
-from treino.recipe import ADAPTED, CURES
+from treino.recipe import ADAPTED, CURES, PROMPT
 from treino.recipe.load import LoadedRecipe, load_recipe
 
-METHODS = ("scratch", "frozen", "lora", "qlora", "full")
+METHODS = ("scratch", "frozen", "lora", "qlora", "full", PROMPT)
 FOLDER = "comparisons"
 
 
@@ -32,12 +32,13 @@ def compare(
     """Fine-tune by every method, and measure each on the same test rows; what is shared is made once.
 
     Args:
-        methods: some of `METHODS`; by default all that the model can have.
+        methods: some of `METHODS`; by default all that the model can have, and prompt where the recipe names a remote.
         price: of an hour of this machine, for the cost of each; 0 leaves it out.
 
     Returns {name, rows, folder}; a row: {method, accuracy, macro_f1 ({mean, low, high}), seconds (of the training), peak_memory
-    (bytes of the process in that stage), trainable, total, forgetting (nats a token, or None), cost (or None)}. The same is in
-    the folder as `comparison.json`, and as a page, `comparison.html`.
+    (bytes of the process in that stage), trainable, total, forgetting (nats a token, or None), cost (or None), row_seconds (to
+    answer one test row)}. A prompt has no training, and costs what its answers do by the table of prices. The same is in the
+    folder as `comparison.json`, and as a page, `comparison.html`.
 
     Raises:
         UsageError: for a recipe without labelled rows or test rows, or a method that the model cannot have.
@@ -67,6 +68,8 @@ def compare(
 def _own(loaded: LoadedRecipe, method: str) -> list[str]:
     """What the recipe of a method has of its own: another name, and no setting that the method has no use for."""
     changes = [f'name="{loaded.recipe.name[:60]} {method}"', f'finetune.method="{method}"']
+    if method == PROMPT:
+        changes += ['finetune.base=""', "search.trials=1"]
     changes += [f"finetune.{cure}=0.0" for cure, able in CURES.items() if method not in able]
     return changes + (['finetune.freeze="nothing"'] if method != "full" else [])
 
@@ -87,7 +90,9 @@ def _chosen(loaded: LoadedRecipe, methods: Sequence[str]) -> list[str]:
     if methods:
         return list(dict.fromkeys(methods))
     lstm = recipe.model.architecture == "lstm" and not recipe.finetune.base
-    return [method for method in METHODS if not (lstm and method in ADAPTED)]
+    away = {PROMPT} if not recipe.remote.address else set()
+    away |= set(ADAPTED) if lstm else set()
+    return [method for method in METHODS if method not in away]
 
 
 def _row(method: str, done: Run, price: float) -> dict[str, Any]:
@@ -95,15 +100,20 @@ def _row(method: str, done: Run, price: float) -> dict[str, Any]:
     facts, test = record["facts"], files.read_json(done.artefacts["judge"].folder / JUDGEMENT_FILE)["test"]
     forgotten = done.facts["judge"].get("forgetting")
     seconds = facts["train_seconds"]
+    if method == PROMPT:
+        cost = facts["asked"]["cost"] + done.facts["judge"]["asked"]["cost"]
+    else:
+        cost = price * seconds / 3600 if price else None
     return {
         "method": method,
         "run": done.name,
         "accuracy": test["accuracy"],
         "macro_f1": test["macro_f1"],
         "seconds": seconds,
-        "peak_memory": record.get("peak_memory"),
+        "row_seconds": done.facts["judge"].get("row_seconds"),
+        "peak_memory": record.get("peak_memory") if method != PROMPT else None,
         "trainable": facts["parameters"]["trainable"],
         "total": facts["parameters"]["total"],
         "forgetting": forgotten["after"] - forgotten["before"] if forgotten else None,
-        "cost": price * seconds / 3600 if price else None,
+        "cost": cost,
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 from treino import __version__, environment
 from treino.measure import machine_memory
-from treino.messages import N_
+from treino.messages import N_, Message
 
 ENOUGH_MEMORY = 2e9
 ENOUGH_DISK = 2e9
@@ -24,7 +24,13 @@ class Finding:
     label: str
     value: Any
     ok: bool = True
-    note: str = ""
+    note: str | Message = ""
+
+    @property
+    def advice(self) -> Message:
+        """The note as a sentence to be rendered."""
+        return self.note if isinstance(self.note, Message) else Message(self.note)
+
     unit: str = ""
 
 
@@ -32,11 +38,16 @@ def examine() -> list[Finding]:
     """Look at versions, processors, memory, disk, number formats, compiler and GPU."""
     import torch
 
+    from treino.models.kernels import identity
+    from treino.training.formats import format_for
+    from treino.training.ranks import ALONE
+
     environment.prepare()
     memory = machine_memory()
     disk = shutil.disk_usage(Path.cwd()).free
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    chosen = format_for(ALONE.device, kernels=bool(identity()))
     return [
         Finding("treino", N_("treino"), __version__),
         Finding("python", N_("Python"), platform.python_version()),
@@ -45,12 +56,10 @@ def examine() -> list[Finding]:
         Finding("processors", N_("processors"), environment.processors()),
         Finding("instruction_set", N_("instruction set"), torch.backends.cpu.get_cpu_capability()),
         Finding(
-            "bfloat16",
-            N_("bfloat16 in hardware"),
-            torch.ops.mkldnn._is_mkldnn_bf16_supported(),
-            note=""
-            if torch.ops.mkldnn._is_mkldnn_bf16_supported()
-            else N_("training runs in float32, which is slower"),
+            "precision",
+            N_("number format of trainings"),
+            chosen.precision,
+            note=chosen.reason,
         ),
         Finding(
             "memory",

@@ -11,6 +11,7 @@ from typing import Any
 from treino import __version__, environment, files
 from treino.pipeline.corpus_facts import corpus_facts
 from treino.pipeline.stage import Work
+from treino.recipe import PROMPT
 from treino.recipe.load import setting_rows
 
 EXAMPLES_SHOWN = 12
@@ -32,6 +33,7 @@ def gather_facts(work: Work) -> dict[str, Any]:
         "training": _training(records.get("pretrain"), examples),
         "evaluation": _content(records.get("evaluate"), "evaluation.json"),
         "classification": classification_facts(records),
+        "chat": chat_facts(records, examples=examples),
         "corpus": _corpus(work, examples) if "collect" in records else None,
         "removed": _removed(records, examples),
         "forecast": _content(records.get("pretrain"), "records/forecast.json"),
@@ -47,8 +49,10 @@ def _corpus(work: Work, examples: bool) -> dict[str, Any]:
     return corpus_facts(work.records, work.loaded.recipe.model_dump(mode="json", by_alias=True), examples=examples)
 
 
-def _model(work: Work) -> dict[str, Any]:
-    """Shape of the language model: the recipe's, or that of a model brought along."""
+def _model(work: Work) -> dict[str, Any] | None:
+    """Shape of the language model: the recipe's, or that of a model brought along; None where it is a remote one."""
+    if work.loaded.recipe.finetune.method == PROMPT and work.loaded.recipe.labels.given:
+        return None
     for record in work.records:
         if record["stage"] == "adopt":
             return record["facts"]["model"] | {"vocabulary": record["facts"]["vocabulary"]}
@@ -78,13 +82,37 @@ def classification_facts(records: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     return {
         **facts,
         **_content(judged, "judgement.json"),
-        "patience": facts["settings"]["patience"],
-        "steps_per_epoch": facts["steps"] / facts["epochs"],
         "labels": records["split"]["facts"]["labels"],
         "rows": records["split"]["facts"]["rows"],
         "test_uses": judged["facts"].get("test_uses"),
+        "row_seconds": judged["facts"].get("row_seconds"),
+        "asked_test": judged["facts"].get("asked"),
+    } | (_curves(facts, folder) if facts["method"] != PROMPT else {})
+
+
+def _curves(facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The chosen trial's curves, and what they are read by."""
+    return {
+        "patience": facts["settings"]["patience"],
+        "steps_per_epoch": facts["steps"] / facts["epochs"],
         "curve": files.read_json(folder / "history.json"),
         "validation_curve": files.read_json(folder / "validation.json"),
+    }
+
+
+def chat_facts(records: Mapping[str, Mapping[str, Any]], *, examples: bool) -> dict[str, Any] | None:
+    """Facts of a chat tuning with its curves, and what it answers where that may be shown; None without one."""
+    if "chat" not in records:
+        return None
+    tuned = records["chat"]
+    folder = Path(tuned["folder"]) / "records"
+    return {
+        **tuned["facts"],
+        "patience": tuned["facts"]["settings"]["patience"],
+        "rows": records["gather"]["facts"]["rows"],
+        "curve": files.read_json(folder / "history.json"),
+        "validation_curve": files.read_json(folder / "validation.json"),
+        "answers": (_content(tuned, "records/answers.json") if examples else None) or [],
     }
 
 

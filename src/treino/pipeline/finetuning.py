@@ -11,20 +11,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from treino import events, files
+from treino.corpus.labelled.read import classes_of
 from treino.corpus.labelled.split import LABELS, read_split
 from treino.errors import DataError
 from treino.messages import N_
+from treino.models.several import HALF, best_thresholds, named
 from treino.pipeline.gate import judge_gate, smallest_margin
 from treino.pipeline.search import WORST, search
 from treino.pipeline.stage import Work
 from treino.recipe import FinetuneSettings, Recipe
 
 if TYPE_CHECKING:
+    from treino.evaluation.baselines import Baseline
     from treino.models.classifier import Classifier
     from treino.training.finetune import Examples, Finetuning
 
 LABELLED, BASELINES, CLASSIFIER, MODEL, TOKENS = "labelled", "baselines", "classifier", "model", "tokens"
 """Kinds of artefact."""
+
+QUANTISED = "base-nf4"
+"""The base model in 4 bits while its layers are streamed; what a classifier needs of it has a name in its own folder, too."""
 
 BASELINES_FILE, TRIALS_FILE = "baselines.json", "records/trials.json"
 
@@ -37,36 +43,67 @@ class Splits:
         content = files.read_json(folder / LABELS)
         self.labels: list[str] = content["labels"]
         self.test_digest: str = content["test_digest"]
+        self.several: bool = content.get("several", False)
+        """Whether a text may have several classes or none."""
 
     def examples(self, name: str) -> Examples:
         """Texts and classes of "training", "validation" or "test"."""
         from treino.training.finetune import Examples
 
         rows = read_split(self.folder, name)
-        return Examples([row.text for row in rows], [self.labels.index(row.label) for row in rows])
+        return Examples([row.text for row in rows], [self._target(row.label) for row in rows])
+
+    def _target(self, label: str) -> int | list[int]:
+        if not self.several:
+            return self.labels.index(label)
+        classes = classes_of(label)
+        return [int(name in classes) for name in self.labels]
 
 
 def compare(work: Work) -> dict[str, Any]:
     """Fit the baselines on the training rows; write their measures on validation and their answers to the test rows."""
-    from treino.evaluation.baselines import fit_majority, fit_tfidf
-
-    splits = Splits(work.inputs[LABELLED])
+    recipe, splits = work.loaded.recipe, Splits(work.inputs[LABELLED])
     training, validation, test = (splits.examples(name) for name in ("training", "validation", "test"))
+    fitted, chosen = _baselines(splits, training, validation, recipe.finetune.class_weights)
+    held = {name: baseline.predict(validation.texts) for name, baseline in fitted.items() if validation.texts}
+    thresholds = {name: _thresholds(recipe, splits, validation, chances) for name, chances in held.items()}
+    measured = {
+        name: measured_on(recipe, validation.targets, chances, splits.labels, thresholds[name])
+        for name, chances in held.items()
+    }
+    answers = {name: baseline.predict(test.texts).tolist() for name, baseline in fitted.items() if test.texts}
+    content = {"validation": measured, "test_answers": answers, "tfidf": chosen}
+    if splits.several:
+        content["thresholds"] = {name: thresholds.get(name) or [HALF] * len(splits.labels) for name in fitted}
+    files.write_json(work.output / BASELINES_FILE, content)
+    return {"tfidf": chosen, "validation": {name: main_figures(row) for name, row in measured.items()}}
+
+
+def _baselines(
+    splits: Splits, training: Examples, validation: Examples, balanced: bool
+) -> tuple[dict[str, Baseline], dict[str, Any]]:
+    """The fitted baselines, and what was chosen for TF-IDF; they are treated as the classifier is."""
+    from treino.evaluation.baselines import fit_majority, fit_tfidf
+    from treino.evaluation.several import fit_one_against_rest, fit_shares
+
+    if splits.several:
+        learnt, held = np.array(training.targets), np.array(validation.targets)
+        one = fit_one_against_rest(training.texts, learnt, validation.texts, held, balanced=balanced)
+        return {"majority": fit_shares(learnt), "tfidf": one}, one.settings()
     classes = len(splits.labels)
-    balanced = work.loaded.recipe.finetune.class_weights  # the baseline is treated as the classifier is
     tfidf = fit_tfidf(
         training.texts, training.targets, validation.texts, validation.targets, classes, balanced=balanced
     )
-    fitted = {"majority": fit_majority(training.targets, classes), "tfidf": tfidf}
-    measured = {
-        name: measured_on(work.loaded.recipe, validation.targets, baseline.predict(validation.texts), splits.labels)
-        for name, baseline in fitted.items()
-        if validation.texts
-    }
-    answers = {name: baseline.predict(test.texts).tolist() for name, baseline in fitted.items() if test.texts}
-    content = {"validation": measured, "test_answers": answers, "tfidf": tfidf.settings()}
-    files.write_json(work.output / BASELINES_FILE, content)
-    return {"tfidf": tfidf.settings(), "validation": {name: main_figures(row) for name, row in measured.items()}}
+    return {"majority": fit_majority(training.targets, classes), "tfidf": tfidf}, tfidf.settings()
+
+
+def _thresholds(recipe: Recipe, splits: Splits, validation: Examples, chances: np.ndarray) -> list[float] | None:
+    """Where texts may have several classes: the threshold of each, as the recipe has them chosen."""
+    if not splits.several:
+        return None
+    if recipe.finetune.thresholds == "half":
+        return [HALF] * len(splits.labels)
+    return best_thresholds(np.array(validation.targets), chances)
 
 
 def finetune(work: Work) -> dict[str, Any]:
@@ -81,9 +118,12 @@ def finetune(work: Work) -> dict[str, Any]:
         training,
         validation,
         long_texts=recipe.finetune.long_texts,
+        several=splits.several,
         seed=recipe.seed,
         cleaning=recipe.clean.model_dump(mode="json"),
         old_text=work.inputs.get(TOKENS),
+        stream=recipe.finetune.stream,
+        quantised=work.output / QUANTISED,
     )
     # Before hours of training, not after them: a test text too long for the model, and no rule for it.
     test.encode(tuning.tokenizer, tuning.body.longest_row, recipe.finetune.long_texts)
@@ -100,6 +140,7 @@ def finetune(work: Work) -> dict[str, Any]:
             rate=first.learning_rate,
         )
     _settle(work.output, chosen)
+    files.remove_folder(work.output / QUANTISED)
     files.write_json(work.output / TRIALS_FILE, {"rows": rows, "chosen": chosen})
     return {
         "method": first.method,
@@ -142,12 +183,14 @@ class _Trial:
         from treino.models.classifier import predict
 
         tuning = self.tuning
-        measures = measured_on(
-            self.recipe, tuning.validation.text_targets.tolist(), predict(classifier, tuning.validation), self.labels
-        )
+        truth, answers = tuning.validation.text_targets.tolist(), predict(classifier, tuning.validation)
+        measures = measured_on(self.recipe, truth, answers, self.labels, classifier.thresholds)
         learnt = predict(classifier, tuning.training)
         judged = ~np.isnan(learnt).any(1)  # texts that were dropped as too long have no answer
-        right = learnt.argmax(1) == tuning.training.text_targets
+        if classifier.thresholds is None:
+            right = learnt.argmax(1) == tuning.training.text_targets
+        else:
+            right = (named(learnt, classifier.thresholds) == tuning.training.text_targets).all(1)
         facts["training_accuracy"] = float(right[judged].mean())
         facts["validation_accuracy"] = measures["accuracy"]["mean"]
         rows = judge_gate(self.recipe.gate.require, measures, self.baselines)
@@ -156,11 +199,21 @@ class _Trial:
         return {"value": value, "passed": passed, "measures": measures, "gate": rows, "facts": facts}
 
 
-def measured_on(recipe: Recipe, targets: Sequence[int], chances: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    """All measures, with the recipe's resamples and seed."""
+def measured_on(
+    recipe: Recipe,
+    targets: Sequence[Any],
+    chances: np.ndarray,
+    labels: Sequence[str],
+    thresholds: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """All measures, with the recipe's resamples and seed; with thresholds those of texts with several classes."""
     from treino.evaluation.measures import measure
+    from treino.evaluation.several import measure_several
 
-    return measure(targets, chances, labels, resamples=recipe.evaluate.bootstrap, seed=recipe.seed)
+    resamples, seed = recipe.evaluate.bootstrap, recipe.seed
+    if thresholds is None:
+        return measure(targets, chances, labels, resamples=resamples, seed=seed)
+    return measure_several(np.array(targets), chances, labels, thresholds, resamples=resamples, seed=seed)
 
 
 def main_figures(measures: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -173,7 +226,7 @@ def main_figures(measures: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "macro_f1": measures["macro_f1"]["mean"],
         "log_loss": measures["log_loss"],
         "calibration_error": measures["calibration_error"],
-    }
+    } | ({"micro_f1": measures["micro_f1"]["mean"]} if "micro_f1" in measures else {})
 
 
 def _trial_line(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,9 +249,13 @@ def _settle(output: Path, chosen: int) -> None:
         if not (output / name).is_dir():
             partial = output / f".{name}.partial"
             files.remove_folder(partial)
-            shutil.copytree(trial / name, partial)
+            shutil.copytree(trial / name, partial, copy_function=_link)
             files.publish_folder(partial, output / name)
     for name in ("history.json", "validation.json"):
         shutil.copyfile(trial / "records" / name, output / "records" / name)
     for name in kept:
         files.remove_folder(trial / name)
+
+
+def _link(source: str, target: str) -> None:
+    files.link(Path(source), Path(target))

@@ -41,8 +41,10 @@ def judge_gate(
         if condition.baseline:
             threshold += figure(dict(baselines[condition.baseline]), condition.measure, condition.label)
         margin = value - threshold if condition.at_least else threshold - value
-        margin = -1.0 if math.isnan(margin) else margin
+        undefined = math.isnan(margin)
+        margin = -1.0 if undefined else margin
         passed = margin >= -1e-12
+        value = None if undefined else value
         rows.append({"condition": text, "value": value, "threshold": threshold, "margin": margin, "passed": passed})
     return rows
 

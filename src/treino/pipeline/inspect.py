@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from treino import environment
 from treino.errors import UsageError
@@ -19,6 +19,9 @@ from treino.recipe.load import LoadedRecipe, setting_rows
 from treino.report.facts import Classification, Training
 from treino.report.phases import Phase, phases
 
+if TYPE_CHECKING:
+    from treino.training.formats import Format
+
 TABLES = {
     "collect": ("corpus", "world"),
     "score": ("order",),
@@ -27,8 +30,10 @@ TABLES = {
     "adopt": ("finetune",),
     "split": ("labels", "clean"),
     "compare": (),
-    "finetune": ("finetune", "search", "gate"),
+    "finetune": ("finetune", "remote", "search", "gate"),
     "judge": ("gate",),
+    "gather": ("chat", "world"),
+    "chat": ("finetune", "report"),
 }
 """Tables of the recipe that a stage uses, where they are not just the one of its own name."""
 
@@ -43,6 +48,17 @@ def explain(loaded: LoadedRecipe, runs: Path) -> list[PlannedStage]:
     folder = RunFolder(runs, loaded.recipe.name)
     lock = DecisionLock(folder.lock_path)
     return plan_run(pipeline_of(loaded.recipe), loaded, folder.store, lock, folder.before(), environment.language())
+
+
+def number_format(loaded: LoadedRecipe) -> Format:
+    """In which format the recipe's pretraining would compute on this machine, and why."""
+    from treino.models.kernels import identity
+    from treino.training.formats import asked_for, format_for
+    from treino.training.ranks import ALONE
+
+    recipe = loaded.recipe
+    table = format_for(ALONE.device, kernels=bool(identity()), width=recipe.model.width)
+    return table if recipe.pretrain.precision == "auto" else asked_for(recipe.pretrain.precision)
 
 
 def show_run(run: str | None, runs: Path | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from treino.pipeline.finetuning import (
 )
 from treino.pipeline.gate import judge_gate
 from treino.pipeline.stage import Work
+from treino.recipe import PROMPT
+
+if TYPE_CHECKING:
+    from treino.training.finetune import Examples
 
 JUDGEMENT_FILE = "judgement.json"
 USES = "test-uses.jsonl"
@@ -33,39 +37,68 @@ def judge(work: Work) -> dict[str, Any]:
     """Measures on the test rows beside those of the baselines, the gate, and what the base task lost (forgetting)."""
     from treino.evaluation.forgetting import forgetting
 
-    model = work.inputs[CLASSIFIER] / "model"
-    splits = Splits(work.inputs[LABELLED])
-    found = _test(work, splits, model)
+    model, splits = work.inputs[CLASSIFIER] / "model", Splits(work.inputs[LABELLED])
+    found, took = _test(work, splits)
     if "tokens" in work.inputs and work.loaded.recipe.finetune.method != "scratch":
         found["forgetting"] = forgetting(work.inputs[MODEL] / "model", model, work.inputs["tokens"])
     files.write_json(work.output / JUDGEMENT_FILE, found)
-    facts = {name: found.get(name) for name in ("passed", "gate", "forgetting")}
+    facts = {name: found.get(name) for name in ("passed", "gate", "forgetting")} | took
     if "test" in found:
-        digest = files.sha256_file(model / "model.safetensors")
+        digest = files.sha256_file(next(path for path in _weights(work) if path.is_file()))
         facts |= {"test_uses": count_use(work.runs, splits.test_digest, digest, work.loaded.recipe.name)}
         facts |= {"test": main_figures(found["test"])}
         facts |= {name: main_figures(row) for name, row in found["baselines"].items()}
     return facts
 
 
-def _test(work: Work, splits: Splits, model: Path) -> dict[str, Any]:
-    """Everything that needs the test rows; nothing of it where the recipe kept none."""
-    from treino.models.classifier import predict
-    from treino.models.classifier_folder import load_classifier
-
+def _test(work: Work, splits: Splits) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Everything that needs the test rows, and what it took; nothing of it where the recipe kept none."""
     recipe, test = work.loaded.recipe, splits.examples("test")
     if not test.texts:
-        return {"passed": None, "gate": []}
-    classifier, tokenizer, _ = load_classifier(model)
-    pieces = test.encode(tokenizer, classifier.body.longest_row, recipe.finetune.long_texts)
-    measures = measured_on(recipe, test.targets, predict(classifier, pieces), splits.labels)
-    answers = files.read_json(work.inputs[BASELINES] / BASELINES_FILE)["test_answers"]
+        return {"passed": None, "gate": []}, {}
+    answer = _prompted if recipe.finetune.method == PROMPT else _classified
+    measures, long, took = answer(work, splits, test)
+    beside = files.read_json(work.inputs[BASELINES] / BASELINES_FILE)
+    thresholds = beside.get("thresholds", {})
     baselines = {
-        name: measured_on(recipe, test.targets, np.array(rows), splits.labels) for name, rows in answers.items()
+        name: measured_on(recipe, test.targets, np.array(rows), splits.labels, thresholds.get(name))
+        for name, rows in beside["test_answers"].items()
     }
     rows = judge_gate(recipe.gate.require, measures, baselines)
     passed = all(row["passed"] for row in rows) if rows else None
-    return {"test": measures, "baselines": baselines, "gate": rows, "passed": passed, "long_texts": pieces.long}
+    return {"test": measures, "baselines": baselines, "gate": rows, "passed": passed, "long_texts": long}, took
+
+
+def _classified(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, Any], int, dict[str, Any]]:
+    """The measures of the tuned classifier, texts that were too long, and seconds of a row."""
+    from treino.models.classifier import predict
+    from treino.models.classifier_folder import load_classifier
+
+    recipe = work.loaded.recipe
+    classifier, tokenizer, _ = load_classifier(work.inputs[CLASSIFIER] / "model")
+    pieces = test.encode(tokenizer, classifier.body.longest_row, recipe.finetune.long_texts)
+    started = time.perf_counter()
+    chances = predict(classifier, pieces)
+    took = {"row_seconds": (time.perf_counter() - started) / len(test.texts)}
+    return measured_on(recipe, test.targets, chances, splits.labels, classifier.thresholds), pieces.long, took
+
+
+def _prompted(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, Any], int, dict[str, Any]]:
+    """The same of a remote model, and what its answers cost."""
+    from treino.pipeline.prompting import judged_by_prompt, measured_by_answers
+
+    chances, took = judged_by_prompt(work, test.texts)
+    graded = took["graded"]
+    return measured_by_answers(work.loaded.recipe, test.targets, chances, splits.labels, graded), 0, took
+
+
+def _weights(work: Work) -> tuple[Path, ...]:
+    """Files of which the first that is there was judged: the adapter of a model whose layers stay in 4 bits, a classifier's
+    weights, or what is said to a remote model.
+    """
+    made = work.inputs[CLASSIFIER]
+    model = made / "model"
+    return model / "adapter" / "adapter_model.safetensors", model / "model.safetensors", made / "prompt.json"
 
 
 def count_use(runs: Path, test_digest: str, model_digest: str, run: str) -> int:

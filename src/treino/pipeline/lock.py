@@ -55,7 +55,9 @@ class DecisionLock:
     def add(self, decisions: Decisions, settings: str) -> None:
         """Record new decisions and write the file at once."""
         for name, (value, why, figures) in decisions.items():
-            self.entries[name] = {"value": value, "why": why, "settings": settings, "figures": json.dumps(figures)}
+            self.entries[name] = {"value": value, "why": why.english(), "settings": settings} | {
+                "figures": json.dumps(figures)
+            }
             events.emit("decision", where=name, value=value, reason=why)
         self.machine = machine(self.ranks)
         self.write()

@@ -6,16 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from treino import files
+from treino.models.answers import FOLDER as ANSWERS
 from treino.pipeline.run_folder import all_runs
 from treino.pipeline.store import Store
+from treino.recipe import PROMPT
 
 
 def sizes(runs: Path) -> list[dict[str, Any]]:
     """Every folder of the store with its size in bytes and the names of the runs that use it, largest first."""
     users: dict[str, list[str]] = {}
     for run in all_runs(runs):
-        for stage in run.read()["stages"]:
-            users.setdefault(stage["folder"], []).append(run.name)
+        content = run.read()
+        folders = [stage["folder"] for stage in content["stages"]]
+        if content["settings"].get("finetune", {}).get("method") == PROMPT:
+            folders.append(ANSWERS)
+        for folder in folders:
+            users.setdefault(folder, []).append(run.name)
     rows = []
     store = Store(runs)
     for folder in sorted(store.folder.iterdir()) if store.folder.is_dir() else []:

@@ -169,8 +169,9 @@ def find_run(runs: Path, run: str | Path | None = None) -> RunFolder:
 
 
 def language_model(artefacts: Mapping[str, Artefact]) -> Path:
-    """Folder of the language model that a run pretrained, or brought along."""
-    return part_of(artefacts, "pretrain" if "pretrain" in artefacts else "adopt", "model")
+    """Folder of the language model that a run made: tuned on conversations, pretrained, or brought along."""
+    stage = next((name for name in ("chat", "pretrain") if name in artefacts), "adopt")
+    return part_of(artefacts, stage, "model")
 
 
 def part_of(artefacts: Mapping[str, Artefact], stage: str, part: str) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from treino.messages import Message
 from treino.pipeline.place import HERE, Place
 from treino.recipe.load import LoadedRecipe
 
@@ -28,7 +29,7 @@ class Work:
     place: Place = HERE
 
 
-Decisions = dict[str, tuple[Any, str, dict[str, Any]]]
+Decisions = dict[str, tuple[Any, Message, dict[str, Any]]]
 """Name of a decision → (value, why, figures that it was taken from)."""
 
 

@@ -1,5 +1,5 @@
 """The pipeline: the corpus (`corpus_stages`) → tokenise → pretrain → evaluate (or adopt: a model brought along); after it,
-where there are labelled texts, compare → finetune → judge; at the end report.
+where there are labelled texts, compare → finetune → judge, or where there are conversations, gather → chat; at the end report.
 
 Each stage here says what it reads, which settings count, and which room does the work; rooms are imported when they work.
 """
@@ -23,11 +23,12 @@ from treino.pipeline.corpus_stages import (
     truth_of,
 )
 from treino.pipeline.stage import Decisions, Pipeline, Stage, Work
-from treino.recipe import Recipe
+from treino.recipe import PROMPT, Recipe
 from treino.recipe.load import LoadedRecipe
 
 TOKENS, MODEL, EVALUATION, REPORT = "tokens", "model", "evaluation", "report"
 BASELINES, CLASSIFIER, JUDGEMENT = "baselines", "classifier", "judgement"
+CONVERSATIONS, ASSISTANT = "conversations", "assistant"
 
 
 def _tokenise(work: Work) -> dict[str, Any]:
@@ -94,7 +95,9 @@ def _adopt_reads(loaded: LoadedRecipe) -> Any:
 
 def _compare_settings(loaded: LoadedRecipe, language: str) -> Any:
     recipe = loaded.recipe
-    return {"bootstrap": recipe.evaluate.bootstrap, "class_weights": recipe.finetune.class_weights}
+    settings = {"bootstrap": recipe.evaluate.bootstrap, "class_weights": recipe.finetune.class_weights}
+    # Where it is at its default it leaves the keys of earlier runs as they are.
+    return settings | ({"thresholds": recipe.finetune.thresholds} if recipe.finetune.thresholds != "half" else {})
 
 
 def _compare(work: Work) -> dict[str, Any]:
@@ -120,10 +123,30 @@ def _finetune(work: Work) -> dict[str, Any]:
     return finetune(work)
 
 
+def _prompt_settings(loaded: LoadedRecipe, language: str) -> Any:
+    recipe = loaded.recipe
+    return {"finetune": {"method": recipe.finetune.method}, **_remote_settings(loaded)} | {
+        "gate": dump(recipe.gate),
+        "bootstrap": recipe.evaluate.bootstrap,
+    }
+
+
+def _remote_settings(loaded: LoadedRecipe) -> Any:
+    """What of [remote] decides the answers; the rest is permission, money and patience."""
+    return {"remote": dump(loaded.recipe.remote, leave_out=("allow", "limit", "price", "at_once", "timeout"))}
+
+
+def _prompt(work: Work) -> dict[str, Any]:
+    from treino.pipeline.prompting import prompt
+
+    return prompt(work)
+
+
 def _judge_settings(loaded: LoadedRecipe, language: str) -> Any:
     recipe = loaded.recipe
     settings = {"gate": dump(recipe.gate), "bootstrap": recipe.evaluate.bootstrap}
-    return settings | {"long_texts": recipe.finetune.long_texts, "method": recipe.finetune.method}
+    settings |= {"long_texts": recipe.finetune.long_texts, "method": recipe.finetune.method}
+    return settings | (_remote_settings(loaded) if recipe.finetune.method == PROMPT else {})
 
 
 def _judge(work: Work) -> dict[str, Any]:
@@ -132,10 +155,40 @@ def _judge(work: Work) -> dict[str, Any]:
     return judge(work)
 
 
+def _gather_settings(loaded: LoadedRecipe, language: str) -> Any:
+    recipe = loaded.recipe
+    return {"chat": dump(recipe.chat)} | ({"world": dump(recipe.world)} if recipe.chat.source == "world" else {})
+
+
+def _gather_reads(loaded: LoadedRecipe) -> Any:
+    from treino.corpus.conversations.gather import conversation_digests
+
+    return conversation_digests(loaded.recipe.chat, loaded.base)
+
+
+def _gather(work: Work) -> dict[str, Any]:
+    from treino.pipeline.chatting import gather
+
+    return gather(work)
+
+
+def _chat_settings(loaded: LoadedRecipe, language: str) -> Any:
+    recipe = loaded.recipe
+    settings = dump(recipe.finetune, leave_out=("base", "checkpoint_seconds"))
+    return {"finetune": settings, "examples": recipe.report.examples}
+
+
+def _chat(work: Work) -> dict[str, Any]:
+    from treino.pipeline.chatting import chat
+
+    return chat(work)
+
+
 def _report(work: Work) -> dict[str, Any]:
     from treino import files
     from treino.pipeline.facts import gather_facts
     from treino.report.card import model_card
+    from treino.report.chat_card import chat_card
     from treino.report.classifier_card import classifier_card
     from treino.report.data_card import data_card
     from treino.report.write import write_report
@@ -143,6 +196,7 @@ def _report(work: Work) -> dict[str, Any]:
     facts = gather_facts(work)
     files.write_text(work.output / "card.md", model_card(facts, work.language))
     files.write_text(work.output / "classifier.md", classifier_card(facts, work.language))
+    files.write_text(work.output / "chat.md", chat_card(facts, work.language))
     if facts["corpus"]:
         files.write_text(work.output / "data.md", data_card(facts["corpus"], work.language))
     return write_report(facts, work.output, work.language)
@@ -196,6 +250,15 @@ PRETRAINING: Pipeline = (
 ADOPTING: Pipeline = (Stage("adopt", 1, (), (MODEL,), lambda loaded, _: None, _adopt, reads=_adopt_reads),)
 
 
+GATHERING: Pipeline = (Stage("gather", 1, (), (CONVERSATIONS,), _gather_settings, _gather, reads=_gather_reads),)
+
+
+def _chatting(before: tuple[str, ...]) -> Pipeline:
+    """The tuning of conversations; `before` as in `_finetuning`."""
+    kinds = (MODEL, *before, CONVERSATIONS)
+    return (Stage("chat", 1, kinds, (ASSISTANT,), _chat_settings, _chat, resumes="checkpoints/step-*"),)
+
+
 def _finetuning(before: tuple[str, ...]) -> Pipeline:
     """The second half; `before`: the kinds that it finds besides its own (no tokens: no old text, no forgetting to measure)."""
     return (
@@ -220,8 +283,16 @@ def _finetuning(before: tuple[str, ...]) -> Pipeline:
     )
 
 
+PROMPTING: Pipeline = (
+    Stage("compare", 1, (LABELLED,), (BASELINES,), _compare_settings, _compare),
+    Stage("finetune", 1, (LABELLED, BASELINES), (CLASSIFIER,), _prompt_settings, _prompt),
+    Stage("judge", 1, (LABELLED, BASELINES, CLASSIFIER), (JUDGEMENT,), _judge_settings, _judge),
+)
+"""Nothing is trained, so nothing is pretrained either: the model is elsewhere."""
+
+
 def _reporting(*kinds: str) -> Pipeline:
-    return (Stage("report", 4, kinds, (REPORT,), _report_settings, _report),)
+    return (Stage("report", 5, kinds, (REPORT,), _report_settings, _report),)
 
 
 def pipeline_of(recipe: Recipe) -> Pipeline:
@@ -236,9 +307,16 @@ def pipeline_of(recipe: Recipe) -> Pipeline:
         return (
             corpus + pretraining + sequence_of(recipe, tokens=True) + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION)
         )
+    if recipe.chat.given and recipe.finetune.base:
+        return GATHERING + ADOPTING + _chatting(()) + _reporting(MODEL, CONVERSATIONS, ASSISTANT)
+    if recipe.chat.given:  # conversations first, as labelled texts are: what is cheap and may be wrong
+        kinds = (DOCUMENTS, TOKENS, MODEL, EVALUATION, CONVERSATIONS, ASSISTANT)
+        return GATHERING + corpus + pretraining + _chatting((TOKENS,)) + _reporting(*kinds)
     if not recipe.labels.given:
         return corpus + pretraining + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION)
     second = (LABELLED, BASELINES, CLASSIFIER, JUDGEMENT)
+    if recipe.finetune.method == PROMPT:
+        return SPLITTING + PROMPTING + _reporting(*second)
     if recipe.finetune.base:
         return SPLITTING + ADOPTING + _finetuning(()) + _reporting(MODEL, *second)
     return corpus + pretraining + _finetuning((TOKENS,)) + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION, *second)

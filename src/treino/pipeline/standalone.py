@@ -1,4 +1,4 @@
-"""Single acts on a model that is there already: classes of the texts of a file, and figures on data of one's own."""
+"""Single acts on a model that is there already: classes of the texts of a file, figures on data of one's own, and 4 bits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from treino import environment
-from treino.errors import DataError
+from treino import environment, files
+from treino.errors import DataError, UsageError
 from treino.messages import N_
 from treino.pipeline.api import LoadedClassifier, LoadedModel, load, load_classifier, open_run
 from treino.pipeline.run_folder import brought_model
@@ -77,6 +77,8 @@ def evaluate_classifier(classifier: LoadedClassifier, path: Path, labels: LabelS
     from treino.corpus.sources.raw import Problems
     from treino.evaluation.measures import measure
 
+    if classifier.model.thresholds is not None:
+        return _evaluate_several(classifier, path, labels)
     problems = Problems()
     rows = list(read_labelled(path, labels, problems))
     problems.tell()
@@ -84,17 +86,44 @@ def evaluate_classifier(classifier: LoadedClassifier, path: Path, labels: LabelS
         raise DataError(N_("{path} holds no labelled row that can be used"), path=str(path))
     known = list(classifier.labels)
     for row in rows:
-        if row.label not in known:
-            raise DataError(
-                N_("the classifier does not know the label {label}"),
-                where=row.place,
-                fix=N_("its classes are: {labels}"),
-                label=row.label,
-                labels=", ".join(known),
-            )
+        _check_known(row.label, known, row.place)
     answers = classifier.predict([row.text for row in rows])
     chances = np.array([[(answer["probabilities"] or {}).get(name, np.nan) for name in known] for answer in answers])
     return {"kind": "classifier"} | measure([known.index(row.label) for row in rows], chances, known)
+
+
+def _evaluate_several(classifier: LoadedClassifier, path: Path, labels: LabelSettings) -> dict[str, Any]:
+    """The same where texts may have several classes: a column of lists, or (no label named) a column of numbers for each."""
+    from treino.corpus.labelled.read import classes_of, read_labelled
+    from treino.corpus.sources.raw import Problems
+    from treino.evaluation.several import measure_several
+
+    problems, known = Problems(), list(classifier.labels)
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet") and not labels.label:
+        labels = labels.model_copy(update={"columns": tuple(known)})
+    rows = list(read_labelled(path, labels, problems))
+    problems.tell()
+    if not rows:
+        raise DataError(N_("{path} holds no labelled row that can be used"), path=str(path))
+    truth = [classes_of(row.label) if row.several else [row.label] for row in rows]
+    for row, classes in zip(rows, truth, strict=True):
+        for name in classes:
+            _check_known(name, known, row.place)
+    answers = classifier.predict([row.text for row in rows])
+    chances = np.array([[(answer["probabilities"] or {}).get(name, np.nan) for name in known] for answer in answers])
+    targets = np.array([[int(name in classes) for name in known] for classes in truth])
+    return {"kind": "classifier"} | measure_several(targets, chances, known, classifier.model.thresholds)
+
+
+def _check_known(label: str, known: list[str], place: str) -> None:
+    if label not in known:
+        raise DataError(
+            N_("the classifier does not know the label {label}"),
+            where=place,
+            fix=N_("its classes are: {labels}"),
+            label=label,
+            labels=", ".join(known),
+        )
 
 
 def evaluate_model(model: LoadedModel, path: Path) -> dict[str, Any]:
@@ -112,3 +141,25 @@ def evaluate_model(model: LoadedModel, path: Path) -> dict[str, Any]:
         raise DataError(N_("{path} holds no text that can be used"), path=str(path))
     problems.tell()
     return {"kind": "language model"} | figures_on(model.model, model.tokenizer, texts, EvaluateSettings())
+
+
+def quantise_model(run: str | Path, folder: Path, *, runs: str | Path | None = None) -> dict[str, Any]:
+    """Write the language model of a run, or of a folder, with its layers in NF4; returns the bytes of its weights `before` and
+    `after`.
+
+    Raises:
+        UsageError: where the new folder has something in it already.
+    """
+    environment.prepare()
+    from treino.models.folder import quantise_folder
+
+    source = brought_model(run) or open_run(run, runs=runs).model_folder
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(N_("{path} is not empty"), fix=N_("name a folder that is not there yet"), path=str(folder))
+    partial = folder.with_name(f".{folder.name}.partial")
+    files.remove_folder(partial)
+    quantise_folder(source, partial)
+    files.remove_folder(folder)
+    files.publish_folder(partial, folder)
+    sizes = [sum(path.stat().st_size for path in each.glob("*.safetensors")) for each in (source, folder)]
+    return {"folder": str(folder), "before": sizes[0], "after": sizes[1]}

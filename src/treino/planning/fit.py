@@ -15,7 +15,7 @@ class Wish:
     """What is to be trained: the shape and the work of a step.
 
     `reshaped(width, layers)` gives the same shape with another width or number of layers. `recompute`: whether layers may
-    be computed again in the backward pass, or not.
+    be computed again in the backward pass, or not. `ranks`, `shard`, `common`: as in `Work`; the rows are those of one rank.
     """
 
     shape: Shape
@@ -29,6 +29,9 @@ class Wish:
     base: int
     reshaped: Callable[[int, int], Shape]
     recompute: Sequence[bool] = (False, True)
+    ranks: int = 1
+    shard: str = "none"
+    common: bool = False
 
     def bytes(self, **changes: int) -> int:
         """Memory at the worst moment, with some of width, layers, batch, context, accumulation and recompute changed."""
@@ -43,6 +46,9 @@ class Wish:
             kernels=self.kernels,
             accumulation=changes.get("accumulation", self.accumulation),
             recompute=bool(changes.get("recompute", False)),
+            ranks=self.ranks,
+            shard=self.shard,
+            common=self.common,
         )["total"]
 
     def least(self) -> int:

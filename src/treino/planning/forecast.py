@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from treino.planning.flops import training_flops_per_token
 from treino.planning.memory import training_memory
 from treino.planning.parameters import Shape, parameters
-from treino.planning.work import BASE_BYTES
 
 SPREAD = 0.2
 """How far the speed of a whole run may lie from that of a few measured steps (other programs, heat, clock)."""
@@ -44,14 +44,9 @@ def forecast(
     accumulation: int = 1,
     rows_at_once: int | None = None,
     passes: int | None = None,
-    recompute: bool = False,
     extra_seconds: float = 0.0,
     spread: float = SPREAD,
-    precision: str = "float32",
-    packed: bool = True,
-    base: int = BASE_BYTES,
-    kernels: bool = False,
-    checkpoints: bool = False,
+    **work: Any,
 ) -> Forecast:
     """Forecast `steps` optimiser steps of `accumulation` passes over `batch` rows of `context` tokens.
 
@@ -59,13 +54,10 @@ def forecast(
 
     Args:
         tokens_per_second: measured on a few steps of this model on this machine; None leaves the time open.
-        base: bytes that the process holds before it builds the model, where they are known.
         rows_at_once, passes: rows of a pass of one process, and its passes in a step, where they are not `batch` and
             `accumulation`.
-        recompute: whether layers are computed again in the backward pass.
-        kernels: whether the layers run in our own kernels (`treino.planning.memory`).
-        checkpoints: whether states are saved beside the training.
         extra_seconds: for what stands outside the steps (validation, samples, saving).
+        work: what else decides about memory, as in `treino.planning.work.Work`; that of one process, where there are several.
     """
     tokens = steps * accumulation * batch * context
     flops = training_flops_per_token(shape, vocabulary, context)
@@ -78,13 +70,8 @@ def forecast(
         flops={part: amount * tokens for part, amount in flops.items()},
         memory=training_memory(
             *(shape, vocabulary, rows_at_once or batch, context),
-            precision=precision,
-            packed=packed,
-            base=base,
-            kernels=kernels,
             accumulation=passes or accumulation,
-            recompute=recompute,
-            checkpoints=checkpoints,
+            **work,
         ),
         steps=steps,
         tokens=tokens,

@@ -37,6 +37,8 @@ class Work:
         rank, targets: of adapters.
         packed: rows hold several documents kept apart by a mask; `kernels`: our own, which need none.
         compiled: point-wise operations are fused and computed again.
+        common: the ranks have weights and the optimiser's state in memory that all of them see, and pass gradients on in it;
+            of that each counts its part (`treino.training.together`).
         shard, offload, stream: what is divided among the ranks; what lies in the host's memory (of "optimiser",
             "gradients", "activations"); frozen weights come layer by layer from there.
         base: bytes of the process before the model, or of the driver.
@@ -60,6 +62,7 @@ class Work:
     checkpoints: bool = False
     ranks: int = 1
     shard: str = "none"
+    common: bool = False
     offload: frozenset[str] = frozenset()
     stream: bool = False
     base: int = BASE_BYTES
@@ -82,4 +85,6 @@ class Work:
 
     def divided(self, part: str) -> int:
         """Among how many processes a part is divided."""
+        if self.common and part != "gradients":
+            return self.ranks
         return self.ranks if SHARDS.index(self.shard) >= SHARDS.index(part) else 1

@@ -9,6 +9,7 @@ from treino.messages import N_
 from treino.recipe.base import DERIVED
 from treino.recipe.finetuning import ADAPTED, CURES, CURES_BY_OLD_TEXT
 from treino.recipe.recipe import Recipe
+from treino.recipe.remote import PROMPT, check_remote
 
 TRANSFORMER_SIZES = {
     # width, layers, heads, vocabulary, context, rows of a batch
@@ -29,6 +30,8 @@ LSTM_SIZES = {
 
 
 FINETUNING_ROWS = 16
+CHAT_ROWS = 4
+"""Rows into which conversations are packed: some dozens of these a step."""
 FINETUNING_RATES = {"full": 1e-3, "frozen": 1e-2, "scratch": 2e-3, "lora": 4e-3, "qlora": 4e-3}
 """Learning rate of each method at the width 128; how it was found stands in `LOG.md`."""
 
@@ -81,8 +84,9 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     fill("pretrain", "batch", rows)
     if not recipe.pretrain.base:  # else the width stands in its folder, as below
         fill("pretrain", "learning_rate", pretraining_rate(model.width or width))
-    fill("finetune", "batch", FINETUNING_ROWS)
-    if not recipe.finetune.base:  # else the base model's width decides, which stands in its folder
+    fill("finetune", "batch", CHAT_ROWS if recipe.chat.given else FINETUNING_ROWS)
+    # Of a base model brought along the width decides, which stands in its folder.
+    if not recipe.finetune.base and recipe.finetune.method != PROMPT:
         fill("finetune", "learning_rate", finetuning_rate(recipe.finetune.method, model.width or width))
     full = recipe.model_copy(
         update={table: getattr(recipe, table).model_copy(update=values) for table, values in derived.items()}
@@ -98,6 +102,7 @@ def _check(recipe: Recipe) -> None:
     _check_finetuning(recipe)
     _check_method(recipe)
     _check_sequence(recipe)
+    check_remote(recipe)
 
 
 def _check_base(recipe: Recipe) -> None:
@@ -119,6 +124,7 @@ def _check_base(recipe: Recipe) -> None:
             key="pretrain.base",
             setting=sorted(given)[0],
         )
+    check_remote(recipe)
 
 
 def _check_order(recipe: Recipe) -> None:
@@ -133,10 +139,22 @@ def _check_order(recipe: Recipe) -> None:
 
 def _check_finetuning(recipe: Recipe) -> None:
     """Refuse a gate, a search or a base model without what they need."""
+    if recipe.chat.given and recipe.labels.given:
+        raise UsageError(
+            N_("{key} is set, and labels are given too: a recipe fine-tunes for one task"),
+            fix=N_("write two recipes, the second with finetune.base = the run of the first"),
+            key="chat.source",
+        )
+    if recipe.chat.given and recipe.finetune.class_weights:
+        raise UsageError(
+            N_("{key} weighs classes, and conversations have none"),
+            fix=N_("leave it out"),
+            key="finetune.class_weights",
+        )
     wants = {
         "gate.require": bool(recipe.gate.require),
         "search.trials": recipe.search.trials > 1,
-        "finetune.base": bool(recipe.finetune.base),
+        "finetune.base": bool(recipe.finetune.base) and not recipe.chat.given,
         "corpus.sources": any(source.path == "labels" for source in recipe.corpus.sources),
     }
     for key, wanted in wants.items():
@@ -185,16 +203,28 @@ def _check_sequence(recipe: Recipe) -> None:
         )
 
 
+def _tunes(recipe: Recipe) -> bool:
+    """Whether anything follows the pretraining."""
+    return recipe.labels.given or recipe.chat.given
+
+
 def _check_method(recipe: Recipe) -> None:
     """Refuse adapters where there is no layer for them, and cures for forgetting that have nothing to do or to read."""
     settings = recipe.finetune
-    if settings.method in ADAPTED and recipe.model.architecture == "lstm" and recipe.labels.given and not settings.base:
+    if settings.method in ADAPTED and recipe.model.architecture == "lstm" and _tunes(recipe) and not settings.base:
         raise UsageError(
             N_("the method {method} is not there for a model of the kind {kind}"),
             fix=N_('take finetune.method = "full" or "frozen"'),
             key="finetune.method",
             method=settings.method,
             kind="lstm",
+        )
+    if settings.stream and settings.method != "qlora":
+        raise UsageError(
+            N_("{key} is for layers in 4 bits, and the method is {method}"),
+            fix=N_('take finetune.method = "qlora", or leave it out'),
+            key="finetune.stream",
+            method=settings.method,
         )
     for cure, methods in CURES.items():
         if not getattr(settings, cure):

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from treino.messages import N_
 from treino.recipe.base import DERIVED, Settings, setting
 
-MEASURES = ("accuracy", "macro_f1", "calibration_error", "log_loss")
+MEASURES = ("accuracy", "macro_f1", "micro_f1", "calibration_error", "log_loss")
 """Measures of a classifier that a gate may ask for; and, of one class, those of `CLASS_MEASURES`."""
 
 CLASS_MEASURES = ("precision", "recall", "f1")
@@ -92,6 +92,15 @@ class LabelSettings(Settings):
     rows: tuple[tuple[str, str], ...] = setting((), N_("pairs of text and label written here, instead of a file"))
     text: str = setting("", N_("column or key of the text (empty: found by its name)"), beginner=True)
     label: str = setting("", N_("column or key of the label (empty: found by its name)"), beginner=True)
+    columns: tuple[str, ...] = setting(
+        (), N_("columns of numbers, one a class: a text has every class whose number is large enough, or none")
+    )
+    at_least: float = setting(
+        1.0, N_("number in such a column from which on the text has its class"), allow_inf_nan=False
+    )
+    separator: str = setting(
+        "", N_('what stands between several classes of one text in the column of the label, such as ";"')
+    )
     group: str = setting("", N_("column or key of what must not be spread over the splits, such as an author"))
     limit: int = setting(0, N_("learn from at most so many labelled rows (0: all)"), ge=0)
     validation: float = setting(
@@ -105,6 +114,8 @@ class LabelSettings(Settings):
     def _one_of_both(self) -> LabelSettings:
         if self.source and self.rows:
             raise PydanticCustomError("labels", "a source or rows")
+        if self.columns and (self.label or self.separator or self.rows):
+            raise PydanticCustomError("label_columns", "columns of classes or a column of labels")
         return self
 
     @property
@@ -114,14 +125,14 @@ class LabelSettings(Settings):
 
 
 class FinetuneSettings(Settings):
-    """[finetune]: a classification head on the pretrained body."""
+    """[finetune]: how a pretrained model learns its task, of labelled texts or of conversations."""
 
     base: str = setting("", N_("run or model folder to start from (empty: the model that this recipe pretrains)"))
-    method: Literal["full", "frozen", "scratch", "lora", "qlora"] = setting(
+    method: Literal["full", "frozen", "scratch", "lora", "qlora", "prompt"] = setting(
         "full",
         N_(
             '"full" trains body and head, "frozen" the head alone, "lora" the head and small adapters, "qlora" the same '
-            'beside weights in 4 bits, "scratch" forgets the pretraining'
+            'beside weights in 4 bits, "scratch" forgets the pretraining, "prompt" trains nothing and asks a [remote] model'
         ),
         beginner=True,
     )
@@ -132,6 +143,10 @@ class FinetuneSettings(Settings):
     )
     lora_dropout: float = setting(
         0.0, N_("share of an adapter's inputs switched off at random while training"), ge=0, lt=1
+    )
+    stream: bool = setting(
+        False,
+        N_('"qlora": the layers stay on disk and pass through memory one at a time, for a model that does not fit'),
     )
     rslora: bool = setting(False, N_("scale by alpha over the root of the rank, for large ranks"))
     lora_plus: float = setting(
@@ -160,9 +175,21 @@ class FinetuneSettings(Settings):
     weight_decay: float = setting(0.01, N_("pull of the matrices towards zero (AdamW)"), ge=0, le=10)
     dropout: float = setting(0.1, N_("share of the signals switched off at random while training"), ge=0, lt=1)
     patience: int = setting(6, N_("epochs without a better validation loss before it stops (0: never)"), ge=0)
+    thresholds: Literal["half", "validation"] = setting(
+        "half",
+        N_(
+            'of texts with several classes: from which probability on a class counts, "half", or the best for its F1 on '
+            '"validation"'
+        ),
+    )
     class_weights: bool = setting(False, N_("rare classes count as much as frequent ones"))
     long_texts: Literal["", "cut", "split", "drop"] = setting(
-        "", N_('texts longer than the context: "cut", "split" (the parts vote) or "drop"'), beginner=True
+        "",
+        N_('texts longer than the context: "cut", "split" (the parts vote; conversations between exchanges) or "drop"'),
+        beginner=True,
+    )
+    optimiser: Literal["adamw", "adamw8bit"] = setting(
+        "adamw", N_('"adamw", or with its two moments in 8 bits instead of 32 ("adamw8bit"), to save memory')
     )
     precision: Literal["float32", "bfloat16"] = setting("float32", N_("number format of the matrix products"))
     checkpoint_seconds: float = setting(30.0, N_("seconds between two saved states (0: every step)"), ge=0)

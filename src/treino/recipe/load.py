@@ -25,6 +25,7 @@ READY = {
     "books": N_("a folder of texts of your own and ten minutes of training"),
     "corpus": N_("files of your own and a web site: a clean corpus with its data card, and a small model of it"),
     "classify": N_("a table with a text and a label column: a classifier on a pretrained body"),
+    "chat": N_("conversations of the embedded town: a small model that answers"),
     "modulo7": N_("eight sentences and an LSTM, as in the course, in seconds"),
 }
 

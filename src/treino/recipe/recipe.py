@@ -6,12 +6,14 @@ from pydantic import Field
 
 from treino.messages import N_
 from treino.recipe.base import Settings, setting
+from treino.recipe.chat import ChatSettings
 from treino.recipe.corpus import CleanSettings, CorpusSettings, WorldSettings
 from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
 from treino.recipe.filter import FilterSettings
 from treino.recipe.finetuning import FinetuneSettings, GateSettings, LabelSettings, SearchSettings
 from treino.recipe.model import ModelSettings, TokenSettings
 from treino.recipe.order import OrderSettings
+from treino.recipe.remote import RemoteSettings
 from treino.recipe.sequence import SequenceSettings
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings
 
@@ -41,8 +43,10 @@ class Recipe(Settings):
     pretrain: PretrainSettings = Field(default_factory=PretrainSettings)
     evaluate: EvaluateSettings = Field(default_factory=EvaluateSettings)
     labels: LabelSettings = Field(default_factory=LabelSettings)
+    chat: ChatSettings = Field(default_factory=ChatSettings)
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
     sequence: SequenceSettings = Field(default_factory=SequenceSettings)
+    remote: RemoteSettings = Field(default_factory=RemoteSettings)
     search: SearchSettings = Field(default_factory=SearchSettings)
     gate: GateSettings = Field(default_factory=GateSettings)
     report: ReportSettings = Field(default_factory=ReportSettings)

@@ -71,7 +71,7 @@ class PretrainSettings(Settings):
     beta2: float = setting(0.95, N_("memory of AdamW for the size of gradients"), gt=0, lt=1)
     clip: float = setting(1.0, N_("longest gradient that is followed as it is (0: no limit)"), ge=0)
     precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", N_("number format; auto measures which is faster")
+        "auto", N_("number format; auto: the one that this machine is quick in (treino doctor says which, and why)")
     )
     compile: Literal["auto", "yes", "no"] = setting(
         "auto", N_("compile the training step; auto does so where the run is long enough for it to pay")

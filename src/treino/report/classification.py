@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from treino.messages import N_, Message
+from treino.recipe import PROMPT
 from treino.report.bars import Bar, bars
 from treino.report.curves import loss_figure, loss_table
 from treino.report.facts import Classification, Forgetting, GateRow, Interval, Measures, Point, Trial
 from treino.report.gap import describe_gap
 from treino.report.labels import BASELINES, METHODS
+from treino.report.prompting import prompting_section
 from treino.report.writer import UNKNOWN, Writer, details, escape, table, terms
 
 LOSS_PER_TEXT = N_("loss (nats per text)")
@@ -23,6 +25,8 @@ MOST_CLASSES = 30
 
 def finetuning_section(facts: Classification, writer: Writer) -> str:
     """Method, parameters, rows, the curves of the chosen trial with the gap named, and all trials."""
+    if facts.get("method") == PROMPT:
+        return prompting_section(facts, writer) + _trials(facts.get("trials") or [], facts.get("chosen"), writer)
     curve, validation = facts.get("curve") or [], facts.get("validation_curve") or []
     counts = facts.get("parameters") or {}
     rows = facts.get("rows") or {}
@@ -135,10 +139,22 @@ def classifier_section(facts: Classification, writer: Writer) -> str:
     uses = facts.get("test_uses")
     used = writer.say(N_("Models that these test rows have judged so far: {count}."), count=uses) if uses else ""
     warning = writer.say(N_("Each further use makes them a little less of a judge.")) if uses and uses > 1 else ""
+    if test.get("several"):
+        used += " " + writer.say(_thresholds(test))
+    silent = test.get("unanswered", 0)
+    if silent:
+        used += " " + writer.say(N_("Answers that named no class, and count as wrong: {count}."), count=silent)
     return (
         f'<p class="lead">{lead}</p>{verdict}{_beside(test, facts.get("baselines") or {}, writer)}{_by_class(test, writer)}'
         f"{_confusion(test, writer)}{_calibration(test, writer)}<p>{used} {warning}</p>"
     )
+
+
+def _thresholds(test: Measures) -> str:
+    """From which probability on a text has a class."""
+    if set(test.get("thresholds") or []) == {0.5}:
+        return N_("A text may have several classes or none: those whose probability is one half or more.")
+    return N_("A text may have several classes or none; from which probability on was chosen on the validation rows.")
 
 
 def verdict_on_classifier(test: Measures, baselines: Mapping[str, Measures]) -> Message:
@@ -167,7 +183,10 @@ def _beside(test: Measures, baselines: Mapping[str, Measures], writer: Writer) -
     for name, measures in baselines.items():
         judged.append((writer.label(name, BASELINES), measures, "other"))
     parts = []
-    for key, title in (("accuracy", writer.say(N_("Accuracy"))), ("macro_f1", writer.say(N_("Macro-F1")))):
+    several = bool(test.get("several"))
+    exact = writer.say(N_("Exactly the right classes")) if several else writer.say(N_("Accuracy"))
+    shown = [("accuracy", exact), ("macro_f1", writer.say(N_("Macro-F1")))]
+    for key, title in shown + ([("micro_f1", writer.say(N_("Micro-F1")))] if several else []):
         rows = []
         for label, measures, kind in judged:
             value: Interval = measures[key]
@@ -211,8 +230,8 @@ def _by_class(test: Measures, writer: Writer) -> str:
 
 def _confusion(test: Measures, writer: Writer) -> str:
     """Truth in the rows, answers in the columns; the darker, the larger the share of its row."""
-    matrix, labels = test["confusion"], [row["label"] for row in test["by_class"]]
-    if len(matrix) > MOST_CLASSES:
+    matrix, labels = test.get("confusion") or [], [row["label"] for row in test["by_class"]]
+    if not matrix or len(matrix) > MOST_CLASSES:
         return ""
     head = [writer.say(N_("truth ↓  answer →")), *(escape(label) for label in labels)]
     rows = []
@@ -228,6 +247,9 @@ def _confusion(test: Measures, writer: Writer) -> str:
 
 def _calibration(test: Measures, writer: Writer) -> str:
     """How often it is right by how sure it is."""
+    if "calibration_error" not in test:
+        told = writer.say(N_("The model gives no probabilities with its answers, so nobody knows how sure it is."))
+        return f"<p>{told}</p>"
     rows = [
         Bar(
             writer.say(N_("says {confidence:percent}"), confidence=bin_["confidence"]),

@@ -34,7 +34,7 @@ def classifier_card(facts: dict[str, Any], language: str) -> str:
     """The card as Markdown with the front matter that the Hugging Face Hub reads; "" where nothing was fine-tuned."""
     known, translator = cast(Facts, present(facts)), Translator(language)
     tuned = known.get("classification")
-    if not tuned:
+    if not tuned or tuned.get("method") == "prompt":  # there is no folder to put a card into
         return ""
     parts = [
         _front_matter(known),

@@ -7,16 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from treino.messages import N_
+from treino.recipe import PROMPT
 from treino.report.bars import Bar, bars
 from treino.report.curves import HEIGHT, WIDTH, axis
 from treino.report.labels import METHODS
 from treino.report.page import Section, page
-from treino.report.writer import Writer, escape, table
+from treino.report.writer import UNKNOWN, Writer, escape, table
 
 COLUMNS = (
     ("macro_f1", N_("macro-F1")),
     ("accuracy", N_("accuracy")),
     ("seconds", N_("time")),
+    ("row_seconds", N_("time of 1,000 test rows")),
     ("peak_memory", N_("memory, peak")),
     ("trainable", N_("trainable parameters")),
     ("total", N_("parameters")),
@@ -45,7 +47,11 @@ def shown(row: Mapping[str, Any], name: str, writer: Writer) -> str:
     if isinstance(value, Mapping):
         ends = f"{writer.number(value['low'], 3)} … {writer.number(value['high'], 3)}"
         return f"{writer.number(value['mean'], 3)} <small>[{ends}]</small>"
-    by_name: dict[str, Callable[[Any], str]] = {"seconds": writer.seconds, "peak_memory": writer.bytes}
+    by_name: dict[str, Callable[[Any], str]] = {
+        "seconds": writer.seconds,
+        "row_seconds": lambda seconds: UNKNOWN if seconds is None else writer.seconds(1000 * seconds),
+        "peak_memory": writer.bytes,
+    }
     if name in by_name:
         return by_name[name](value)
     return writer.number(value, {"forgetting": 3, "cost": 4}.get(name))
@@ -77,6 +83,10 @@ def _table(rows: Sequence[Mapping[str, Any]], writer: Writer) -> str:
             "In brackets: 95 % intervals over the test rows. In percent: of what training from scratch has."
         )
     )
+    if any(row["method"] == PROMPT for row in rows):
+        lead += " " + writer.say(
+            N_("A prompt trains nothing: its cost is that of its answers, in US dollars by the table of prices.")
+        )
     return f'<p class="lead">{lead}</p>' + table([writer.say(N_("method")), *(writer.say(t) for _, t in known)], body)
 
 
@@ -113,7 +123,11 @@ def _panels(rows: Sequence[Mapping[str, Any]], writer: Writer) -> str:
 
 def _trade(rows: Sequence[Mapping[str, Any]], writer: Writer) -> str:
     """Each method as a point: time to the right in powers of ten, macro-F1 upwards; the line joins those that none beats."""
-    points = [(row["method"], math.log10(max(row["seconds"], 1e-3)), row["macro_f1"]["mean"]) for row in rows]
+    points = [
+        (row["method"], math.log10(max(row["seconds"], 1e-3)), row["macro_f1"]["mean"])
+        for row in rows
+        if row["seconds"]
+    ]
     if len(points) < 2:
         return ""
     wide = max(x for _, x, _ in points) - min(x for _, x, _ in points) or 1.0

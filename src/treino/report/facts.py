@@ -125,10 +125,14 @@ class Measures(TypedDict, total=False):
     accuracy: Required[Interval]
     macro_f1: Required[Interval]
     log_loss: float
-    calibration_error: Required[float]
+    calibration_error: float
+    unanswered: int
     reliability: Required[list[dict[str, Any]]]
     by_class: Required[list[dict[str, Any]]]
-    confusion: Required[list[list[int]]]
+    confusion: list[list[int]]
+    several: bool
+    micro_f1: Interval
+    thresholds: list[float]
 
 
 class GateRow(TypedDict, total=False):
@@ -161,6 +165,9 @@ class Forgetting(TypedDict):
 class Classification(TypedDict, total=False):
     """Facts of the fine-tuning and of its judgement. `validation_curve`: looks with `loss` and `accuracy`.
 
+    Of a prompt (`treino.pipeline.prompting.prompt`): `shots`, `local`, `masked` (counts by kind), `without` (fields that the
+    server refuses), and what asking about the validation and the test rows took, `asked` and `asked_test`.
+
     `test_uses`: models that the test rows have judged so far, in all runs of the runs folder.
     """
 
@@ -186,6 +193,36 @@ class Classification(TypedDict, total=False):
     gate: list[GateRow]
     passed: bool | None
     test_uses: int
+    forgetting: Forgetting | None
+    row_seconds: float
+    settings: dict[str, Any]
+    shots: int
+    local: bool
+    masked: dict[str, int]
+    without: list[str]
+    forecast: dict[str, Any]
+    asked: dict[str, Any]
+    asked_test: dict[str, Any]
+    validation: dict[str, Any] | None
+
+
+class ChatFacts(TypedDict, total=False):
+    """Facts of a chat tuning. `held_out`: `before` and `after`, each {loss, end_of_turn, tokens, turns}; `conversations`:
+    counts of {training, validation} by what became of them; `answers`: {messages, answer, reference}, where text may be shown.
+    """
+
+    method: str
+    rows: dict[str, int]
+    conversations: dict[str, dict[str, int]]
+    parameters: dict[str, int]
+    tokens: int
+    learnt_tokens: int
+    epochs: float
+    train_seconds: float
+    curve: list[Point]
+    validation_curve: list[Point]
+    held_out: dict[str, dict[str, Any]] | None
+    answers: list[dict[str, Any]]
     forgetting: Forgetting | None
 
 
@@ -316,6 +353,7 @@ class Facts(TypedDict, total=False):
     training: Training | None
     evaluation: Evaluation | None
     classification: Classification | None
+    chat: ChatFacts | None
     corpus: Corpus | None
     removed: Removed | None
     forecast: dict[str, Any] | None

@@ -23,6 +23,8 @@ LABELS = {
     "compare": N_("compare"),
     "finetune": N_("fine-tune"),
     "judge": N_("judge"),
+    "gather": N_("gather conversations"),
+    "chat": N_("tune for chat"),
     # where a setting comes from
     "default": N_("default"),
     "file": N_("recipe file"),
@@ -91,6 +93,7 @@ METHODS = {
     "scratch": N_("from scratch"),
     "lora": N_("adapters (LoRA)"),
     "qlora": N_("adapters beside 4-bit weights (QLoRA)"),
+    "prompt": N_("a prompt, nothing trained"),
 }
 """Ways of fine-tuning."""
 

@@ -77,8 +77,9 @@ def _trade(found: Mapping[str, Any], folder: Path, translator: Translator) -> li
         )  # fmt: skip
         if len(rows) > 1:
             for place in (0, -1):
-                text = translator.number(rows[place]["strength"])
-                axis.annotate(text, (x[place], y[place]), (6, 6), textcoords="offset points", fontsize=8)
+                text = _strength(rows[place]["strength"], translator)
+                aside = (-8, -14) if cure == "ewc" else (6, 6)
+                axis.annotate(text, (x[place], y[place]), aside, textcoords="offset points", fontsize=8)
     axis.margins(0.12)
     for side, text in (("x", N_("forgotten of A (accuracy)")), ("y", N_("learnt of B and C (accuracy)"))):
         getattr(axis, f"{side}axis").set_major_formatter(lambda value, _: translator.percent(value, 0))
@@ -137,6 +138,11 @@ def _measured(axis: Any, rows: Sequence[Mapping[str, Any]], translator: Translat
         [m + off for m, off in zip(means, reach, strict=True)],
     )
     axis.set_ylim(max(0.0, min(ends[0]) - 0.05), min(1.0, max(ends[1]) + 0.15))
+
+
+def _strength(value: float | None, translator: Translator) -> str:
+    """A cure's strength with as many digits as it has."""
+    return "–" if value is None else translator.number(value, len(f"{value:g}".partition(".")[2]))
 
 
 def _mebibytes(count: float, translator: Translator) -> str:
@@ -202,7 +208,11 @@ def _bars_table(bars: Mapping[str, Sequence[Mapping[str, Any]]], found: Mapping[
     return table(
         head,
         (
-            [writer.label(cure, CURE_NAMES), writer.number(chosen[cure]), *(_interval(bar, writer) for bar in row)]
+            [
+                writer.label(cure, CURE_NAMES),
+                _strength(chosen[cure], writer.translator),
+                *(_interval(bar, writer) for bar in row),
+            ]
             for cure, row in bars.items()
         ),
     )

@@ -29,6 +29,8 @@ ICONS = {
     "compare": '<path d="M12 4v16M7 20h10M5 7h14"/><path d="M5 7 2.5 13h5zM19 7l-2.5 6h5z"/>',
     "finetune": '<path d="M5 4v16M12 4v16M19 4v16"/><circle cx="5" cy="9" r="2.2"/><circle cx="12" cy="15" r="2.2"/>'
     '<circle cx="19" cy="7" r="2.2"/>',
+    "gather": '<path d="M4 4h11v8H8l-4 3z"/><path d="M18 9h2v8l-3-2h-6v-1"/>',
+    "chat": '<path d="M3 5h18v11h-9l-5 4v-4H3z"/><path d="M8 10.5h8"/>',
     "judge": '<path d="M4 12.5l5 5L20 6.5"/>',
     "report": '<rect x="4" y="3" width="16" height="18" rx="2"/><path d="M8 16v-4m4 4V8m4 8v-6"/>',
 }

@@ -10,6 +10,7 @@ from treino.messages import N_, Message
 from treino.planning.forecast import compare
 from treino.recipe.new import to_toml
 from treino.report.bars import Bar, bars
+from treino.report.chat import chat_tiles
 from treino.report.classification import headline_tiles
 from treino.report.curves import loss_figure, loss_table
 from treino.report.facts import Artefact, Facts, Removal, Removed, Sample, Setting, Training
@@ -39,6 +40,7 @@ def headline(facts: Facts, writer: Writer) -> str:
         (writer.say(N_("bits per byte, held out")), writer.number(bits["mean"], 3) if bits else UNKNOWN),
     ]
     tiles += headline_tiles(facts.get("classification") or {}, writer)
+    tiles += chat_tiles(facts.get("chat") or {}, writer)
     created = facts.get("created")
     made = [writer.date(created)] if created else []
     if facts.get("treino_version"):

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from treino import files
 from treino.messages import N_
+from treino.report.chat import chat_section
 from treino.report.classification import (
     classifier_section,
     finetuning_section,
@@ -44,9 +45,13 @@ def render_report(facts: dict[str, Any], language: str) -> str:
 def _sections(facts: Facts, writer: Writer) -> list[Section]:
     stages, training, evaluation = facts.get("stages"), facts.get("training"), facts.get("evaluation")
     removed, settings = facts.get("removed"), facts.get("settings")
-    tuned = facts.get("classification")
-    learning = training_section(training, writer) if training else "" if tuned else _missing(NOT_TRAINED, writer)
-    quality = held_out_section(evaluation, writer) if evaluation else "" if tuned else _missing(NOT_EVALUATED, writer)
+    tuned, chat = facts.get("classification"), facts.get("chat")
+    learning = (
+        training_section(training, writer) if training else "" if tuned or chat else _missing(NOT_TRAINED, writer)
+    )
+    quality = (
+        held_out_section(evaluation, writer) if evaluation else "" if tuned or chat else _missing(NOT_EVALUATED, writer)
+    )
     truth = truthfulness_section((evaluation or {}).get("truthfulness") or [], writer)
     gone = removed_section(removed, bool(facts.get("examples")), writer) if removed else ""
     expected = forecast_section(facts.get("forecast"), facts.get("measured"), writer)
@@ -60,9 +65,10 @@ def _sections(facts: Facts, writer: Writer) -> list[Section]:
         ("evaluation", N_("How good it is"), quality),
         ("truthfulness", N_("Is what it says true?"), truth),
         ("finetuning", N_("How it was fine-tuned"), finetuning_section(tuned, writer) if tuned else ""),
+        ("chat", N_("How it learnt to answer"), chat_section(chat, writer) if chat else ""),
         ("classifier", N_("How good the classifier is"), classifier_section(tuned, writer) if tuned else ""),
         ("gate", N_("Is it good enough?"), gate_section(tuned, writer) if tuned else ""),
-        ("forgetting", N_("What it forgot"), forgetting_section((tuned or {}).get("forgetting"), writer)),
+        ("forgetting", N_("What it forgot"), forgetting_section((tuned or chat or {}).get("forgetting"), writer)),
         ("phases", N_("The phases side by side"), phases_section(training, tuned, writer)),
         ("removed", N_("Documents removed and changed"), gone),
         ("forecast", N_("Forecast beside measured"), expected),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,9 @@ BUCKET = 16
 
 @dataclass(frozen=True)
 class ClassBatch:
-    """What a classifier reads, (ids, present) or features, and the class of each row, (rows,) int64."""
+    """What a classifier reads, (ids, present) or features, and the class of each row, (rows,) int64; where a row may have
+    several, (rows, classes) zeros and ones.
+    """
 
     inputs: tuple[Tensor, ...]
     targets: Tensor
@@ -67,7 +70,7 @@ class Pieces:
 
 
 def encode(
-    texts: Sequence[str], targets: Sequence[int], tokenizer: Tokenizer, *, context: int, long_texts: str
+    texts: Sequence[str], targets: Sequence[Any], tokenizer: Tokenizer, *, context: int, long_texts: str
 ) -> Pieces:
     """Each text as the tokenizer frames it (ours: `end_of_text`, then its tokens, as in pretraining); long ones are cut,
     split into pieces, or dropped.

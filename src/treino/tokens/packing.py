@@ -266,9 +266,12 @@ def _row(shard: Shard, pieces: list[Piece], context: int, isolate: bool) -> Row:
     for number, piece in enumerate(pieces):
         begin, length = int(shard.offsets[piece.document]), piece.last - piece.first
         span = slice(place, place + length)
-        targets[span] = shard.tokens[begin + piece.first : begin + piece.last]
+        tokens = slice(begin + piece.first, begin + piece.last)
+        targets[span] = shard.tokens[tokens]
         ids[place] = shard.tokens[begin + piece.first - 1] if piece.first else shard.first_input
         ids[place + 1 : place + length] = targets[place : place + length - 1]
+        if shard.supervised is not None:
+            targets[span][~shard.supervised[tokens]] = IGNORED
         positions[span] = np.arange(length) if isolate else np.arange(place, place + length)
         segments[span] = number if isolate else 0
         place += length

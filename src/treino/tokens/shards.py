@@ -23,7 +23,8 @@ class Shard:
     where each begins, and where the last one ends. Where documents begin with another token than they end with,
     `begin_of_text` names it.
 
-    `repeats`: how often an epoch reads each document (None: once); `difficulty`: what a curriculum sorts them by.
+    `repeats`: how often an epoch reads each document (None: once); `difficulty`: what a curriculum sorts them by; `supervised`:
+    which tokens are learnt (None: all).
     """
 
     tokens: np.ndarray
@@ -32,6 +33,7 @@ class Shard:
     begin_of_text: int | None = None
     repeats: np.ndarray | None = None
     difficulty: np.ndarray | None = None
+    supervised: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from treino.errors import DataError
 from treino.messages import N_
 
 END_OF_TEXT, PAD, UNKNOWN = "<|endoftext|>", "<|pad|>", "<|unknown|>"
+TEMPLATE = "chat_template.jinja"
+"""The file of a chat template; older folders have it in `tokenizer_config.json`."""
 
 
 @dataclass(frozen=True)
@@ -115,3 +118,29 @@ def _around(inner: tokenizers.Tokenizer) -> tuple[tuple[int, ...], tuple[int, ..
     whole, bare = (inner.encode("a", add_special_tokens=added).ids for added in (True, False))
     first = next((place for place in range(len(whole)) if whole[place : place + len(bare)] == bare), 0)
     return tuple(whole[:first]), tuple(whole[first + len(bare) :])
+
+
+def read_template(beside: Mapping[str, bytes]) -> tuple[str, dict[str, str]]:
+    """The chat template of a tokenizer's files, empty where there is none, and the special tokens by the names that it calls
+    them by.
+    """
+    config, named = (_parsed(beside.get(name)) for name in ("tokenizer_config.json", "special_tokens_map.json"))
+    names = {
+        name: token["content"] if isinstance(token, dict) else token
+        for name, token in {**named, **config}.items()
+        if name.endswith("_token") and isinstance(token, str | dict)
+    }
+    if TEMPLATE in beside:
+        return beside[TEMPLATE].decode("utf-8", "replace"), names
+    given = config.get("chat_template")
+    if isinstance(given, list):  # several, by name
+        given = next((item["template"] for item in given if item.get("name") == "default"), None)
+    return given if isinstance(given, str) else "", names
+
+
+def _parsed(content: bytes | None) -> dict[str, Any]:
+    try:
+        found = json.loads(content or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

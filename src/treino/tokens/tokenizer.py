@@ -13,7 +13,17 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from treino import files
 from treino.errors import DataError
 from treino.messages import N_
-from treino.tokens.special import END_OF_TEXT, PAD, UNKNOWN, SpecialTokens, brought_tokens, is_own, own_tokens
+from treino.tokens.special import (
+    END_OF_TEXT,
+    PAD,
+    TEMPLATE,
+    UNKNOWN,
+    SpecialTokens,
+    brought_tokens,
+    is_own,
+    own_tokens,
+    read_template,
+)
 
 if TYPE_CHECKING:
     from treino.recipe import TokenSettings
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
 FILE = "tokenizer.json"
 BESIDE = (
     "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
-    "tokenizer.model", "chat_template.jinja",
+    "tokenizer.model", TEMPLATE,
 )  # fmt: skip
 """What may stand beside `tokenizer.json` in a folder that was brought along, and is saved as it was."""
 _PIECES = Regex(r" ?\p{L}+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
@@ -37,6 +47,8 @@ class Tokenizer:
         prefix, suffix: ids around a text that a model is given.
         kind: "bpe" where tokens spell any text, byte by byte; else "words".
         files: the files of a tokenizer that was brought along, by name, which are saved as they were.
+        chat_template: how conversations are written, in Jinja (`treino.tokens.chat`); empty: nothing is said of them.
+        special_names: the special tokens by the names that a template calls them by (`bos_token` …).
     """
 
     def __init__(
@@ -54,6 +66,7 @@ class Tokenizer:
         self.byte_level = "ByteLevel" in str(inner.decoder)
         spells = isinstance(inner.model, models.BPE) and (self.byte_level or inner.model.byte_fallback)
         self.kind = "bpe" if spells else "words"
+        self.chat_template, self.special_names = read_template(self.files)
 
     @property
     def size(self) -> int:
@@ -113,6 +126,8 @@ class Tokenizer:
         """Write `tokenizer.json`; one that was brought along as it was, with the files that stood beside it."""
         for name, content in (self.files or {path.name: self.inner.to_str(pretty=True).encode()}).items():
             files.write_bytes(path.with_name(name), content)
+        if self.chat_template and TEMPLATE not in self.files and not read_template(self.files)[0]:
+            files.write_text(path.with_name(TEMPLATE), self.chat_template)
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -130,7 +145,10 @@ class Tokenizer:
         except Exception as error:  # the library raises plain Exception for whatever is wrong in the file
             raise DataError(N_("{path} is not a tokenizer: {reason}"), path=str(path), reason=str(error)) from None
         if is_own(inner):
-            return cls(inner)
+            own = cls(inner)
+            if (folder / TEMPLATE).is_file():
+                own.chat_template = (folder / TEMPLATE).read_text(encoding="utf-8")
+            return own
         inner.no_truncation()
         inner.no_padding()
         beside = {name: (folder / name).read_bytes() for name in BESIDE if (folder / name).is_file()}

@@ -1,4 +1,4 @@
-"""A few steps on throw-away weights: which number format is faster on this machine, and how fast it is."""
+"""A few steps on throw-away weights: how fast a training is on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 
 from treino.measure import keep_memory
-from treino.training.plan import Precision, TrainingPlan
+from treino.training.plan import TrainingPlan
 from treino.training.step import Stepper
 from treino.training.task import Task
 
@@ -47,13 +47,3 @@ def measure_speed(task: Task, plan: TrainingPlan, *, steps: int = 8, warm_up: in
     warm = min(warm_up, len(seconds) - 2)
     median = statistics.median(seconds[warm:])
     return Speed(plan.precision, median, statistics.mean(tokens[warm:]) / median)
-
-
-def faster(task: Task, plan: TrainingPlan, formats: tuple[Precision, ...]) -> tuple[Speed, list[Speed]]:
-    """The fastest of the formats, and all that were measured. A format must be 5 % faster to displace an earlier one."""
-    speeds = [measure_speed(task, replace(plan, precision=precision)) for precision in formats]
-    best = speeds[0]
-    for speed in speeds[1:]:
-        if speed.tokens_per_second > 1.05 * best.tokens_per_second:
-            best = speed
-    return best, speeds

@@ -34,6 +34,41 @@ class Classification:
         return {"class": F.cross_entropy(logits, batch.targets, weight=weights, reduction="sum")}
 
 
+class SeveralClasses:
+    """Binary cross-entropy of each class, Σ w(c, y) · −log P(y of c) / Σ w(c, y) over rows and classes, in natural logarithms.
+
+    Args:
+        class_weights: w(c, 1) by class, (classes,), where w(c, 0) is 1; None: all 1.
+    """
+
+    weights: Mapping[str, float] = {"class": 1.0}
+
+    def __init__(self, class_weights: Tensor | None = None) -> None:
+        self.class_weights = class_weights
+
+    def _weights(self, targets: Tensor) -> Tensor:
+        if self.class_weights is None:
+            return torch.ones_like(targets)
+        return 1 + targets * (self.class_weights.to(targets.device) - 1)
+
+    def counts(self, batch: ClassBatch) -> dict[str, float]:
+        return {"class": float(self._weights(batch.targets.float()).double().sum())}
+
+    def sums(self, model: nn.Module, batch: ClassBatch) -> dict[str, Tensor]:
+        logits, targets = model(*batch.inputs).float(), batch.targets.float()
+        weights = self._weights(targets)
+        return {"class": F.binary_cross_entropy_with_logits(logits, targets, weight=weights, reduction="sum")}
+
+
+def positive_weights(targets: Sequence[Sequence[int]]) -> Tensor:
+    """w(c, 1) = rows without c / rows with it: to have a class weighs as much in the sum as not to have it; 1 where no row has
+    it.
+    """
+    rows = torch.as_tensor(targets)
+    there = rows.sum(0).float()
+    return torch.where(there > 0, (len(rows) - there) / there.clamp(min=1), torch.ones_like(there))
+
+
 def balanced_weights(targets: Sequence[int], classes: int) -> Tensor:
     """w(c) = rows / (classes · rows of c): every class weighs the same in the sum."""
     counts = torch.bincount(torch.as_tensor(targets), minlength=classes).float()

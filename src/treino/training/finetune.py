@@ -16,12 +16,20 @@ from treino import events, files
 from treino.errors import UsageError
 from treino.messages import N_
 from treino.models.adapter_folder import save_adapter
-from treino.models.classifier import Classifier, build_classifier, features
+from treino.models.classifier import Classifier, build_classifier, features, predict
 from treino.models.classifier_folder import save_classifier
+from treino.models.several import HALF, best_thresholds
 from treino.recipe import FinetuneSettings
 from treino.tokens.labelled import BucketedRows, Pieces, encode
 from treino.tokens.tokenizer import Tokenizer
-from treino.training.classification import Classification, FeatureSource, PieceSource, balanced_weights
+from treino.training.classification import (
+    Classification,
+    FeatureSource,
+    PieceSource,
+    SeveralClasses,
+    balanced_weights,
+    positive_weights,
+)
 from treino.training.loop import train
 from treino.training.methods import Method, Origin, close, facts_of, merge_checked
 from treino.training.task import Task
@@ -29,10 +37,10 @@ from treino.training.task import Task
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts with the numbers of their classes."""
+    """Texts with the numbers of their classes; where they may have several or none, with zeros and ones, one a class."""
 
     texts: list[str]
-    targets: list[int]
+    targets: list[Any]
 
     def encode(self, tokenizer: Tokenizer, context: int, long_texts: str) -> Pieces:
         return encode(self.texts, self.targets, tokenizer, context=context, long_texts=long_texts)
@@ -46,8 +54,10 @@ class Finetuning:
         labels: the classes, in the order of the logits.
         training, validation: what is learnt from, and what early stopping looks at (may be empty).
         long_texts: "cut", "split", "drop", or "" (refused where a text is too long).
+        several: whether a text may have several classes or none.
         cleaning: the settings by which the texts were cleaned, kept with the classifier.
         old_text: folder of the tokens that the base model was trained on, for cures that need them.
+        stream, quantised: see `Origin`.
     """
 
     def __init__(
@@ -59,12 +69,15 @@ class Finetuning:
         *,
         long_texts: str,
         seed: int,
+        several: bool = False,
         cleaning: Mapping[str, Any] | None = None,
         old_text: Path | None = None,
+        stream: bool = False,
+        quantised: Path | None = None,
     ) -> None:
-        self.origin = Origin(base, seed, old_text)
+        self.origin = Origin(base, seed, old_text, stream=stream, quantised=quantised)
         self.body, self.tokenizer, self.device = self.origin.body, self.origin.tokenizer, self.origin.device
-        self.labels, self.seed, self.long_texts = labels, seed, long_texts
+        self.labels, self.seed, self.long_texts, self.several = labels, seed, long_texts, several
         self.about = {"long_texts": long_texts or "cut", "clean": dict(cleaning or {})}
         self.training = training.encode(self.tokenizer, self.body.longest_row, long_texts)
         self.validation = validation.encode(self.tokenizer, self.body.longest_row, long_texts)
@@ -103,7 +116,8 @@ class Finetuning:
         """Train by these settings; writes `model/` and `records/`, and returns the classifier and facts."""
         torch.manual_seed(self.seed)
         method = Method(self.origin, settings)
-        classifier = Classifier(method.body(), self.labels, settings.dropout).to(self.device)
+        half = [HALF] * len(self.labels) if self.several else None
+        classifier = Classifier(method.body(), self.labels, settings.dropout, half).to(self.device)
         method.prepare(classifier.body)
         counts = classifier.parameter_counts()
         order = BucketedRows([len(ids) for ids in self.training.ids], settings.batch, self.seed)
@@ -117,14 +131,13 @@ class Finetuning:
             save_adapter(classifier.body, output / "adapter", head=classifier.head)
             some = next(iter(self.training.batches(64))).to(self.device)
             facts["merge_difference"] = merge_checked(classifier.body, lambda: classifier(*some.inputs))
+        if self.several and settings.thresholds == "validation" and len(self.validation):
+            classifier.thresholds = best_thresholds(self.validation.text_targets, predict(classifier, self.validation))
         save_classifier(classifier, self.tokenizer, output / "model", self.about)
         close(output, progress)
         return classifier, facts
 
     def _task(self, classifier: Classifier, method: Method, order: BucketedRows) -> Task[Any]:
-        weights = None
-        if method.settings.class_weights:
-            weights = balanced_weights(self.training.targets.tolist(), len(self.labels))
         model: nn.Module = classifier
         if method.settings.method == "frozen":
             cached = self._cached
@@ -140,13 +153,23 @@ class Finetuning:
         def measure() -> dict[str, float]:
             model.eval()
             with torch.no_grad():
-                right = sum(int((model(*batch.inputs).argmax(-1) == batch.targets).sum()) for batch in validation)
+                right = sum(int(self._right(model(*batch.inputs), batch.targets).sum()) for batch in validation)
             model.train()
             return {"accuracy": right / len(self.validation)}
 
-        objective, batches = method.wired(Classification(weights), source)
+        objective, batches = method.wired(self._objective(method.settings.class_weights), source)
         penalties = method.penalties(classifier.body)
         return Task(model, objective, batches, penalties=penalties, validation=validation, measure=measure)
+
+    def _objective(self, weighted: bool) -> Classification | SeveralClasses:
+        targets = self.training.targets.tolist()
+        if self.several:
+            return SeveralClasses(positive_weights(targets) if weighted else None)
+        return Classification(balanced_weights(targets, len(self.labels)) if weighted else None)
+
+    def _right(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Which rows are right: the likeliest class is theirs, or they have exactly the classes above one half."""
+        return ((logits > 0) == (targets > 0)).all(-1) if self.several else logits.argmax(-1) == targets
 
     @cached_property
     def _cached(self) -> dict[str, Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,6 +14,14 @@ from treino.messages import N_, Message
 from treino.planning.fit import Arrangement, Wish, arrange, smallest_changes
 from treino.planning.work import BASE_BYTES
 from treino.recipe import ModelSettings, PretrainSettings, feed_forward_width
+from treino.training.ranks import ALONE, Ranks
+from treino.training.together import can_share
+
+if TYPE_CHECKING:
+    from treino.training.parallel import Shard
+    from treino.training.plan import Precision
+
+MOST_CHANGES = 3
 
 
 def fitted(
@@ -22,47 +32,121 @@ def fitted(
     *,
     packed: bool,
     kernels: bool,
+    precision: Precision,
     device: torch.device,
-) -> Arrangement:
-    """The quickest arrangement of a step that fits into what is free, by what is expected in the leaner of the formats.
+    ranks: Ranks = ALONE,
+) -> tuple[Arrangement, Shard]:
+    """The quickest arrangement of a step that fits into what is free, by what is expected; and how several processes share the
+    model: whole in each where that fits, else in parts.
 
     Raises:
         DoesNotFit: with at most three changes of settings, each of which would fit.
     """
     on_cpu = device.type == "cpu"
-    room = available_memory() if on_cpu else torch.cuda.mem_get_info()[0]
+    free = available_memory() if on_cpu else torch.cuda.mem_get_info()[0]
     base = (resident_memory() or BASE_BYTES) if on_cpu else 0
-    half = settings.precision != "float32"
+    wish = _wish(shape, vocabulary, settings, batch, base, precision, packed, kernels)
+    ways = _ways(settings, shape, ranks)
+    if free is None:
+        return Arrangement(batch, settings.recompute == "yes"), ways[0]
+    # What this process holds by now is not free; the others, where they have not begun, hold nothing yet.
+    room = _room(free, base, on_cpu, ranks)
+    for way in ways:
+        shared = among(wish, ranks, way)
+        if found := arrange(shared, room):
+            return replace(found, rows=batch if found.rows == shared.batch else found.rows), way
+    last = among(wish, ranks, ways[-1])
+    changes = [*_fewer_or_parts(wish, settings, ranks, room, free + base, on_cpu), *smallest_changes(last, room)]
+    need = last.least() - base
+    raise DoesNotFit(
+        N_("this training needs about {need:bytes} of memory with one row at a time, and {room:bytes} are free")
+        if ranks.size == 1
+        else N_(
+            "each of the {ranks} processes of this training needs about {need:bytes} of memory with one row at a time, and "
+            "{room:bytes} are free for each"
+        ),
+        fix=N_("this would fit: {changes}") if changes else N_("take a smaller model.size"),
+        need=need,
+        room=max(0, room - base),
+        ranks=ranks.size,
+        changes=reduce(_either, changes[:MOST_CHANGES]) if changes else "",
+    )
 
+
+def among(wish: Wish, ranks: Ranks, shard: Shard) -> Wish:
+    """What one of several processes is to do of a wish: its rows of a step, in as many passes as its rows need."""
+    if ranks.size == 1:
+        return wish
+    rows = -(-wish.batch * wish.accumulation // ranks.size)
+    passes = -(-rows // wish.batch)
+    how = {"shard": "weights"} if shard == "fsdp" else {"common": can_share(ranks)}
+    return replace(wish, batch=-(-rows // passes), accumulation=passes, ranks=ranks.size, **how)
+
+
+def _room(free: int, base: int, on_cpu: bool, ranks: Ranks) -> int:
+    """Bytes that a process may have in all."""
+    if not on_cpu:
+        return free
+    if ranks.size == 1:
+        return free + base
+    return free // ranks.local_size + (base if ranks.joined else 0)
+
+
+def _ways(settings: PretrainSettings, shape: ModelSettings, ranks: Ranks) -> tuple[Shard, ...]:
+    """How the processes may share the model, the quickest way first."""
+    if ranks.size == 1 or settings.shard == "ddp":
+        return ("ddp",)
+    if settings.shard == "fsdp":
+        return ("fsdp",)
+    whole_only = settings.optimiser == "muon" or shape.architecture == "lstm"
+    return ("ddp",) if whole_only else ("ddp", "fsdp")
+
+
+def _wish(
+    shape: ModelSettings,
+    vocabulary: int,
+    settings: PretrainSettings,
+    batch: int,
+    base: int,
+    precision: Precision,
+    packed: bool,
+    kernels: bool,
+) -> Wish:
     def reshaped(width: int, layers: int) -> ModelSettings:
         changes = {"layers": layers}
         if width != shape.width:
             changes |= {"width": width, "embedding": width, "feed_forward": feed_forward_width(width)}
         return shape.model_copy(update=changes)
 
-    wish = Wish(
+    return Wish(
         *(shape, vocabulary, batch, settings.window or shape.context),
         accumulation=settings.accumulation,
-        precision="bfloat16" if half else "float32",
+        precision=precision,
         packed=packed,
-        kernels=kernels and half,
+        kernels=kernels,
         base=base,
         reshaped=reshaped,
         recompute={"auto": (False, True), "yes": (True,), "no": (False,)}[settings.recompute],
     )
-    if room is None:
-        return Arrangement(batch, settings.recompute == "yes")
-    if found := arrange(wish, room + base):
-        return found
-    need = wish.least() - base
-    changes = smallest_changes(wish, room + base)
-    raise DoesNotFit(
-        N_("this training needs about {need:bytes} of memory with one row at a time, and {room:bytes} are free"),
-        fix=N_("this would fit: {changes}") if changes else N_("take a smaller model.size"),
-        need=need,
-        room=room,
-        changes=reduce(_either, changes) if changes else "",
-    )
+
+
+def _fewer_or_parts(
+    wish: Wish, settings: PretrainSettings, ranks: Ranks, room: int, whole_room: int, on_cpu: bool
+) -> list[Message]:
+    """Changes of how the work is shared, for several processes: parts of the model in each, or one process."""
+    if ranks.size == 1:
+        return []
+    found = []
+    parts = among(wish, ranks, "fsdp")
+    if settings.shard == "ddp" and settings.optimiser != "muon" and arrange(parts, room):
+        found.append(Message(N_('pretrain.shard = "fsdp" ({need:bytes})'), {"need": parts.least() - wish.base}))
+    if on_cpu and arrange(wish, whole_room):
+        found.append(Message(N_("one process instead of {ranks} ({need:bytes})"), _one(wish, ranks)))
+    return found
+
+
+def _one(wish: Wish, ranks: Ranks) -> dict[str, int]:
+    return {"ranks": ranks.size, "need": wish.least() - wish.base}
 
 
 def _either(one: Message, other: Message) -> Message:

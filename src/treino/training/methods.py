@@ -18,9 +18,10 @@ from treino.errors import UsageError
 from treino.messages import N_
 from treino.models.base import LanguageModel
 from treino.models.build import copy_of
-from treino.models.folder import load_model
+from treino.models.folder import is_quantised, load_model, quantise_folder
 from treino.models.gpt2 import GPT2
 from treino.models.lora import LoraShape, add_adapter, merge, narrow_bases, targets_of
+from treino.models.nf4 import NF4Linear, in_four_bits
 from treino.recipe import ADAPTED, FinetuneSettings, finetuning_rate
 from treino.tokens.packing import DocumentRows, PackedRows, Rows
 from treino.tokens.shards import open_shard
@@ -49,14 +50,27 @@ class Origin:
     Args:
         base: folder of a language model.
         old_text: folder of the tokens that it was trained on, for cures that need them.
+        stream: whether its layers stay on disk, in 4 bits; where the base is not in that form, it is written so to
+            `quantised` first.
 
     Attributes:
         body: the base model, which no fine-tuning changes.
     """
 
-    def __init__(self, base: Path, seed: int, old_text: Path | None = None) -> None:
+    def __init__(
+        self,
+        base: Path,
+        seed: int,
+        old_text: Path | None = None,
+        *,
+        stream: bool = False,
+        quantised: Path | None = None,
+    ) -> None:
         torch.set_num_threads(environment.processors())
-        self.body, self.tokenizer = load_model(base)
+        if stream and not is_quantised(base):
+            assert quantised is not None
+            base = _in_four_bits(base, quantised)
+        self.body, self.tokenizer = load_model(base, stream=stream)
         self.seed, self.old_text = seed, old_text
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -74,12 +88,29 @@ class Origin:
         return kind(shard, context, self.seed)
 
 
+def _in_four_bits(base: Path, target: Path) -> Path:
+    """The base in NF4, written to `target` unless it is there; whole or absent."""
+    if not target.exists():
+        partial = target.with_name(f".{target.name}.partial")
+        files.remove_folder(partial)
+        quantise_folder(base, partial)
+        files.publish_folder(partial, target)
+    return target
+
+
 class Method:
     """One way of fine-tuning, for any task: ask for a body, prepare it, have the loss wired and the plan made, and train."""
 
     def __init__(self, origin: Origin, settings: FinetuneSettings) -> None:
         self.origin, self.settings = origin, settings
         self.adapted = settings.method in ADAPTED
+        assert settings.stream == (origin.body.stream is not None)
+        if in_four_bits(origin.body) and settings.method not in ("qlora", "scratch"):
+            raise UsageError(
+                N_("the base model is in 4 bits, which the method {method} cannot train"),
+                fix=N_('take finetune.method = "qlora", or a base model in 16 or 32 bits'),
+                method=settings.method,
+            )
 
     def body(self) -> LanguageModel:
         """A copy of the base model with this dropout; for `scratch`, random weights of its shape."""
@@ -112,7 +143,7 @@ class Method:
         """Freeze the body, and put adapters beside its layers."""
         settings = self.settings
         matrices, narrow = body.matrices(), settings.method == "qlora"
-        if not matrices or (narrow and isinstance(body, GPT2)):
+        if not (matrices or in_four_bits(body)) or (narrow and isinstance(body, GPT2)):
             raise UsageError(
                 N_("the method {method} is not there for a model of the kind {kind}"),
                 fix=N_('take finetune.method = "full" or "frozen"'),
@@ -175,16 +206,30 @@ class Method:
             checkpoint_seconds=settings.checkpoint_seconds,
             patience=settings.patience if watched else 0,
             lora_plus=settings.lora_plus,
+            optimiser=settings.optimiser,
         )
 
 
+def parameter_counts(model: LanguageModel) -> dict[str, int]:
+    """Numbers in a language model, `total`, and those that training changes, `trainable`."""
+    parameters = list(model.parameters())
+    in_four_bits = sum(module.shape.numel() for module in model.modules() if isinstance(module, NF4Linear))
+    return {
+        "total": sum(parameter.numel() for parameter in parameters) + in_four_bits,
+        "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+    }
+
+
 @torch.no_grad()
-def merge_checked(body: LanguageModel, answer: Callable[[], Tensor]) -> float:
-    """Merge the adapters into the weights; returns the largest difference of the logits that `answer` gives by the body.
+def merge_checked(body: LanguageModel, answer: Callable[[], Tensor]) -> float | None:
+    """Merge the adapters into the weights; returns the largest difference of the logits that `answer` gives by the body. A body
+    whose layers are on disk stays base and adapter: None.
 
     Raises:
         RuntimeError: where it is over the bound, which only a mistake of ours can bring about.
     """
+    if body.stream is not None:
+        return None
     before = answer()
     merge(body)
     difference = float((answer() - before).abs().max())

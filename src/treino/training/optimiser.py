@@ -1,4 +1,6 @@
-"""The optimiser: AdamW for all, or Muon for the matrices of the layers and AdamW for the rest; its state as plain tensors."""
+"""The optimiser: AdamW for all (its state in 32 or in 8 bits), or Muon for the matrices of the layers and AdamW for the rest;
+its state as plain tensors.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,20 @@ from torch import Tensor, nn
 
 from treino.models.base import LanguageModel
 from treino.training.eager import AdamW
+from treino.training.eight_bits import BETA1, EPSILON, SMALLEST_PARAMETER, AdamW8bit
 from treino.training.muon import Muon
 from treino.training.parallel import part_of
 
-Kind = Literal["adamw", "muon"]
+Kind = Literal["adamw", "adamw8bit", "muon"]
 
 
 class Optimiser:
     """One or two optimisers of torch behind one rate; each steps over the parameters that it was given.
 
     Args:
-        kind: "adamw" (Loshchilov & Hutter 2019) for everything, or "muon" (`treino.training.muon`) for the matrices that
-            the model names, both with the same rate and decay.
+        kind: "adamw" (Loshchilov & Hutter 2019) for everything, "adamw8bit" for all but small parameters
+            (`treino.training.eight_bits`), or "muon" (`treino.training.muon`) for the matrices that the model names, all
+            with the same rate and decay.
         weight_decay: pull of the matrices towards zero; vectors (norms, biases) do not decay.
         beta2: AdamW's memory for squared gradients.
         lora_plus: rate of the adapters' B over that of all else (LoRA+: Hayou et al. 2024, 2402.12354).
@@ -45,10 +49,12 @@ class Optimiser:
             {"params": [parameter for parameter in rest if parameter.ndim < 2], "weight_decay": 0.0},
             {"params": [p for p in trained if id(p) in second], "weight_decay": weight_decay, "faster": lora_plus},
         ]
-        groups = [group for group in groups if group["params"]]
+        large = {id(p) for p in trained if kind == "adamw8bit" and p.numel() >= SMALLEST_PARAMETER}
         self.parts: list[torch.optim.Optimizer] = []
-        if groups:
-            self.parts.append(AdamW(groups, lr=0.0, betas=(0.9, beta2), eps=1e-8, fused=True))
+        if plain := _parts_of(groups, lambda parameter: id(parameter) not in large):
+            self.parts.append(AdamW(plain, lr=0.0, betas=(BETA1, beta2), eps=EPSILON, fused=True))
+        if narrow := _parts_of(groups, lambda parameter: id(parameter) in large):
+            self.parts.append(AdamW8bit(narrow, beta2=beta2))
         if by_muon:
             matrices = [parameter for parameter in trained if id(parameter) in by_muon]
             self.parts.append(Muon(matrices, weight_decay=weight_decay))
@@ -105,3 +111,9 @@ class Optimiser:
                 state[field].copy_(part_of(value, parameter))
             else:
                 state[field] = part_of(value, parameter)
+
+
+def _parts_of(groups: list[dict[str, Any]], chosen: Callable[[nn.Parameter], bool]) -> list[dict[str, Any]]:
+    """The groups with those of their parameters that are chosen; none that is empty."""
+    parts = [group | {"params": [one for one in group["params"] if chosen(one)]} for group in groups]
+    return [part for part in parts if part["params"]]

@@ -20,7 +20,7 @@ LONG = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Order:
-    """What a process needs to know to train with others: settings, folders, decisions, seed, threads for each, curriculum, and a base.
+    """What a process needs to know to train with others: settings, folders, decisions, seed, threads for each, curriculum.
 
     `base`: folder of the model that it goes on from; "": a fresh one.
     """

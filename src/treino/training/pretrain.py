@@ -12,15 +12,16 @@ import numpy as np
 import torch
 
 from treino import environment, events, files
-from treino.errors import DataError, UsageError
-from treino.measure import machine_memory, release_memory, resident_memory
-from treino.messages import N_
+from treino.errors import DataError, DoesNotFit, UsageError
+from treino.measure import release_memory, resident_memory
+from treino.messages import N_, Message
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
 from treino.models.folder import load_model, save_model
 from treino.models.generation import generate
 from treino.models.kernels import library
 from treino.planning.fit import Arrangement
+from treino.planning.flops import training_flops_per_token
 from treino.planning.forecast import Forecast, forecast
 from treino.planning.work import BASE_BYTES
 from treino.recipe import ModelSettings, OrderSettings, PretrainSettings, parse_budget, pretraining_rate
@@ -28,10 +29,11 @@ from treino.tokens.curriculum import with_curriculum
 from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWindows, make_batch
 from treino.tokens.shards import open_shard
 from treino.tokens.tokenizer import Tokenizer
-from treino.training.calibrate import Speed, faster, measure_speed
+from treino.training.calibrate import Speed, measure_speed
 from treino.training.checkpoint import model_tensors
 from treino.training.compiling import pays
 from treino.training.fit import fitted
+from treino.training.formats import Format, asked_for, format_for
 from treino.training.loop import train
 from treino.training.objective import NextToken
 from treino.training.parallel import Shard, whole
@@ -40,6 +42,7 @@ from treino.training.ranks import ALONE, Ranks, share
 from treino.training.schedule import Schedule
 from treino.training.source import RowSource
 from treino.training.task import Task
+from treino.training.together import can_share
 
 VALIDATION_TOKENS = 16_384
 """Validation during training reads at most so many tokens: enough for a curve, and a few per cent of the time."""
@@ -50,9 +53,6 @@ calibration itself took."""
 
 CONTINUED = 0.25
 """Learning rate of a pretraining that goes on, over that of a fresh one: what is known is not to be overrun."""
-
-FITS_SHARE = 0.9
-"""Part of a device's memory up to which a forecast counts as one that fits."""
 
 
 class Pretraining:
@@ -88,17 +88,12 @@ class Pretraining:
         self.batch = min(settings.batch, max(1, rows // settings.accumulation))
         self.steps_per_epoch = rows / (self.batch * settings.accumulation)
         self.device = ranks.device
-        arrangement = Arrangement(self.batch, settings.recompute == "yes")
-        if ranks.size == 1:  # of several, each may hold a part of the model alone
-            arrangement = fitted(
-                *(shape, self.tokenizer.size, settings, self.batch),
-                packed=self.rows.masks_documents,
-                kernels=self._kernels("bfloat16"),
-                device=self.device,
-            )
+        self.format = self._format()
+        arrangement, self.shard = self._fit()
         torch.manual_seed(seed)
         self.model = self.brought or build_model(shape, self.tokenizer.size)
-        self.model.to(self.device)
+        if self.shard == "ddp":  # parts go to the device when it has been cut
+            self.model.to(self.device)
         self.source = RowSource(self.rows, self.batch, settings.accumulation, ranks)
         self._arrange(arrangement)
         self.task = Task(
@@ -108,6 +103,40 @@ class Pretraining:
             validation=self._validation(tokens),
             sample=self._sample if settings.sample_prompt else None,
         )
+
+    def _fit(self) -> tuple[Arrangement, Shard]:
+        """How a step fits into memory, and how several processes share the model; those that have met agree on it.
+
+        Raises:
+            DoesNotFit: in all of them, where one of them has too little memory.
+            UsageError: for parts under an optimiser that needs whole matrices.
+        """
+        if self.ranks.size > 1 and self.settings.shard == "fsdp" and self.settings.optimiser == "muon":
+            raise UsageError(
+                N_("the optimiser muon needs whole matrices, and fsdp gives each process a part of them"),
+                fix=N_('set pretrain.optimiser = "adamw", or pretrain.shard = "ddp"'),
+            )
+        refusal = None
+        arrangement, shard = Arrangement(self.batch, self.settings.recompute == "yes"), cast(Shard, "ddp")
+        try:
+            arrangement, shard = fitted(
+                *(self.shape, self.tokenizer.size, self.settings, self.batch),
+                packed=self.rows.masks_documents,
+                kernels=self._kernels(self.format.precision),
+                precision=self.format.precision,
+                device=self.device,
+                ranks=self.ranks,
+            )
+        except DoesNotFit as error:
+            refusal = error
+        if self.ranks.joined:
+            worst = self.ranks.highest(2.0 if refusal else 1.0 if shard == "fsdp" else 0.0)
+            shard = "fsdp" if worst == 1 else shard
+            if worst == 2 and not refusal:
+                refusal = DoesNotFit(N_("another process of this training has too little memory"))
+        if refusal:
+            raise refusal
+        return arrangement, shard
 
     def _arrange(self, arrangement: Arrangement) -> None:
         """Have steps go through the model so."""
@@ -148,33 +177,50 @@ class Pretraining:
         pieces = generate(self.model, self.tokenizer, prompt, tokens=40, temperature=0.7, top_k=40, seed=self.seed)
         return {"prompt": prompt, "text": "".join(pieces)}
 
-    def decide(self) -> dict[str, tuple[Any, str, dict[str, Any]]]:
-        """What must be measured before the first step: {name: (value, why, figures)}.
+    def decide(self) -> dict[str, tuple[Any, Message, dict[str, Any]]]:
+        """What must be known before the first step: {name: (value, why, figures)}.
 
-        `pretrain.precision`: the faster format; bfloat16 is tried where torch computes it in matrix products here.
+        `pretrain.precision`: the table's format for this machine (`treino.training.formats`), unless one is asked for.
         `pretrain.steps`: steps that the budget buys; a budget in minutes buys as many as the measured speed allows. Of several
         processes one is measured, with its share of the rows, and what they tell each other is left out.
         """
-        wanted = self.settings.precision
+        chosen = self.format
         amount, unit = parse_budget(self.settings.budget)
-        plan = self._plan(steps=100, precision="float32")
-        if wanted == "auto":
-            best, tried = faster(self.task, plan, ("float32", "bfloat16"))
-        else:
-            best = measure_speed(self.task, replace(plan, precision=wanted))
-            tried = [best]
-        figures = {"speeds": [asdict(speed) for speed in tried]}
-        why = ", ".join(f"{speed.precision} {speed.tokens_per_second:.0f} tokens/s" for speed in tried)
-        steps = self.steps_for(amount, unit, best)
-        compiling = self._compiles(steps * best.seconds_per_step, best.precision)
+        speed = self._speed(self._plan(steps=100, precision=chosen.precision))
+        steps = self.steps_for(amount, unit, speed)
+        compiling = self._compiles(steps * speed.seconds_per_step, chosen.precision)
         return {
-            "pretrain.compile": (compiling, self._why(compiling), {}),
-            "pretrain.precision": (best.precision, why, figures),
-            "pretrain.rows_at_once": (self.arrangement.rows, self._why_rows(), {}),
-            "pretrain.recompute": (self.arrangement.recompute, self._why_recompute(), {}),
-            "pretrain.steps": (steps, self.settings.budget, {}),
-            "pretrain.tokens_per_second": (round(best.tokens_per_second * self.ranks.size, 1), why, {}),
+            "pretrain.compile": (compiling, Message(self._why(compiling)), {}),
+            "pretrain.precision": (chosen.precision, chosen.reason, {}),
+            "pretrain.rows_at_once": (self.arrangement.rows, Message(self._why_rows()), {}),
+            "pretrain.recompute": (self.arrangement.recompute, Message(self._why_recompute()), {}),
+            "pretrain.steps": (steps, Message("{budget}", {"budget": self.settings.budget}), {}),
+            "pretrain.tokens_per_second": (
+                round(speed.tokens_per_second * self.ranks.size, 1),
+                Message(N_("measured on a few steps")),
+                {"speed": asdict(speed)},
+            ),
         }
+
+    def _speed(self, plan: TrainingPlan) -> Speed:
+        """Measured on this model; where no process will hold it whole, on one of two layers, by the ratio of their work."""
+        if self.shard == "ddp":
+            return measure_speed(self.task, plan)
+        shallow = self.shape.model_copy(update={"layers": min(2, self.shape.layers)})
+        work, least = (
+            training_flops_per_token(shape, self.tokenizer.size, shape.context)["total"]
+            for shape in (self.shape, shallow)
+        )
+        model = build_model(shallow, self.tokenizer.size).to(self.device)
+        speed = measure_speed(replace(self.task, model=model), plan)
+        longer = work / least
+        return Speed(speed.precision, speed.seconds_per_step * longer, speed.tokens_per_second / longer)
+
+    def _format(self) -> Format:
+        """The number format of the recipe, or else of the table."""
+        if self.settings.precision != "auto":
+            return asked_for(self.settings.precision)
+        return format_for(self.device, kernels=self._kernels("bfloat16"), width=self.shape.width)
 
     def _compiles(self, seconds: float, precision: str) -> bool:
         """Whether the steps are to be compiled, which take so many seconds as they are."""
@@ -184,17 +230,17 @@ class Pretraining:
         return pays(seconds, self.device, kernels=self._kernels(precision), one_shape=one_shape)
 
     def _why_rows(self) -> str:
-        return "as asked for" if self.arrangement.rows == self.batch else "more would not fit into memory"
+        return N_("all at once") if self.arrangement.rows == self.batch else N_("more would not fit into memory")
 
     def _why_recompute(self) -> str:
         if self.settings.recompute != "auto":
-            return "asked for"
-        return "it would not fit into memory otherwise" if self.arrangement.recompute else "it fits without"
+            return N_("asked for")
+        return N_("it would not fit into memory otherwise") if self.arrangement.recompute else N_("it fits without")
 
     def _why(self, compiling: bool) -> str:
         if self.settings.compile != "auto":
-            return "asked for"
-        return "it pays within this run" if compiling else "it would not pay within this run"
+            return N_("asked for")
+        return N_("it pays within this run") if compiling else N_("it would not pay within this run")
 
     def steps_for(self, amount: float, unit: str, speed: Speed) -> int:
         """Steps of a budget; tokens count as places in rows, the unit in which the work is done."""
@@ -215,7 +261,7 @@ class Pretraining:
         self._arrange(Arrangement(int(decisions["pretrain.rows_at_once"]), bool(decisions["pretrain.recompute"])))
         records = files.make_private(output / "records")
         expected = self._forecast(plan, decisions)
-        plan = replace(plan, shard=self._shard(expected))
+        plan = replace(plan, shard=self.shard)
         if self.ranks.first:
             self._store_forecast(expected, records / "forecast.json")
         events.emit("train.started", steps=plan.steps, parameters=self._parameters(), precision=plan.precision)
@@ -243,22 +289,6 @@ class Pretraining:
         model = build_model(self.shape, self.model.vocabulary, self.model.family)
         model.load_state_dict(tensors, strict=False)
         return model
-
-    def _shard(self, expected: Forecast) -> Shard:
-        """How the processes share the model: whole in each, unless the recipe says otherwise or it would not fit.
-
-        Raises:
-            UsageError: for parts under an optimiser that needs whole matrices.
-        """
-        memory = _device_memory(self.device, self.ranks)
-        fits = memory is None or expected.memory["total"] <= FITS_SHARE * memory
-        shard = self.settings.shard if self.settings.shard != "auto" else "ddp" if fits else "fsdp"
-        if shard == "fsdp" and self.ranks.size > 1 and self.settings.optimiser == "muon":
-            raise UsageError(
-                N_("the optimiser muon needs whole matrices, and fsdp gives each process a part of them"),
-                fix=N_('set pretrain.optimiser = "adamw", or pretrain.shard = "ddp"'),
-            )
-        return shard
 
     def _plan(self, steps: int, precision: Precision) -> TrainingPlan:
         settings = self.settings
@@ -290,7 +320,7 @@ class Pretraining:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def _forecast(self, plan: TrainingPlan, decisions: dict[str, Any]) -> Forecast:
-        """What the training needs; memory is that of one process, with its share of the rows and the whole model."""
+        """What the training needs; memory is that of one process, with its share of the rows."""
         release_memory()
         rows = share(plan.batch * plan.accumulation, self.arrangement.rows, self.ranks.rank, self.ranks.size)
         return forecast(
@@ -311,6 +341,9 @@ class Pretraining:
             checkpoints=plan.steps / float(decisions["pretrain.tokens_per_second"]) * self._tokens_per_step
             > plan.checkpoint_seconds,
             base=resident_memory() or BASE_BYTES,
+            ranks=self.ranks.size,
+            shard="weights" if self.shard == "fsdp" else "none",
+            common=self.ranks.size > 1 and self.shard == "ddp" and can_share(self.ranks),
         )
 
     def _looks_seconds(self, plan: TrainingPlan, tokens_per_second: float) -> float:
@@ -350,11 +383,3 @@ class Pretraining:
         if samples:
             facts["sample"] = samples[-1]
         return facts
-
-
-def _device_memory(device: torch.device, ranks: Ranks) -> float | None:
-    """Bytes that one process can have, or None where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    memory = machine_memory()
-    return memory / ranks.local_size if memory else None

@@ -7,7 +7,7 @@ has a GPU, else by gloo, too.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ class Ranks:
         rank, size: number of this process, and how many there are.
         local_rank, local_size: the same among those of this machine.
         threads: processors for each.
+        joined: whether they have met, so that they can tell each other something.
     """
 
     rank: int = 0
@@ -45,6 +46,7 @@ class Ranks:
     local_rank: int = 0
     local_size: int = 1
     threads: int = 0
+    joined: bool = False
 
     @property
     def first(self) -> bool:
@@ -105,6 +107,7 @@ def join(threads: int | None = None, meeting: str = "training") -> Ranks:
         backend = "cpu:gloo,cuda:nccl" if ranks.device.type == "cuda" else "gloo"
         store = PrefixStore(meeting, meeting_place())
         dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE)
+        ranks = replace(ranks, joined=True)
     return ranks
 
 

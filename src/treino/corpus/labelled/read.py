@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,6 +16,7 @@ from treino.corpus.sources.raw import Problems, Unreadable, read_lines
 from treino.corpus.sources.read import kind_of
 from treino.corpus.sources.tables import (
     TEXT_COLUMNS,
+    Record,
     Table,
     csv_table,
     json_records,
@@ -37,12 +40,26 @@ _MISSING = N_("there is no column {column} among: {names}")
 
 @dataclass(frozen=True)
 class LabelledText:
-    """A text and its class as the table gives them; `place` is file and line."""
+    """A text and its class as the table gives them; `place` is file and line.
+
+    Where texts may have several classes or none, `several` is true and `label` holds all of them (`joined`).
+    """
 
     text: str
     label: str
     group: str
     place: str
+    several: bool = False
+
+
+def joined(classes: Iterable[str]) -> str:
+    """Several classes, or none, as one label: a list in JSON, each once and in order."""
+    return json.dumps(sorted(set(classes)), ensure_ascii=False)
+
+
+def classes_of(label: str) -> list[str]:
+    """The classes in a label that `joined` made."""
+    return json.loads(label)
 
 
 def read_labelled(path: Path, settings: LabelSettings, problems: Problems) -> Iterator[LabelledText]:
@@ -53,18 +70,61 @@ def read_labelled(path: Path, settings: LabelSettings, problems: Problems) -> It
     """
     table = _open(path, problems)
     columns = _columns(table, settings, path.name)
+    labelling = _one_a_class if settings.columns else _of_a_list if settings.separator else None
     for record in table.records:
         place = f"{path.name}:{record.line}"
-        text, label = record.values.get(columns["text"]), record.values.get(columns["label"])
+        text = record.values.get(columns["text"])
         if not isinstance(text, str) or not text.strip():
             problems.add(place, "no_text", record.raw)
             continue
-        name = _class_name(label, columns["label"], place)
+        if labelling is None:  # the first row decides: a list of classes, or one class
+            labelling = _of_a_list if isinstance(record.values.get(columns["label"]), list) else _single
+        name = labelling(record, columns["label"], settings, place)
         if not name:
             problems.add(place, "no_label", record.raw)
             continue
         group = record.values.get(columns["group"], "") if columns["group"] else ""
-        yield LabelledText(text, name, "" if group is None else str(group), place)
+        yield LabelledText(text, name, "" if group is None else str(group), place, labelling is not _single)
+
+
+def _single(record: Record, column: str, settings: LabelSettings, place: str) -> str:
+    """The one class of a row; "" where it has none."""
+    value = record.values.get(column)
+    if isinstance(value, list):
+        raise DataError(
+            N_("this row has a list of classes, and the rows before it have one class each"),
+            where=place,
+            fix=N_("write the class of every row as a list, also where it is one or none: []"),
+        )
+    return _class_name(value, column, place)
+
+
+def _of_a_list(record: Record, column: str, settings: LabelSettings, place: str) -> str:
+    """All classes of a row: of a list, or of text between separators; an empty one has none."""
+    value = record.values.get(column)
+    if value is None:
+        return ""
+    parts = str(value).split(settings.separator) if settings.separator and not isinstance(value, list) else value
+    parts = parts if isinstance(parts, list) else [parts]
+    return joined(name for part in parts if (name := _class_name(part, column, place)))
+
+
+def _one_a_class(record: Record, column: str, settings: LabelSettings, place: str) -> str:
+    """The classes whose columns hold a number that is large enough; "" where one holds no number."""
+    numbers = {name: _number(record.values.get(name)) for name in settings.columns}
+    if any(math.isnan(value) for value in numbers.values()):
+        return ""
+    return joined(name for name, value in numbers.items() if value >= settings.at_least)
+
+
+def _number(value: Any) -> float:
+    """0, 1, "2.0", true or false as a number; NaN for anything else."""
+    words = {"true": 1.0, "false": 0.0}
+    try:
+        text = str(value).strip().lower()
+        return words[text] if text in words else float(text.replace(",", "."))
+    except ValueError:
+        return math.nan
 
 
 def read_texts(path: Path, column: str, problems: Problems) -> Iterator[tuple[str, str]]:
@@ -126,6 +186,8 @@ def _parquet_table(path: Path, problems: Problems) -> Table:
 def _columns(table: Table, settings: LabelSettings, name: str) -> dict[str, str]:
     """The columns of text, label and group: those that are named, else those with a usual name, else the other of two."""
     names = table.names
+    for column in settings.columns:
+        _check_column(column, names, f"{name}:{table.line}" if table.line else name, "labels.columns")
     text = settings.text or usual_column(TEXT_COLUMNS, names, [])
     label = settings.label or usual_column(LABEL_COLUMNS, [item for item in names if item != text], [])
     if len(set(names)) == 2:
@@ -133,7 +195,8 @@ def _columns(table: Table, settings: LabelSettings, name: str) -> dict[str, str]
         label = label or next((item for item in names if text and item != text), "")
     where = f"{name}:{table.line}" if table.line else name
     _check_column(text or "text", names, where, "labels.text")
-    _check_column(label or "label", names, where, "labels.label")
+    if not settings.columns:
+        _check_column(label or "label", names, where, "labels.label")
     if settings.group:
         _check_column(settings.group, names, where, "labels.group")
     return {"text": text, "label": label, "group": settings.group}

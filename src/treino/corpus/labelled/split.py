@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from treino import events, files
 from treino.corpus.clean import clean_text
 from treino.corpus.deduplicate.exact import comparison_key
 from treino.corpus.documents import REMOVED, read_rows, write_rows
-from treino.corpus.labelled.read import LabelledText, read_labelled
+from treino.corpus.labelled.read import LabelledText, classes_of, joined, read_labelled
 from treino.corpus.sources.raw import Problems
 from treino.corpus.sources.read import UNLABELLED, WORLD
 from treino.errors import DataError
@@ -36,7 +36,9 @@ ROWS = pa.schema(
 
 @dataclass(frozen=True)
 class LabelledRow:
-    """A cleaned text with its class; `id` is a hash of the text in its comparison form."""
+    """A cleaned text with its class (several: as `treino.corpus.labelled.read.joined` writes them); `id` is a hash of the text
+    in its comparison form.
+    """
 
     id: str
     text: str
@@ -56,13 +58,18 @@ def split(
     settings: LabelSettings, cleaning: CleanSettings, world: WorldSettings, base: Path, seed: int, output: Path
 ) -> dict[str, Any]:
     """Write `output/training`, `validation`, `test`, `unlabelled` (texts to pretrain on: all but those of validation and
-    test) and `labels.json` (classes in order, digest of the test split).
+    test) and `labels.json` (classes in order, digest of the test split, and whether a text may have several classes or none).
+
+    Texts with several classes are dealt by the set that each has: every set in proportion.
     """
     problems = Problems()
-    learnable = _clean(_read(settings, world, base, seed, problems), cleaning, problems)
+    read = list(_read(settings, world, base, seed, problems))
+    several = any(row.several for row in read)
+    learnable = _clean(read, cleaning, problems)
     separate = isinstance(settings.test, str)
     if separate:
-        given = _clean(read_labelled(base / str(settings.test), settings, problems), cleaning, problems)
+        judging = [_alike(row, several) for row in read_labelled(base / str(settings.test), settings, problems)]
+        given = _clean(judging, cleaning, problems)
         learnable = _without(learnable, {row.id for row in given}, problems)
         parts = {"learnable": learnable, "test": given}
     else:
@@ -71,7 +78,7 @@ def split(
     kept = limited(learnable_rows, settings.limit, seed)
     share = settings.validation / (1 if separate else 1 - float(settings.test))
     parts = deal(kept, {"training": 1 - share, "validation": share}, seed) | {"test": parts["test"]}
-    labels = _check(parts)
+    labels = _check(parts, several)
     for name in SPLITS:
         write_rows(output / name, (vars(row) for row in parts[name]), ROWS)
     held = {row.id for row in parts["validation"]}
@@ -80,11 +87,12 @@ def split(
     write_rows(output / "removed", ({"step": "split"} | row for row in problems.rows), REMOVED)
     problems.tell()
     digest = files.digest(sorted((row.id, row.label) for row in parts["test"]))
-    files.write_json(output / LABELS, {"labels": labels, "test_digest": digest, "grouped": bool(settings.group)})
-    return {
+    about = {"labels": labels, "test_digest": digest, "grouped": bool(settings.group)}
+    files.write_json(output / LABELS, about | ({"several": True} if several else {}))
+    return ({"several": True} if several else {}) | {
         "labels": labels,
         "rows": {name: len(parts[name]) for name in SPLITS},
-        "by_label": {name: _counts(parts[name], labels) for name in SPLITS},
+        "by_label": {name: _counts(parts[name], labels, several) for name in SPLITS},
         "test_digest": digest,
         "removed_by_rule": dict(sorted(problems.counts.items())),
     }
@@ -130,7 +138,7 @@ def _read(
     settings: LabelSettings, world: WorldSettings, base: Path, seed: int, problems: Problems
 ) -> Iterable[LabelledText]:
     if settings.rows:
-        return [LabelledText(text, label, "", f"recipe:{row}") for row, (text, label) in enumerate(settings.rows, 1)]
+        return [_written(settings, row, text, label) for row, (text, label) in enumerate(settings.rows, 1)]
     if settings.source == WORLD:
         from treino.corpus.world.facts import World
         from treino.corpus.world.moods import mood_examples
@@ -138,6 +146,23 @@ def _read(
         examples = mood_examples(World.build(world, seed), WORLD_ROWS, seed)
         return [LabelledText(text, label, "", f"{WORLD}:{row}") for row, (text, label) in enumerate(examples, 1)]
     return read_labelled(base / settings.source, settings, problems)
+
+
+def _written(settings: LabelSettings, row: int, text: str, label: str) -> LabelledText:
+    """A row that stands in the recipe."""
+    if not settings.separator:
+        return LabelledText(text, label, "", f"recipe:{row}")
+    parts = (part.strip() for part in label.split(settings.separator))
+    return LabelledText(text, joined(filter(None, parts)), "", f"recipe:{row}", True)
+
+
+def _alike(row: LabelledText, several: bool) -> LabelledText:
+    """A row of the test file in the form of the others: where those have several classes, it has one among several."""
+    if row.several and not several:
+        raise DataError(
+            N_("this row has a list of classes, and the rows to learn from have one class each"), where=row.place
+        )
+    return row if row.several == several else replace(row, label=joined([row.label]), several=True)
 
 
 def _clean(rows: Iterable[LabelledText], cleaning: CleanSettings, problems: Problems) -> list[LabelledRow]:
@@ -185,15 +210,16 @@ def limited(rows: list[LabelledRow], limit: int, seed: int) -> list[LabelledRow]
     return [row for row in rows if row.id in chosen]
 
 
-def _check(parts: Mapping[str, list[LabelledRow]]) -> list[str]:
+def _check(parts: Mapping[str, list[LabelledRow]], several: bool) -> list[str]:
     """The classes in order; refuses what no classifier can be made of."""
-    learnt = Counter(row.label for row in parts["training"])
-    every = sorted({row.label for rows in parts.values() for row in rows})
+    found = {name: Counter(_named(rows, several)) for name, rows in parts.items()}
+    learnt = found["training"]
+    every = sorted(set[str]().union(*found.values()))
     if not every:
         raise DataError(
             N_("there is no labelled row that can be used"), fix=N_("check the columns labels.text and labels.label")
         )
-    if len(every) == 1:
+    if len(every) == 1 and (not several or learnt[every[0]] == len(parts["training"])):
         raise DataError(
             N_("all {count} rows have the label {label}: there is nothing to tell apart"),
             fix=N_("give rows of two classes or more"),
@@ -210,7 +236,7 @@ def _check(parts: Mapping[str, list[LabelledRow]]) -> list[str]:
         )
     for label in every:
         if label not in learnt:
-            place = next(name for name in ("test", "validation") if any(row.label == label for row in parts[name]))
+            place = next(name for name in ("test", "validation") if label in found[name])
             raise DataError(
                 N_("the label {label} occurs in the {split} rows alone: it cannot be learnt"),
                 fix=N_("add training rows with it, or take its rows out"),
@@ -220,6 +246,11 @@ def _check(parts: Mapping[str, list[LabelledRow]]) -> list[str]:
     return every
 
 
-def _counts(rows: list[LabelledRow], labels: list[str]) -> dict[str, int]:
-    counts = Counter(row.label for row in rows)
+def _named(rows: list[LabelledRow], several: bool) -> Iterable[str]:
+    """The class of each row, or the classes."""
+    return (label for row in rows for label in (classes_of(row.label) if several else [row.label]))
+
+
+def _counts(rows: list[LabelledRow], labels: list[str], several: bool) -> dict[str, int]:
+    counts = Counter(_named(rows, several))
     return {label: counts[label] for label in labels}

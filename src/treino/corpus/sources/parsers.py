@@ -215,12 +215,12 @@ def _leaf(document: Any, number: int) -> str:
         return "\0"
 
 
-def parquet_columns(_payload: bytes, path: str) -> Iterator[bytes]:
-    """The names of a Parquet file's columns that are no lists or structures, as JSON."""
+def parquet_columns(_payload: bytes, path: str, nested: bool = False) -> Iterator[bytes]:
+    """The names of a Parquet file's columns as JSON; without `nested` those that are no lists or structures."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    yield _json([field.name for field in pq.read_schema(path) if not pa.types.is_nested(field.type)])
+    yield _json([field.name for field in pq.read_schema(path) if nested or not pa.types.is_nested(field.type)])
 
 
 def parquet(_payload: bytes, path: str, columns: list[str]) -> Iterator[bytes]:

@@ -100,9 +100,9 @@ def csv_table(path: Path, problems: Problems, place: str) -> Table | None:
     return Table(names, first, rows())
 
 
-def parquet_columns(path: Path) -> list[str]:
-    """Names of the columns of a Parquet file that are no lists or structures. `Unreadable`: it is damaged."""
-    return json.loads(isolated.one("parquet_columns", path=str(path.absolute())))
+def parquet_columns(path: Path, *, nested: bool = False) -> list[str]:
+    """Names of the columns of a Parquet file, lists and structures only where `nested`. `Unreadable`: it is damaged."""
+    return json.loads(isolated.one("parquet_columns", path=str(path.absolute()), nested=nested))
 
 
 def parquet_records(path: Path, columns: list[str], problems: Problems, place: str) -> Iterator[Record]:

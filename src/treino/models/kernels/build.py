@@ -25,7 +25,7 @@ from filelock import FileLock
 from treino import environment, events, files
 
 FOLDER = Path(__file__).parent
-SOURCES = ("attention.cpp", "decode.cpp", "nf4.cpp", "pointwise.cpp")
+SOURCES = ("attention.cpp", "decode.cpp", "nf4.cpp", "optimiser.cpp", "pointwise.cpp")
 HEADERS = ("vectors.h",)
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-w")
 COMPILERS = ("c++", "g++", "clang++")

@@ -1,0 +1,1 @@
+"""Conversations: read from many forms, each once, dealt to training and validation."""

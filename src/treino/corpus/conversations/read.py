@@ -1,0 +1,294 @@
+"""Conversations of files: messages by role (OpenAI), `conversations` by speaker (ShareGPT), instructions (Alpaca), pairs of
+question and answer, and tables with a row for each thing said. JSON, JSON lines, CSV and Parquet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from treino.corpus.sources.raw import Problems, Unreadable, read_text
+from treino.corpus.sources.read import kind_of
+from treino.corpus.sources.tables import (
+    TEXT_COLUMNS,
+    Record,
+    Table,
+    csv_table,
+    json_records,
+    parquet_columns,
+    parquet_records,
+    usual_column,
+)
+from treino.errors import DataError
+from treino.messages import N_
+
+if TYPE_CHECKING:
+    from treino.recipe import ChatSettings
+
+SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
+ROLES = {
+    **dict.fromkeys(("system", "sistema", "developer"), SYSTEM),
+    **dict.fromkeys(
+        ("user", "human", "usuario", "usuário", "humano", "cliente", "customer", "client", "prompter"), USER
+    ),
+    **dict.fromkeys(
+        (
+            "assistant",
+            "assistente",
+            "gpt",
+            "bot",
+            "chatbot",
+            "model",
+            "modelo",
+            "atendente",
+            "agent",
+            "agente",
+            "chatgpt",
+        ),
+        ASSISTANT,
+    ),
+}
+"""Who speaks, by the usual names."""
+
+CONVERSATION_COLUMNS = (
+    "conversation", "conversation_id", "conversa", "conversa_id", "id_conversa", "dialogue", "dialogue_id", "dialogo",
+    "diálogo", "chat", "chat_id", "thread", "thread_id", "session", "session_id", "sessao", "sessão", "ticket",
+)  # fmt: skip
+SPEAKER_COLUMNS = (
+    "speaker", "role", "from", "author", "sender", "quem", "falante", "papel", "autor", "remetente", "de",
+)  # fmt: skip
+QUESTION_COLUMNS = (
+    "question",
+    "pergunta",
+    "prompt",
+    "query",
+    "instruction",
+    "instrucao",
+    "instrução",
+    "input",
+    "entrada",
+)
+ANSWER_COLUMNS = (
+    "answer", "resposta", "response", "output", "completion", "saida", "saída", "reply", "chosen",
+)  # fmt: skip
+LISTS = ("messages", "conversations", "conversation", "mensagens", "conversa", "dialogue", "dialog")
+"""Keys of a conversation as a list."""
+
+_FIX = N_(
+    "give rows with messages (role, content), conversations (from, value), instruction and output, question and answer, or "
+    "with a column for the conversation, the speaker and the text"
+)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages in order, each (role, content), and where they stand."""
+
+    messages: tuple[tuple[str, str], ...]
+    place: str
+
+
+def read_conversations(path: Path, settings: ChatSettings, problems: Problems) -> Iterator[Conversation]:
+    """Every usable conversation of a file or of the files of a folder; what could not be used is noted in `problems`.
+
+    Raises:
+        DataError: for a missing file, one of another kind, or columns in which no conversation can be found.
+    """
+    for file in _files(path):
+        table = _table_of(file, problems)
+        first = next(table.records, None)
+        if first is not None:
+            records = chain([first], table.records)
+            yield from _of_records(records, first, table.names or list(first.values), file.name, settings, problems)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    found = sorted(item for item in path.rglob("*") if item.is_file() and _kind(item)) if path.is_dir() else []
+    if not found:
+        raise DataError(N_("there are no conversations in {path}"), fix=_FIX, path=str(path))
+    return found
+
+
+def _kind(path: Path) -> str | None:
+    if path.suffix.lower() == ".parquet":
+        return "parquet"
+    kind = "json" if path.suffix.lower() == ".json" else kind_of(path)
+    return kind if kind in ("json", "csv") else None
+
+
+def _table_of(path: Path, problems: Problems) -> Table:
+    """A file's rows, with the names of its columns where it has one set of them."""
+    kind, nothing = _kind(path), Table([], 0, iter(()))
+    if kind == "csv":
+        return csv_table(path, problems, path.name) or nothing
+    if kind == "parquet":
+        try:
+            names = parquet_columns(path, nested=True)
+        except Unreadable as error:
+            problems.add(path.name, str(error))
+            return nothing
+        return Table(names, 0, parquet_records(path, names, problems, path.name))
+    if kind == "json":
+        whole = _whole(path, problems) if path.suffix.lower() == ".json" else None
+        return Table(
+            [], 0, json_records(path, problems, path.name) if whole is None else _objects(path, whole, problems)
+        )
+    raise DataError(N_("{path} is not a file of conversations"), fix=_FIX, path=str(path))
+
+
+def _whole(path: Path, problems: Problems) -> list[Any] | None:
+    """The rows of a file that is one JSON value: a list, a list within an object (`{"data": [...]}`), or one conversation.
+    None: it is not, and may have an object in each line.
+    """
+    try:
+        content = json.loads(read_text(path, problems, path.name) or "[]")
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(content, dict) and not any(isinstance(content.get(key), list) for key in LISTS):
+        content = next((value for value in content.values() if isinstance(value, list)), content)
+    return content if isinstance(content, list) else [content]
+
+
+def _objects(path: Path, rows: list[Any], problems: Problems) -> Iterator[Record]:
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, dict):
+            yield Record(number, row, str(row)[:200])
+        else:
+            problems.add(f"{path.name}:{number}", "not_an_object", str(row)[:200])
+
+
+def _of_records(
+    records: Iterator[Record],
+    first: Record,
+    names: list[str],
+    name: str,
+    settings: ChatSettings,
+    problems: Problems,
+) -> Iterator[Conversation]:
+    key = usual_column(LISTS, [item for item in names if isinstance(first.values.get(item), list)], [])
+    if key:
+        for record in records:
+            yield from _one(_listed(record.values.get(key), settings), f"{name}:{record.line}", record, problems)
+        return
+    speaker = settings.speaker or usual_column(SPEAKER_COLUMNS, names, [])
+    conversation = settings.conversation or usual_column(CONVERSATION_COLUMNS, names, [])
+    if speaker and conversation:
+        text = settings.text or usual_column(TEXT_COLUMNS, names, [])
+        _check((conversation, speaker, text or "text"), ("conversation", "speaker", "text"), names, name)
+        yield from _table(records, (conversation, speaker, text), name, settings, problems)
+        return
+    answer = settings.answer or usual_column(ANSWER_COLUMNS, names, [])
+    question = settings.question or usual_column(QUESTION_COLUMNS, [item for item in names if item != answer], [])
+    if not question and not answer:
+        raise DataError(
+            N_("no conversation can be found in the columns: {names}"), where=name, fix=_FIX, names=", ".join(names)
+        )
+    _check((question or "question", answer or "answer"), ("question", "answer"), names, name)
+    more = usual_column(("input", "entrada", "context", "contexto"), [item for item in names if item != question], [])
+    for record in records:
+        asked, added, said = (_text(record.values.get(column)) for column in (question, more, answer))
+        messages = [(USER, f"{asked}\n\n{added}" if added and asked else asked or added), (ASSISTANT, said)]
+        system = _text(record.values.get(SYSTEM))
+        yield from _one(([(SYSTEM, system)] if system else []) + messages, f"{name}:{record.line}", record, problems)
+
+
+def _check(columns: tuple[str, ...], settings: tuple[str, ...], names: list[str], where: str) -> None:
+    for column, setting in zip(columns, settings, strict=True):
+        if column not in names:
+            raise DataError(
+                N_("there is no column {column} among: {names}"),
+                where=where,
+                fix=N_('name it: {setting} = "..."'),
+                column=column,
+                names=", ".join(names),
+                setting=f"chat.{setting}",
+            )
+
+
+def _text(value: Any) -> str:
+    text = "" if value is None else value if isinstance(value, str) else str(value)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a surrogate pair is no character
+
+
+def _role(speaker: Any, settings: ChatSettings) -> str:
+    """Who speaks; with `chat.assistant` everyone but that one and a system is a user."""
+    name = _text(speaker).strip().lower()
+    if settings.assistant:
+        if name == settings.assistant.strip().lower():
+            return ASSISTANT
+        return SYSTEM if ROLES.get(name) == SYSTEM else USER
+    return ROLES.get(name, "")
+
+
+def _listed(value: Any, settings: ChatSettings) -> list[tuple[str, str]]:
+    """The messages of a list: {role, content} or {from, value}; texts alone take turns, the user first."""
+    messages: list[tuple[str, str]] = []
+    for number, item in enumerate(value if isinstance(value, list) else []):
+        if isinstance(item, Mapping):
+            keys = {str(key).lower(): key for key in item}
+            who = next((item[keys[key]] for key in ("role", "from", "speaker") if key in keys), None)
+            said = next((item[keys[key]] for key in ("content", "value", "text") if key in keys), None)
+            messages.append((_role(who, settings), _parts(said)))
+        else:
+            messages.append(((USER, ASSISTANT)[number % 2], _text(item)))
+    return messages
+
+
+def _parts(content: Any) -> str:
+    """A message's text; of one that is written in parts, the parts of text."""
+    if not isinstance(content, list):
+        return _text(content)
+    return "".join(_text(part.get("text")) for part in content if isinstance(part, Mapping))
+
+
+def _table(
+    records: Iterator[Record], columns: tuple[str, str, str], name: str, settings: ChatSettings, problems: Problems
+) -> Iterator[Conversation]:
+    """The rows of a conversation, which stand in their order and need not stand together."""
+    conversation, speaker, text = columns
+    found: dict[str, list[tuple[str, str]]] = {}
+    places: dict[str, Record] = {}
+    for record in records:
+        key = _text(record.values.get(conversation))
+        if not key.strip() or not _text(record.values.get(text)).strip():
+            problems.add(f"{name}:{record.line}", "no_text", record.raw)
+            continue
+        places.setdefault(key, record)
+        found.setdefault(key, []).append((_role(record.values.get(speaker), settings), _text(record.values[text])))
+    if found and not any(role == ASSISTANT for messages in found.values() for role, _ in messages):
+        raise DataError(
+            N_("nobody in the column {column} is known as the assistant"),
+            where=name,
+            fix=N_('say whose words are to be learnt: chat.assistant = "..."'),
+            column=speaker,
+        )
+    for key, messages in found.items():
+        yield from _one(messages, f"{name}:{places[key].line}", places[key], problems)
+
+
+def _one(messages: list[tuple[str, str]], place: str, record: Record, problems: Problems) -> Iterator[Conversation]:
+    """A conversation, put in order: what one speaker says in a row is one turn, and one without an answer is none."""
+    if any(not role for role, _ in messages):
+        problems.add(place, "unknown_speaker", record.raw)
+        return
+    turns: list[tuple[str, str]] = []
+    for role, content in messages:
+        said = content.strip()
+        if not said:
+            continue
+        if turns and turns[-1][0] == role:
+            turns[-1] = (role, f"{turns[-1][1]}\n{said}")
+        else:
+            turns.append((role, said))
+    while turns and turns[-1][0] != ASSISTANT:  # nobody answers it
+        turns.pop()
+    if len(turns) < 2 or all(role == ASSISTANT for role, _ in turns):
+        problems.add(place, "no_answer", record.raw)
+        return
+    yield Conversation(tuple(turns), place)

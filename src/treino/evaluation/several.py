@@ -1,0 +1,187 @@
+"""How well texts with several classes are classified; and what stands beside: shares, and TF-IDF one class against the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from treino.evaluation.baselines import ANALYSERS, STRENGTHS, UNTUNED, Baseline, fit_vectors
+from treino.evaluation.measures import BINS, SMALLEST, interval, wilson
+from treino.models.several import named
+
+
+def measure_several(
+    targets: np.ndarray,
+    chances: np.ndarray,
+    labels: Sequence[str],
+    thresholds: Sequence[float],
+    *,
+    resamples: int = 1000,
+    seed: int = 1,
+) -> dict[str, Any]:
+    """All measures of probabilities (rows, classes) against the true classes, zeros and ones of the same shape; rows of NaN
+    are left out and counted.
+
+    accuracy: share of rows with exactly the right classes (subset accuracy), with Wilson's 95 % interval. F1 = 2TP / (2TP +
+    FP + FN): micro_f1 with the counts of all classes together, macro_f1 the mean over the classes that occur as truth or as
+    answer, both with intervals by bootstrap over rows. log_loss: mean binary cross-entropy over rows and classes.
+    calibration_error: Σ_bins share · |share that has the class − mean probability| over all rows and classes.
+    """
+    judged = ~np.isnan(chances).any(1)
+    truth, chances = np.asarray(targets, bool)[judged], chances[judged]
+    rows, unjudged = len(truth), int((~judged).sum())
+    if not rows:
+        return {"rows": 0, "unjudged": unjudged}
+    said = named(chances, thresholds)
+    counts = _counts(truth, said)
+    drawn = _drawn(truth, said, resamples, seed)
+    by_class, drawn_by_class = f1(counts[None])[0], f1(drawn)
+    micro, drawn_micro = f1(counts[None].sum(2, keepdims=True))[0, 0], f1(drawn.sum(2, keepdims=True))[:, 0]
+    exact = int((truth == said).all(1).sum())
+    bins = _reliability(truth, chances)
+    kept = np.clip(chances, SMALLEST, 1 - SMALLEST)
+    return {
+        "several": True,
+        "rows": rows,
+        "unjudged": unjudged,
+        "thresholds": [float(value) for value in thresholds],
+        "accuracy": {"mean": exact / rows} | wilson(exact, rows),
+        "macro_f1": interval(_mean(by_class[None])[0], _mean(drawn_by_class)),
+        "micro_f1": interval(float(np.nan_to_num(micro)), drawn_micro),
+        "log_loss": float(-np.where(truth, np.log(kept), np.log1p(-kept)).mean()),
+        "calibration_error": sum(item["rows"] * abs(item["accuracy"] - item["confidence"]) for item in bins)
+        / truth.size,
+        "reliability": bins,
+        "by_class": [
+            {
+                "label": label,
+                "rows": int(truth[:, number].sum()),
+                "precision": _ratio(counts[0, number], counts[0, number] + counts[1, number]),
+                "recall": _ratio(counts[0, number], counts[0, number] + counts[2, number]),
+                "f1": None if math.isnan(by_class[number]) else interval(by_class[number], drawn_by_class[:, number]),
+            }
+            for number, label in enumerate(labels)
+        ],
+    }
+
+
+def f1(counts: np.ndarray) -> np.ndarray:
+    """F1 (draws, classes) of counts (draws, [TP, FP, FN], classes); NaN for a class that neither occurs nor is said."""
+    right, wrong, missed = (counts[:, place].astype(float) for place in range(3))
+    total = 2 * right + wrong + missed
+    return np.divide(2 * right, total, out=np.full_like(right, np.nan), where=total > 0)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the classes that have a figure; 0 where none has."""
+    there = ~np.isnan(values)
+    return np.nansum(values, 1) / np.maximum(1, there.sum(1))
+
+
+def _counts(truth: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """[TP, FP, FN] by class."""
+    return np.stack([(truth & said).sum(0), (~truth & said).sum(0), (truth & ~said).sum(0)])
+
+
+def _drawn(truth: np.ndarray, said: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """The counts (draws, 3, classes) of rows drawn with replacement. Rows are independent, so drawing rows is drawing how often
+    each pattern of truth and answer comes.
+    """
+    patterns, often = np.unique(np.hstack([truth, said]), axis=0, return_counts=True)
+    there, told = np.hsplit(patterns, 2)
+    each = np.stack([there & told, ~there & told, there & ~told], 1).reshape(len(patterns), -1)
+    draws = np.random.default_rng(seed).multinomial(len(truth), often / len(truth), size=resamples)
+    return (draws @ each.astype(np.int64)).reshape(resamples, 3, truth.shape[1])
+
+
+def _reliability(truth: np.ndarray, chances: np.ndarray) -> list[dict[str, float]]:
+    """Decisions, mean probability and share that has the class, in ten bins of the probability; empty bins are left out."""
+    flat, true = chances.ravel(), truth.ravel()
+    place = np.minimum((flat * BINS).astype(int), BINS - 1)
+    inside = [place == number for number in range(BINS)]
+    return [
+        {"rows": int(bin_.sum()), "confidence": float(flat[bin_].mean()), "accuracy": float(true[bin_].mean())}
+        for bin_ in inside
+        if bin_.any()
+    ]
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return float(part / whole) if whole else None
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Every text gets, of each class, its share of the training rows."""
+
+    shares: np.ndarray
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        return np.tile(self.shares, (len(texts), 1))
+
+
+@dataclass(frozen=True)
+class OneAgainstRest:
+    """For each class a logistic regression of its own on the same sublinear TF-IDF weights; a class that all or no training
+    rows have gets that as its probability.
+    """
+
+    analyser: str
+    strength: float
+    vectors: Any
+    regressions: tuple[Any, ...]
+
+    def predict(self, texts: Sequence[str]) -> np.ndarray:
+        weights = self.vectors.transform(texts)
+        columns = [
+            np.full(len(texts), one) if isinstance(one, float) else one.predict_proba(weights)[:, 1]
+            for one in self.regressions
+        ]
+        return np.stack(columns, 1)
+
+    def settings(self) -> dict[str, Any]:
+        """What was chosen."""
+        return {"analyser": self.analyser, "strength": self.strength}
+
+
+def fit_shares(targets: np.ndarray) -> Shares:
+    """The shares of the classes."""
+    return Shares(np.asarray(targets, float).mean(0))
+
+
+def fit_one_against_rest(
+    texts: Sequence[str], targets: np.ndarray, validation: Sequence[str], truth: np.ndarray, *, balanced: bool = False
+) -> OneAgainstRest:
+    """As `treino.evaluation.baselines.fit_tfidf`: the analyser and the strength with the lowest mean binary cross-entropy on
+    validation, the same for all classes.
+    """
+    fitted = {analyser: fit_vectors(texts, analyser) for analyser in (ANALYSERS if len(validation) else UNTUNED[:1])}
+
+    def fit(analyser: str, strength: float) -> OneAgainstRest:
+        vectors, weights = fitted[analyser]
+        regressions = tuple(_regression(weights, column, strength, balanced) for column in np.asarray(targets).T)
+        return OneAgainstRest(analyser, strength, vectors, regressions)
+
+    if not len(validation):
+        return fit(*UNTUNED)
+    made = [fit(analyser, strength) for analyser in ANALYSERS for strength in STRENGTHS]
+    return min(made, key=lambda one: cross_entropy(one, validation, truth))
+
+
+def cross_entropy(baseline: Baseline, texts: Sequence[str], truth: np.ndarray) -> float:
+    """Mean binary cross-entropy over texts and classes."""
+    chances = np.clip(baseline.predict(texts), SMALLEST, 1 - SMALLEST)
+    return float(-np.where(np.asarray(truth, bool), np.log(chances), np.log1p(-chances)).mean())
+
+
+def _regression(weights: Any, column: np.ndarray, strength: float, balanced: bool) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    if column.min() == column.max():
+        return float(column[0])
+    rule = "balanced" if balanced else None
+    return LogisticRegression(C=strength, max_iter=1000, class_weight=rule).fit(weights, column)

@@ -1,0 +1,86 @@
+"""The card of a model tuned on conversations: the README.md of its folder. Shows no text of the user."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from treino.language import Translator
+from treino.messages import N_
+from treino.report.card import FOLDER, architecture_of, label, number, plain
+from treino.report.facts import ChatFacts, Facts, present
+from treino.report.labels import METHODS
+
+USE_TREINO = """```bash
+treino chat {folder} {text}
+```"""
+
+USE_TRANSFORMERS = """```python
+from transformers import pipeline
+
+print(pipeline("text-generation", model="{folder}")([{{"role": "user", "content": {text}}}]))
+```"""
+
+TEXT = "Bom dia!"
+LIMITS = (
+    N_("It answers in the manner of its conversations, whether it knows the answer or not."),
+    N_("Its figures hold for conversations of the same kind as the held-out ones and say nothing about others."),
+)
+
+
+def chat_card(facts: dict[str, Any], language: str) -> str:
+    """The card as Markdown with the front matter that the Hugging Face Hub reads; "" where no conversation was learnt."""
+    known, translator = cast(Facts, present(facts)), Translator(language)
+    tuned = known.get("chat")
+    if not tuned:
+        return ""
+    parts = [
+        _front_matter(known),
+        f"# {plain(known.get('name') or 'Treino')}",
+        _what_it_is(tuned, translator),
+        _figures(tuned, translator),
+        "\n".join([f"## {translator.text(N_('What it cannot do'))}", "", *(f"- {translator.text(x)}" for x in LIMITS)]),
+        _use(known, translator),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(facts: Facts) -> str:
+    transformer = architecture_of(facts.get("model")) == "transformer"
+    lines = ["---", f"license: {json.dumps(facts.get('licence') or 'unknown')}"]
+    lines += [f"library_name: {'transformers' if transformer else 'treino'}", "pipeline_tag: text-generation"]
+    return "\n".join([*lines, "tags:", "- treino", "- conversational", "---"])
+
+
+def _what_it_is(tuned: ChatFacts, translator: Translator) -> str:
+    rows, counts = tuned.get("rows") or {}, tuned.get("parameters") or {}
+    return translator.text(
+        N_(
+            "A language model that answers, made by {method}: {trainable} of {total} parameters were trained on "
+            "{training} conversations."
+        ),
+        method=label(tuned.get("method", ""), translator, METHODS),
+        trainable=number(counts.get("trainable"), translator),
+        total=number(counts.get("total"), translator),
+        training=number(rows.get("training"), translator),
+    )
+
+
+def _figures(tuned: ChatFacts, translator: Translator) -> str:
+    found = tuned.get("held_out")
+    if not found:
+        return ""
+    after = found["after"]
+    said = translator.text(N_("On {tokens} held-out tokens of answers: a loss of {loss:3} nats per token."), **after)
+    if after.get("end_of_turn") is not None:
+        ends = N_("At the end of {turns} answers it gives the end of the turn a probability of {end_of_turn:percent}.")
+        said += " " + translator.text(ends, **after)
+    return f"## {translator.text(N_('Evaluation'))}\n\n{said}"
+
+
+def _use(facts: Facts, translator: Translator) -> str:
+    text, folder = json.dumps(TEXT), translator.text(FOLDER)
+    parts = [f"## {translator.text(N_('How to use it'))}", USE_TREINO.format(folder=folder, text=text)]
+    if architecture_of(facts.get("model")) == "transformer":
+        parts.append(USE_TRANSFORMERS.format(folder=folder, text=text))
+    return "\n\n".join(parts)
