@@ -37,6 +37,7 @@ SOURCE = ROOT / "src" / "treino"
 
 SAME_IN_BOTH = {
     "{setting} = {value} ({need:bytes})",
+    "EWC", "L2-SP",
     "model.{name} = {value:raw} ({need:bytes})", 'pretrain.shard = "fsdp" ({need:bytes})',
     'pretrain.recompute = "auto" ({need:bytes})',
     "{method} {base}", "{count} × {chip}", "API", "FLOPs", "LoRA", "QLoRA",

@@ -113,6 +113,11 @@ def processors() -> int:
     return min(there, int(asked)) if asked.isdecimal() and int(asked) else there
 
 
+def keep_to_one_processor() -> None:
+    """Say, in a process that works beside others, that it may use one processor; before torch is imported."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
 def instruction_set_limits() -> dict[str, str]:
     """Limits that the user put on the instruction set; they are part of what makes two runs comparable."""
     names = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")

@@ -70,6 +70,7 @@ TEXTS: dict[str, str] = {
     "chat.started": "",
     "chat.rows": "",
     "compare.method": N_("method {method} ({number} of {methods})"),
+    "lab.forecast": N_("the lab should take {seconds:seconds}: {jobs} seeds, {processes} at once"),
     "remote.forecast": N_(
         "  {requests} requests to {model} at {address}, about {tokens_in} tokens to read and at most {tokens_out} to write: "
         "US$ {cost:4} of the US$ {limit:4} that remote.limit allows; {known} are answered already"

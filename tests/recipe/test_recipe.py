@@ -139,7 +139,7 @@ def test_every_setting_has_a_reason() -> None:
 
 def test_every_validation_error_has_a_sentence_of_ours() -> None:
     kinds = set(get_args(ErrorType))
-    ours = {"budget", "condition", "label_columns", "labels", "source"}
+    ours = {"budget", "condition", "label_columns", "labels", "sequence", "source"}
     assert set(WHAT_IS_WRONG) - ours <= kinds, "a kind of error that pydantic does not know"
     context = dict.fromkeys(
         ("gt", "ge", "lt", "le", "expected", "min_length", "max_length", "unknown", "known", "baselines"), 1

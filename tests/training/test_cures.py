@@ -19,7 +19,8 @@ from treino.tokens.labelled import ClassBatch
 from treino.tokens.packing import IGNORED, PackedRows, make_batch
 from treino.tokens.shards import Shard
 from treino.training.classification import Classification
-from treino.training.cures import Anchored, Rehearsed, WithOldTask, fisher, language_fisher
+from treino.training.cures import Anchored, OldLanguage, Rehearsed, WithOldTasks, class_fisher, fisher, language_fisher
+from treino.training.source import RowSource
 from treino.training.step import accumulate_gradients
 from treino.training.task import Task
 
@@ -74,6 +75,34 @@ def test_the_empirical_fisher_is_that_of_the_labels_that_are_there() -> None:
     torch.testing.assert_close(found["w"], expected, rtol=0, atol=1e-5)
 
 
+def test_the_fisher_of_a_classifier_is_that_of_its_rows_one_by_one() -> None:
+    model, x, y = softmax_regression()
+    found = class_fisher(
+        model, model, [ClassBatch((x[row : row + 1],), y[row : row + 1]) for row in range(50)], "empirical", 1
+    )
+    p = model(x).softmax(-1).detach()
+    torch.testing.assert_close(found["weight"], (F.one_hot(y, 4) - p).square().T @ x.square() / 50, rtol=0, atol=1e-5)
+    drawn = class_fisher(model, model, [ClassBatch((x[:1],), y[:1])] * 2000, "sampled", 1)["weight"]
+    torch.testing.assert_close(drawn, (p * (1 - p))[0, :, None] * x[:1].square(), rtol=0, atol=0.1)
+
+
+def test_old_tasks_take_turns() -> None:
+    class Counting:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def step(self, step: int) -> list[ClassBatch]:
+            return [ClassBatch((torch.full((1,), step),), torch.tensor([ord(self.name)]))]
+
+    source = Rehearsed(Counting("n"), Counting("a"), Counting("b"))
+    seen = [
+        (batch.task, int(batch.batch.inputs[0]), chr(batch.batch.targets))
+        for step in range(4)
+        for batch in source.step(step)[1:]
+    ]  # type: ignore[union-attr]
+    assert seen == [(0, 0, "a"), (1, 0, "b"), (0, 1, "a"), (1, 1, "b")]
+
+
 @pytest.mark.parametrize("labels", ["sampled", "empirical"])
 def test_the_fisher_of_a_language_model_squares_row_by_row(labels: str) -> None:
     model, seen = make(VOCABULARY, scale=5.0), rows()
@@ -121,25 +150,26 @@ def test_old_rows_are_learnt_through_the_old_head(tied: bool) -> None:
     with torch.no_grad():
         for parameter in classifier.body.parameters():
             parameter.add_(0.01)
-    objective = WithOldTask(Classification(), base, rehearsal=0.7, distillation=0.4)
+    language = OldLanguage(base)
+    objective = WithOldTasks(Classification(), old=[language], rehearsal=0.7, teachers=[language], distillation=0.4)
 
     class One:
         def step(self, step: int) -> list[ClassBatch]:
             return [batch()]
 
-    source = Rehearsed(One(), rows(), 3)
+    source = Rehearsed(One(), RowSource(rows(), 3))
     batches = source.step(2)
     assert len(batches) == 2
-    assert torch.equal(batches[1].rows.ids, make_batch(rows(), [rows().locate(row) for row in (6, 7, 8)]).ids)
+    assert torch.equal(batches[1].batch.ids, make_batch(rows(), [rows().locate(row) for row in (6, 7, 8)]).ids)  # type: ignore[union-attr]
     task = Task(classifier.train(), objective, source)
     loss, counts = accumulate_gradients(task, batches, "float32", torch.device("cpu"))
     found = {name: value.grad.clone() for name, value in classifier.named_parameters() if value.grad is not None}
     classifier.zero_grad()
 
-    new, old = batches[0], batches[1].rows
-    ids, present = new.inputs
+    new, old = batches[0], batches[1].batch  # type: ignore[union-attr]
+    ids, present = new.inputs  # type: ignore[union-attr]
     terms = [F.cross_entropy(classifier(ids, present), new.targets)]
-    hidden = classifier.body.hidden(old.ids, old.positions, old.segments)
+    hidden = classifier.body.hidden(old.ids, old.positions, old.segments)  # type: ignore[union-attr]
     terms.append(0.7 * F.cross_entropy(base.logits(hidden).flatten(0, 1), old.targets.flatten(), ignore_index=IGNORED))
     answers = base(ids)[present].softmax(-1).detach()
     spoken = base.logits(classifier.body.hidden(ids))[present]
@@ -149,8 +179,8 @@ def test_old_rows_are_learnt_through_the_old_head(tied: bool) -> None:
     torch.testing.assert_close(loss, expected.detach())
     assert counts == {
         "class": 6.0,
-        "distilled": float(present.sum()),
-        "next_token": float((old.targets != IGNORED).sum()),
+        "distilled_0": float(present.sum()),
+        "old_next_token": float((old.targets != IGNORED).sum()),
     }
     for name, value in classifier.named_parameters():
         if value.grad is not None:

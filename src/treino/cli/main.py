@@ -26,6 +26,7 @@ COMMANDS = {
     "predict": "predict",
     "finetune": "finetune",
     "compare": "compare",
+    "lab": "lab",
     "evaluate": "evaluate",
     "quantise": "quantise",
     "corpus": "corpus",

@@ -166,7 +166,20 @@ def close(finished: Run) -> None:
     if finished.classifier_folder:
         click.echo(_("Classifier: {path}", path=str(finished.classifier_folder)))
         click.echo(_('Ask it: treino predict {run} "..."', run=finished.name))
+    if "sequence" in finished.facts:
+        for line in _sequence_lines(finished):
+            click.echo(line)
     check_gate(finished, shown=True)
+
+
+def _sequence_lines(finished: Run) -> list[str]:
+    from treino.cli.text import translator
+    from treino.pipeline.run_folder import part_of
+    from treino.pipeline.sequence import PAGE
+    from treino.report.sequence import sequence_lines
+
+    path = part_of(finished.artefacts, "sequence", PAGE)
+    return [*sequence_lines(finished.facts["sequence"], translator()), _("Task after task: {path}", path=str(path))]
 
 
 def check_gate(finished: Run, *, shown: bool = False) -> None:

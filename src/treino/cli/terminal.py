@@ -36,6 +36,7 @@ SUMMARIES = {
     "pretrain": N_(
         "loss {first_loss:3} → {last_loss:3} ({improvement_percent:1}% better), {tokens_per_second:0} tokens/s"
     ),
+    "keep": N_("loss on the base model's held-out text: {before:3} before, {after:3} after"),
     "evaluate": N_("loss {loss:3}, perplexity {perplexity:2}"),
     "split": N_("{rows_training} rows to learn from, {rows_validation} for validation, {rows_test} for the test"),
     "compare": N_("macro-F1 on validation: TF-IDF {validation_tfidf_macro_f1:3}"),

@@ -1,4 +1,4 @@
-"""Percentile bootstrap (Efron 1979) of ratios of sums and of means."""
+"""Intervals: the percentile bootstrap (Efron 1979) of ratios of sums and of means, and Student's of a few repetitions."""
 
 from __future__ import annotations
 
@@ -54,3 +54,14 @@ def ratio_interval(numerators: np.ndarray, denominators: np.ndarray, *, resample
 def mean_interval(values: np.ndarray, *, resamples: int, seed: int) -> Interval:
     """The mean of independent values."""
     return ratio_interval(values, np.ones(len(values)), resamples=resamples, seed=seed)
+
+
+def student_interval(values: Sequence[float]) -> Interval:
+    """The mean of a few repetitions (seeds): m ± t · s / √n, t the quantile 0.975 of Student's distribution, n − 1 degrees."""
+    from scipy.stats import t as student
+
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Interval(mean, None, None)
+    reach = float(student.ppf((1 + LEVEL) / 2, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+    return Interval(mean, mean - reach, mean + reach)

@@ -26,12 +26,7 @@ def forgetting(base: Path, tuned: Path, tokens: Path) -> dict[str, float | int] 
     head, kept as it was: where head and token table were one, the head is a copy from before. None where pretraining kept no
     validation text.
     """
-    shard = open_shard(tokens, "validation")
-    documents: list[np.ndarray] = []
-    for index in range(len(shard)):
-        if sum(len(document) for document in documents) >= MOST_TOKENS:
-            break
-        documents.append(np.asarray(shard.document(index), np.int64))
+    documents = held_out_documents(tokens)
     if not documents:
         return None
     model, tokenizer = load_model(base)
@@ -42,6 +37,17 @@ def forgetting(base: Path, tuned: Path, tokens: Path) -> dict[str, float | int] 
         for item in (model, with_original_head(body, model))
     )
     return {"before": before, "after": after, "tokens": sum(len(document) + 1 for document in documents)}
+
+
+def held_out_documents(tokens: Path) -> list[np.ndarray]:
+    """The first documents of the pretraining's validation text, about `MOST_TOKENS` tokens."""
+    shard = open_shard(tokens, "validation")
+    documents: list[np.ndarray] = []
+    for index in range(len(shard)):
+        if sum(len(document) for document in documents) >= MOST_TOKENS:
+            break
+        documents.append(np.asarray(shard.document(index), np.int64))
+    return documents
 
 
 def with_original_head(body: LanguageModel, original: LanguageModel) -> LanguageModel:

@@ -19,12 +19,16 @@ COUNTED = (".json", ".safetensors", ".txt", ".model", ".jinja")
 
 
 def adopt(work: Work) -> dict[str, Any]:
-    """Copy the base model into the store, after reading it once to see that it is whole."""
+    """Copy the base model of a fine-tuning into the store."""
+    return copy_model(model_at(work.loaded, "finetune.base", work.loaded.recipe.finetune.base), work.output)
+
+
+def copy_model(source: Path, output: Path) -> dict[str, Any]:
+    """Copy a model's folder to `output/model`, after reading it once to see that it is whole; returns its facts."""
     from treino.models.folder import look_through
 
-    source = model_at(work.loaded, "finetune.base", work.loaded.recipe.finetune.base)
     facts = look_through(source)
-    target = files.make_private(work.output / "model")
+    target = files.make_private(output / "model")
     for name in _counted(source):
         shutil.copyfile(source / name, target / name)
     return facts

@@ -170,7 +170,7 @@ def find_run(runs: Path, run: str | Path | None = None) -> RunFolder:
 
 def language_model(artefacts: Mapping[str, Artefact]) -> Path:
     """Folder of the language model that a run made: tuned on conversations, pretrained, or brought along."""
-    stage = next((name for name in ("chat", "adopt") if name in artefacts), "pretrain")
+    stage = next((name for name in ("chat", "pretrain") if name in artefacts), "adopt")
     return part_of(artefacts, stage, "model")
 
 

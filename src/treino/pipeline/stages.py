@@ -6,8 +6,10 @@ Each stage here says what it reads, which settings count, and which room does th
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from treino.pipeline.continuing import BASE, continued
 from treino.pipeline.corpus_stages import (
     CONTAMINATION,
     DOCUMENTS,
@@ -33,7 +35,13 @@ def _tokenise(work: Work) -> dict[str, Any]:
     from treino.tokens.tokenise import tokenise
 
     recipe = work.loaded.recipe
-    return tokenise(recipe.tokens, work.inputs[DOCUMENTS], work.output, recipe.seed, work.inputs[ORDER])
+    base = _base_model(work)
+    return tokenise(recipe.tokens, work.inputs[DOCUMENTS], work.output, recipe.seed, work.inputs[ORDER], base)
+
+
+def _base_model(work: Work) -> Path | None:
+    """The model that a pretraining goes on from, if it does."""
+    return work.inputs[BASE] / "model" if BASE in work.inputs else None
 
 
 def _training(work: Work) -> Any:
@@ -42,7 +50,9 @@ def _training(work: Work) -> Any:
     recipe, tokens = work.loaded.recipe, str(work.inputs[TOKENS].absolute())
     decisions, output = dict(work.decisions), str(work.output.absolute())
     settings, shape = dump(recipe.pretrain), dump(recipe.model)
-    return Order(settings, shape, tokens, output, decisions, recipe.seed, curriculum=pacing(recipe))
+    base = _base_model(work)
+    place = str(base.absolute()) if base else ""
+    return Order(settings, shape, tokens, output, decisions, recipe.seed, curriculum=pacing(recipe), base=place)
 
 
 def _decide(work: Work) -> Decisions:
@@ -207,7 +217,7 @@ def _pretrain_settings(loaded: LoadedRecipe, language: str) -> Any:
     recipe = loaded.recipe
     settings = {
         "model": dump(recipe.model),
-        "pretrain": dump(recipe.pretrain, leave_out=("checkpoint_seconds", "shard")),
+        "pretrain": dump(recipe.pretrain, leave_out=("base", "checkpoint_seconds", "shard")),
     }
     curriculum = pacing(recipe)
     return settings | ({"order": curriculum} if curriculum else {})
@@ -297,16 +307,25 @@ def _reporting(*kinds: str) -> Pipeline:
 def pipeline_of(recipe: Recipe) -> Pipeline:
     """The stages that a recipe asks for."""
     corpus = corpus_of(recipe)
+    pretraining = continued(PRETRAINING) if recipe.pretrain.base else PRETRAINING
+    if recipe.sequence.given:
+        from treino.pipeline.sequence import sequence_of
+
+        if recipe.finetune.base:
+            return ADOPTING + sequence_of(recipe, tokens=False) + _reporting(MODEL)
+        return (
+            corpus + pretraining + sequence_of(recipe, tokens=True) + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION)
+        )
     if recipe.chat.given and recipe.finetune.base:
         return GATHERING + ADOPTING + _chatting(()) + _reporting(MODEL, CONVERSATIONS, ASSISTANT)
     if recipe.chat.given:  # conversations first, as labelled texts are: what is cheap and may be wrong
         kinds = (DOCUMENTS, TOKENS, MODEL, EVALUATION, CONVERSATIONS, ASSISTANT)
-        return GATHERING + corpus + PRETRAINING + _chatting((TOKENS,)) + _reporting(*kinds)
+        return GATHERING + corpus + pretraining + _chatting((TOKENS,)) + _reporting(*kinds)
     if not recipe.labels.given:
-        return corpus + PRETRAINING + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION)
+        return corpus + pretraining + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION)
     second = (LABELLED, BASELINES, CLASSIFIER, JUDGEMENT)
     if recipe.finetune.method == PROMPT:
         return SPLITTING + PROMPTING + _reporting(*second)
     if recipe.finetune.base:
         return SPLITTING + ADOPTING + _finetuning(()) + _reporting(MODEL, *second)
-    return corpus + PRETRAINING + _finetuning((TOKENS,)) + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION, *second)
+    return corpus + pretraining + _finetuning((TOKENS,)) + _reporting(DOCUMENTS, TOKENS, MODEL, EVALUATION, *second)

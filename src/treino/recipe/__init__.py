@@ -3,7 +3,7 @@
 from treino.recipe.base import Settings
 from treino.recipe.chat import ChatSettings
 from treino.recipe.corpus import CleanSettings, CorpusSettings, SourceSettings, WorldSettings
-from treino.recipe.derive import derive, feed_forward_width, finetuning_rate
+from treino.recipe.derive import derive, feed_forward_width, finetuning_rate, pretraining_rate
 from treino.recipe.duplicates import DecontaminateSettings, DeduplicateSettings
 from treino.recipe.filter import FilterSettings
 from treino.recipe.finetuning import (
@@ -20,6 +20,7 @@ from treino.recipe.model import ModelSettings, TokenSettings
 from treino.recipe.order import OrderSettings
 from treino.recipe.recipe import Recipe
 from treino.recipe.remote import PROMPT, RemoteSettings, is_local
+from treino.recipe.sequence import LessonSettings, SequenceSettings
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings, parse_budget
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "FinetuneSettings",
     "GateSettings",
     "LabelSettings",
+    "LessonSettings",
     "ModelSettings",
     "OrderSettings",
     "PretrainSettings",
@@ -44,6 +46,7 @@ __all__ = [
     "RemoteSettings",
     "ReportSettings",
     "SearchSettings",
+    "SequenceSettings",
     "Settings",
     "SourceSettings",
     "TokenSettings",
@@ -54,4 +57,5 @@ __all__ = [
     "is_local",
     "parse_budget",
     "parse_condition",
+    "pretraining_rate",
 ]

@@ -42,16 +42,19 @@ def finetuning_rate(method: str, width: int) -> float:
     return rate if method == "frozen" else round(rate * (128 / width) ** 0.5, 6)
 
 
+def pretraining_rate(width: int) -> float:
+    """Learning rate of a fresh model: 4e-3 · √(128 / width); what is known of it stands in `LOG.md`."""
+    return round(4e-3 * (128 / width) ** 0.5, 6)
+
+
 def feed_forward_width(width: int) -> int:
     """8/3 of the width, so that SwiGLU's three matrices weigh as much as the classic two of 4×, up to a multiple of 8."""
     return -(-8 * width // 24) * 8
 
 
 def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
-    """Fill every setting that was left open; returns the full recipe and the dotted paths that were derived.
-
-    Learning rate: 4e-3 · √(128 / width); what is known of it stands in `LOG.md`.
-    """
+    """Fill every setting that was left open; returns the full recipe and the dotted paths that were derived."""
+    _check_base(recipe)  # what is written counts, before anything is filled in
     model = recipe.model
     derived: dict[str, dict[str, Any]] = {"tokens": {}, "model": {}, "pretrain": {}, "finetune": {}}
 
@@ -79,7 +82,8 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     fill("model", "context", recipe.pretrain.window or context)
     fill("tokens", "vocabulary", vocabulary)
     fill("pretrain", "batch", rows)
-    fill("pretrain", "learning_rate", round(4e-3 * (128 / (model.width or width)) ** 0.5, 6))
+    if not recipe.pretrain.base:  # else the width stands in its folder, as below
+        fill("pretrain", "learning_rate", pretraining_rate(model.width or width))
     fill("finetune", "batch", CHAT_ROWS if recipe.chat.given else FINETUNING_ROWS)
     # Of a base model brought along the width decides, which stands in its folder.
     if not recipe.finetune.base and recipe.finetune.method != PROMPT:
@@ -97,6 +101,29 @@ def _check(recipe: Recipe) -> None:
     _check_order(recipe)
     _check_finetuning(recipe)
     _check_method(recipe)
+    _check_sequence(recipe)
+    check_remote(recipe)
+
+
+def _check_base(recipe: Recipe) -> None:
+    """Refuse settings of a shape or a vocabulary beside a model that has its own, and two models to start from."""
+    if not recipe.pretrain.base:
+        return
+    if recipe.finetune.base:
+        raise UsageError(
+            N_("{key} and finetune.base do not go together"),
+            fix=N_("start from one model: leave one of them out"),
+            key="pretrain.base",
+        )
+    given = [f"model.{name}" for name in recipe.model.model_fields_set]
+    given += [f"tokens.{name}" for name in ("kind", "vocabulary") if name in recipe.tokens.model_fields_set]
+    if given:
+        raise UsageError(
+            N_("{key} goes on with a model whose shape and tokenizer are its own: {setting} cannot change them"),
+            fix=N_("leave out {setting}"),
+            key="pretrain.base",
+            setting=sorted(given)[0],
+        )
     check_remote(recipe)
 
 
@@ -131,7 +158,7 @@ def _check_finetuning(recipe: Recipe) -> None:
         "corpus.sources": any(source.path == "labels" for source in recipe.corpus.sources),
     }
     for key, wanted in wants.items():
-        if wanted and not recipe.labels.given:
+        if wanted and not recipe.labels.given and not (key == "finetune.base" and recipe.sequence.given):
             raise UsageError(
                 N_("{key} is set, but there are no labelled texts to fine-tune on"),
                 fix=N_('name them: labels.source = "file.csv", or "world"'),
@@ -154,6 +181,25 @@ def _check_finetuning(recipe: Recipe) -> None:
             N_("{key} is set, but no test rows are there to decide by"),
             fix=N_("set labels.test to a share such as 0.2, or to a file"),
             key="gate.require",
+        )
+
+
+def _check_sequence(recipe: Recipe) -> None:
+    """Refuse a sequence beside labelled rows of one task, and by methods that leave the body or put adapters beside it."""
+    if not recipe.sequence.given:
+        return
+    if recipe.labels.given:
+        raise UsageError(
+            N_("{key} and labels.source do not go together"),
+            fix=N_("make the labelled texts one of the tasks: [[sequence.tasks]]"),
+            key="sequence.tasks",
+        )
+    if recipe.finetune.method != "full":
+        raise UsageError(
+            N_("a sequence trains the whole body: {key} = {method} is not for it"),
+            fix=N_('leave it out, or set it to "full"'),
+            key="finetune.method",
+            method=recipe.finetune.method,
         )
 
 
@@ -190,7 +236,7 @@ def _check_method(recipe: Recipe) -> None:
                 key=f"finetune.{cure}",
                 method=settings.method,
             )
-        if settings.base and cure in CURES_BY_OLD_TEXT:
+        if settings.base and cure in CURES_BY_OLD_TEXT and not recipe.sequence.given:
             raise UsageError(
                 N_("{key} needs the text that the base model was trained on"),
                 fix=N_("pretrain in the same recipe (without finetune.base), or take l2_sp or distillation"),

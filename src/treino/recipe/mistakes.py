@@ -59,6 +59,7 @@ WHAT_IS_WRONG: dict[str, str] = {
         'for example "macro_f1 >= tfidf + 0.02"'
     ),
     "labels": N_("{key} has both a source and rows; it needs one of them"),
+    "sequence": N_("{key}: each task needs a name of its own without a slash, and order names tasks that are there"),
     "label_columns": N_("{key} has columns, one a class, so it takes no label, separator or rows beside them"),
 }
 OTHERWISE = N_("{key} cannot be {value}")

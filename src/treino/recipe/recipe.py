@@ -14,6 +14,7 @@ from treino.recipe.finetuning import FinetuneSettings, GateSettings, LabelSettin
 from treino.recipe.model import ModelSettings, TokenSettings
 from treino.recipe.order import OrderSettings
 from treino.recipe.remote import RemoteSettings
+from treino.recipe.sequence import SequenceSettings
 from treino.recipe.training import EvaluateSettings, PretrainSettings, ReportSettings
 
 SCHEMA = 1
@@ -44,6 +45,7 @@ class Recipe(Settings):
     labels: LabelSettings = Field(default_factory=LabelSettings)
     chat: ChatSettings = Field(default_factory=ChatSettings)
     finetune: FinetuneSettings = Field(default_factory=FinetuneSettings)
+    sequence: SequenceSettings = Field(default_factory=SequenceSettings)
     remote: RemoteSettings = Field(default_factory=RemoteSettings)
     search: SearchSettings = Field(default_factory=SearchSettings)
     gate: GateSettings = Field(default_factory=GateSettings)

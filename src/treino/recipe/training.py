@@ -43,6 +43,10 @@ def _check_budget(value: str) -> str:
 class PretrainSettings(Settings):
     """[pretrain]: learning to predict the next token."""
 
+    base: str = setting(
+        "",
+        N_("run or model folder to go on from: its weights, shape and tokenizer (empty: a fresh model)"),
+    )
     budget: Annotated[str, AfterValidator(_check_budget)] = setting(
         "2M tokens", N_('how long to train: "2M tokens", "10 min", "100 epochs" or "500 steps"'), beginner=True
     )

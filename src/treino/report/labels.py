@@ -18,6 +18,7 @@ LABELS = {
     "evaluate": N_("evaluate"),
     "report": N_("report"),
     "adopt": N_("adopt"),
+    "keep": N_("keep"),
     "split": N_("split"),
     "compare": N_("compare"),
     "finetune": N_("fine-tune"),

@@ -28,16 +28,21 @@ FEW_DOCUMENTS = 20
 
 
 def tokenise(
-    settings: TokenSettings, documents: Path, output: Path, seed: int, order: Path | None = None
+    settings: TokenSettings,
+    documents: Path,
+    output: Path,
+    seed: int,
+    order: Path | None = None,
+    base: Path | None = None,
 ) -> dict[str, Any]:
-    """Learn a tokenizer on the training documents, encode them, and cut the validation part from them. What the order stage
-    says of each document (folder `order`) goes along with the training part.
+    """Learn a tokenizer on the training documents (or take that of the model in the folder `base`), encode them, and cut the
+    validation part from them. What the order stage says of each document (folder `order`) goes along with the training part.
 
     Held-out documents are not opened. Validation: whole documents chosen by a hash of (seed, id); the tail of each
     document where there are fewer than 20, or where whole ones would overshoot the share by half.
     """
     sampled = [0]
-    tokenizer = train_tokenizer(_sample(documents, sampled), settings)
+    tokenizer = Tokenizer.load(base) if base else train_tokenizer(_sample(documents, sampled), settings)
     tokenizer.save(output / FILE)
     encoded, ids, sizes = encode_documents(tokenizer, documents)
     if not encoded:

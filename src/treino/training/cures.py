@@ -1,16 +1,17 @@
-"""Cures for forgetting: what holds a fine-tuned body near the model that it came from, or has it go on with the old task.
+"""Cures for forgetting: what holds a model near the one that it came from, or has it go on with old tasks.
 
-Penalties on the parameters θ, with θ* those of the base model: L2-SP, λ/2 · Σ (θ − θ*)² (Li et al. 2018, 1802.01483), and EWC,
+Penalties on the parameters θ, with θ* those of the old model: L2-SP, λ/2 · Σ (θ − θ*)² (Li et al. 2018, 1802.01483), and EWC,
 λ/2 · Σ F (θ − θ*)² (Kirkpatrick et al. 2017, 1612.00796), with F the diagonal of the Fisher information of the old task. And
-further terms of the loss: rehearsal, the next token of old rows, and distillation, the old model's answer to new texts (LwF:
-Li & Hoiem 2016, 1606.09282). In both the body speaks through the base model's own head, which stays as it was.
+further terms of the loss: rehearsal, the old task's own loss on old examples, and distillation, the old model's answers to the
+new inputs (LwF: Li & Hoiem 2016, 1606.09282). Where the old task is language, the body speaks through the base model's own
+head, which stays as it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from treino.models.base import LanguageModel
 from treino.tokens.labelled import ClassBatch
 from treino.tokens.packing import IGNORED, PADDING, Batch, Rows, make_batch
-from treino.training.objective import NextToken, Objective
+from treino.training.objective import Movable, NextToken, Objective
 from treino.training.source import BatchSource
 
 
@@ -95,51 +96,131 @@ def _rows_likelihoods(
         yield likelihood, 1.0
 
 
+def class_fisher(
+    model: nn.Module, body: nn.Module, rows: Iterable[ClassBatch], labels: str, seed: int
+) -> dict[str, Tensor]:
+    """F of the body's parameters for a classification, `rows` being batches of one; `labels` as in `language_fisher`."""
+    parameters = {name: value for name, value in body.named_parameters() if value.requires_grad}
+    was_training = model.training
+    found = fisher(parameters, _class_likelihoods(model.eval(), rows, labels, seed))
+    model.train(was_training)
+    return found
+
+
+def _class_likelihoods(
+    model: nn.Module, rows: Iterable[ClassBatch], labels: str, seed: int
+) -> Iterator[tuple[Tensor, float]]:
+    draw = torch.Generator().manual_seed(seed)
+    for batch in rows:
+        logits = model(*batch.inputs).float().log_softmax(-1)[0]
+        drawn = (
+            torch.multinomial(logits.detach().exp().cpu(), 1, generator=draw) if labels == "sampled" else batch.targets
+        )
+        yield logits[int(drawn)], 1.0
+
+
 @dataclass(frozen=True)
 class OldBatch:
-    """Rows of the old task, told apart by this from those of the new one."""
+    """A batch of an old task, by which an objective tells it from those of the new one; `task` is the old task's number."""
 
-    rows: Batch
+    batch: Any
+    task: int = 0
 
     def to(self, device: torch.device) -> OldBatch:
         """The batch on another device."""
-        return OldBatch(self.rows.to(device))
+        return OldBatch(self.batch.to(device), self.task)
 
 
-class WithOldTask:
-    """An objective beside which the body goes on with the old task, through the head of the base model.
+class Teacher(Protocol):
+    """An old model's answers to new inputs, as logits (answers, choices)."""
 
-    Terms: those of the objective; `next_token` of old rows, times `rehearsal`; and `distilled`, −Σ p_old ln p over the
-    vocabulary at each token of the new texts, times `distillation`. The model is a classifier, or the body itself.
+    def count(self, batch: Any) -> float:
+        """How many answers it gives to a batch."""
+        ...
+
+    def asked(self, batch: Any) -> Tensor:
+        """What the old model answers."""
+        ...
+
+    def answers(self, model: nn.Module, batch: Any) -> Tensor:
+        """What the model that is trained answers to the same."""
+        ...
+
+
+class WithOldTasks:
+    """An objective beside which the model goes on with old tasks.
+
+    Terms: those of the new objective; `old_…` of the old ones on old batches, times `rehearsal`; and `distilled_…` of each
+    teacher, −Σ p_old ln p over the choices of each of its answers to a new batch, times `distillation`.
+
+    Args:
+        old: the old tasks' objectives, by their number in `OldBatch`.
     """
 
-    def __init__(self, new: Objective[Any], base: LanguageModel, *, rehearsal: float, distillation: float) -> None:
-        self.new, self.base = new, base.eval().requires_grad_(False)
-        self.distillation = distillation
-        self.weights: Mapping[str, float] = {**new.weights, "next_token": rehearsal, "distilled": distillation}
+    def __init__(
+        self,
+        new: Objective[Any],
+        *,
+        old: Sequence[Objective[Any]] = (),
+        rehearsal: float = 0.0,
+        teachers: Sequence[Teacher] = (),
+        distillation: float = 0.0,
+    ) -> None:
+        self.new, self.old = new, old
+        self.teachers = {f"distilled_{number}": teacher for number, teacher in enumerate(teachers) if distillation}
+        again = {f"old_{name}": rehearsal * weight for task in old for name, weight in task.weights.items()}
+        self.weights: Mapping[str, float] = {**new.weights, **again, **dict.fromkeys(self.teachers, distillation)}
 
-    def counts(self, batch: ClassBatch | Batch | OldBatch) -> dict[str, float]:
+    def counts(self, batch: Any) -> dict[str, float]:
         if isinstance(batch, OldBatch):
-            return NextToken().counts(batch.rows)
-        counts = self.new.counts(batch)
-        return counts | ({"distilled": float(_read(batch)[1].sum())} if self.distillation else {})
+            return {f"old_{name}": value for name, value in self.old[batch.task].counts(batch.batch).items()}
+        return self.new.counts(batch) | {name: teacher.count(batch) for name, teacher in self.teachers.items()}
 
-    def sums(self, model: nn.Module, batch: ClassBatch | Batch | OldBatch) -> dict[str, Tensor]:
-        body = model if isinstance(model, LanguageModel) else cast(LanguageModel, model.body)
+    def sums(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         if isinstance(batch, OldBatch):
-            old = batch.rows
-            hidden = body.hidden(old.ids, positions=old.positions, segments=old.segments)
-            return {"next_token": self.base.loss(hidden, old.targets)}
+            return {f"old_{name}": value for name, value in self.old[batch.task].sums(model, batch.batch).items()}
         sums = self.new.sums(model, batch)
-        if self.distillation and model.training:
-            sums["distilled"] = self._distilled(body, *_read(batch))
+        for name, teacher in self.teachers.items() if model.training else ():
+            with torch.no_grad():
+                old = teacher.asked(batch).float().softmax(-1)
+            sums[name] = -(old * teacher.answers(model, batch).float().log_softmax(-1)).sum()
         return sums
 
-    def _distilled(self, body: LanguageModel, ids: Tensor, present: Tensor, *places: Tensor | None) -> Tensor:
+
+class OldLanguage:
+    """The language that a body knew, as an objective on old rows (`Batch`) and as the teacher on new texts.
+
+    The model that is trained is a classifier, or the body itself; it speaks through the head of the base model.
+    """
+
+    weights: Mapping[str, float] = NextToken.weights
+
+    def __init__(self, base: LanguageModel) -> None:
+        self.base = base.eval().requires_grad_(False)
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        return NextToken().counts(batch)
+
+    def sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        hidden = _body(model).hidden(batch.ids, positions=batch.positions, segments=batch.segments)
+        return {"next_token": self.base.loss(hidden, batch.targets)}
+
+    def count(self, batch: ClassBatch | Batch) -> float:
+        return float(_read(batch)[1].sum())
+
+    def asked(self, batch: ClassBatch | Batch) -> Tensor:
+        return self._spoken(self.base, *_read(batch))
+
+    def answers(self, model: nn.Module, batch: ClassBatch | Batch) -> Tensor:
+        return self._spoken(_body(model), *_read(batch))
+
+    def _spoken(self, body: LanguageModel, ids: Tensor, present: Tensor, *places: Tensor | None) -> Tensor:
         # Padding stands behind the tokens, where nothing before it sees it.
-        with torch.no_grad():
-            old = self.base.logits(self.base.hidden(ids, *places)[present]).float().softmax(-1)
-        return -(old * self.base.logits(body.hidden(ids, *places)[present]).float().log_softmax(-1)).sum()
+        return self.base.logits(body.hidden(ids, *places)[present])
+
+
+def _body(model: nn.Module) -> LanguageModel:
+    return model if isinstance(model, LanguageModel) else cast(LanguageModel, model.body)
 
 
 def _read(batch: ClassBatch | Batch) -> tuple[Tensor, ...]:
@@ -151,11 +232,11 @@ def _read(batch: ClassBatch | Batch) -> tuple[Tensor, ...]:
 
 
 class Rehearsed:
-    """The batches of a source, and behind them `rows` rows of the old task."""
+    """The batches of a source, and behind them those of an old task's source; several old ones take turns."""
 
-    def __init__(self, new: BatchSource[Any], old: Rows, rows: int) -> None:
-        self.new, self.old, self.rows = new, old, rows
+    def __init__(self, new: BatchSource[Any], *old: BatchSource[Any]) -> None:
+        self.new, self.old = new, old
 
-    def step(self, step: int) -> list[Any]:
-        chosen: Sequence[tuple[int, int]] = [self.old.locate(step * self.rows + row) for row in range(self.rows)]
-        return [*self.new.step(step), OldBatch(make_batch(self.old, chosen))]
+    def step(self, step: int) -> list[Movable]:
+        turn, task = divmod(step, len(self.old))
+        return [*self.new.step(step), *(OldBatch(batch, task) for batch in self.old[task].step(turn))]

@@ -26,11 +26,11 @@ from treino.recipe import ADAPTED, FinetuneSettings, finetuning_rate
 from treino.tokens.packing import DocumentRows, PackedRows, Rows
 from treino.tokens.shards import open_shard
 from treino.training.checkpoint import Progress
-from treino.training.cures import Anchored, Rehearsed, WithOldTask, language_fisher
+from treino.training.cures import Anchored, OldLanguage, Rehearsed, WithOldTasks, language_fisher
 from treino.training.objective import Objective, Penalty
 from treino.training.plan import TrainingPlan
 from treino.training.schedule import Schedule
-from treino.training.source import BatchSource
+from treino.training.source import BatchSource, RowSource
 
 BETA2 = 0.99
 """A memory of some hundred steps for the size of gradients: fine-tuning has few steps."""
@@ -171,9 +171,12 @@ class Method:
         settings = self.settings
         if not (settings.rehearsal or settings.distillation):
             return objective, source
-        objective = WithOldTask(objective, self.origin.body, rehearsal=self._share, distillation=settings.distillation)
+        old = OldLanguage(self.origin.body)
+        objective = WithOldTasks(
+            objective, old=[old], rehearsal=self._share, teachers=[old], distillation=settings.distillation
+        )
         if self._share:
-            source = Rehearsed(source, self.origin.old_rows, self._old_count)
+            source = Rehearsed(source, RowSource(self.origin.old_rows, self._old_count))
         return objective, source
 
     @property

@@ -20,7 +20,10 @@ LONG = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Order:
-    """What a process needs to know to train with others: settings, folders, decisions, seed, threads for each, curriculum."""
+    """What a process needs to know to train with others: settings, folders, decisions, seed, threads for each, curriculum.
+
+    `base`: folder of the model that it goes on from; "": a fresh one.
+    """
 
     settings: Mapping[str, Any]
     shape: Mapping[str, Any]
@@ -30,6 +33,7 @@ class Order:
     seed: int
     threads: int = 0
     curriculum: Mapping[str, Any] = field(default_factory=dict)
+    base: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -41,7 +45,7 @@ class Order:
     def pretraining(self, ranks: Ranks) -> Pretraining:
         settings, shape = PretrainSettings.model_validate(self.settings), ModelSettings.model_validate(self.shape)
         curriculum = OrderSettings.model_validate(self.curriculum)
-        return Pretraining(settings, shape, Path(self.tokens), self.seed, ranks, curriculum)
+        return Pretraining(settings, shape, Path(self.tokens), self.seed, ranks, curriculum, self.base)
 
     def carry_out(self, ranks: Ranks) -> dict[str, Any]:
         """Train; the facts of the first process, nothing of the others."""

@@ -1,4 +1,4 @@
-"""The pretraining stage: a fresh model learns to predict the next token."""
+"""The pretraining stage: a fresh model, or one that is there already, learns to predict the next token."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from treino.measure import release_memory, resident_memory
 from treino.messages import N_, Message
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
-from treino.models.folder import save_model
+from treino.models.folder import load_model, save_model
 from treino.models.generation import generate
 from treino.models.kernels import library
 from treino.planning.fit import Arrangement
 from treino.planning.flops import training_flops_per_token
 from treino.planning.forecast import Forecast, forecast
 from treino.planning.work import BASE_BYTES
-from treino.recipe import ModelSettings, OrderSettings, PretrainSettings, parse_budget
+from treino.recipe import ModelSettings, OrderSettings, PretrainSettings, parse_budget, pretraining_rate
 from treino.tokens.curriculum import with_curriculum
 from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWindows, make_batch
 from treino.tokens.shards import open_shard
@@ -51,6 +51,9 @@ RESERVED_SHARE = 0.08
 """Part of a budget in minutes that is not given to steps (looks at validation, samples, saving), beside the time that the
 calibration itself took."""
 
+CONTINUED = 0.25
+"""Learning rate of a pretraining that goes on, over that of a fresh one: what is known is not to be overrun."""
+
 
 class Pretraining:
     """The stage's parts, built from settings and a tokens folder.
@@ -67,9 +70,14 @@ class Pretraining:
         seed: int,
         ranks: Ranks = ALONE,
         curriculum: OrderSettings | None = None,
+        base: str = "",
     ) -> None:
         self.started = time.monotonic()
         torch.set_num_threads(ranks.threads or environment.processors())
+        self.brought = load_model(Path(base))[0] if base else None
+        shape = self.brought.settings if self.brought else shape
+        rate = settings.learning_rate or CONTINUED * pretraining_rate(shape.width)
+        settings = settings.model_copy(update={"learning_rate": rate})
         self.settings, self.shape, self.seed, self.ranks = settings, shape, seed, ranks
         self.curriculum = curriculum or OrderSettings()
         self.tokenizer = Tokenizer.load(tokens)
@@ -83,7 +91,7 @@ class Pretraining:
         self.format = self._format()
         arrangement, self.shard = self._fit()
         torch.manual_seed(seed)
-        self.model = build_model(shape, self.tokenizer.size)
+        self.model = self.brought or build_model(shape, self.tokenizer.size)
         if self.shard == "ddp":  # parts go to the device when it has been cut
             self.model.to(self.device)
         self.source = RowSource(self.rows, self.batch, settings.accumulation, ranks)
@@ -278,7 +286,7 @@ class Pretraining:
             return None
         if all(tensors[name] is value for name, value in model_tensors(self.model).items()):
             return self.model.to("cpu")
-        model = build_model(self.shape, self.tokenizer.size)
+        model = build_model(self.shape, self.model.vocabulary, self.model.family)
         model.load_state_dict(tensors, strict=False)
         return model
 

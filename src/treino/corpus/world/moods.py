@@ -11,7 +11,7 @@ import random
 from functools import lru_cache
 
 from treino.corpus.world.facts import World
-from treino.corpus.world.grammar import Choice, Concatenation, Node, Text, Variable, draw, stream, template
+from treino.corpus.world.grammar import Choice, Concatenation, Node, Text, Variable, Word, draw, stream, template
 from treino.corpus.world.vocabulary import noun
 
 LABELS = ("positivo", "negativo", "neutro")
@@ -39,10 +39,8 @@ _QUALITIES = (
     _quality("ótimo", "péssimo", "ótima", "péssima"),
 )
 
-_OPENING = (
-    "[Ontem|Hoje cedo|No sábado|Na semana passada|Anteontem|No feriado] fui {topic.ao} com "
-    "{friend}[| e mais duas pessoas| e minha tia| e meus primos]. "
-)
+_DAYS = ("Ontem", "Hoje cedo", "No sábado", "Na semana passada", "Anteontem", "No feriado")
+_OPENING = f"[{'|'.join(_DAYS)}] fui {{topic.ao}} com {{friend}}[| e mais duas pessoas| e minha tia| e meus primos]. "
 _DETAIL = (
     " [Durou quase duas horas.|Havia umas vinte pessoas.|Ficamos perto da porta.|Começou às quatro da tarde.|"
     "{friend} usava um casaco azul.|Voltamos de ônibus.|Na saída, encontramos {other}.|Foi {place}.]"
@@ -170,3 +168,16 @@ def mood_examples(world: World, count: int, seed: int) -> list[tuple[str, str]]:
         label = LABELS[int(generator.random() * len(LABELS))]
         examples.append((draw(_by_label(world)[label], generator)[0], label))
     return examples
+
+
+def outing_examples(world: World, count: int, seed: int) -> dict[str, list[tuple[str, str]]]:
+    """The same texts with the answers to three questions: their `mood`, `what` was visited, and on which `day`."""
+    rows = mood_examples(world, count, seed)
+    names = {_visited(topic): topic[""] for topic in _TOPICS}
+    what = [(text, next(name for said, name in names.items() if said in text)) for text, _ in rows]
+    day = [(text, next(day for day in _DAYS if text.startswith(day))) for text, _ in rows]
+    return {"mood": rows, "what": what, "day": day}
+
+
+def _visited(topic: Word) -> str:
+    return f" fui {topic['ao']} com "

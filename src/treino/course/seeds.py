@@ -1,0 +1,39 @@
+"""A lab's repetitions: one job a seed, side by side in processes of one thread each, with a forecast before."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+import multiprocessing
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from treino import environment, events
+from treino.messages import N_
+
+Job = TypeVar("Job")
+Found = TypeVar("Found")
+
+
+def repeat(work: Callable[[Job], Found], jobs: Sequence[Job], seconds: float) -> list[Found]:
+    """`work` (a function of a module) on every job, in their order; `seconds`: what one job should take."""
+    workers = min(len(jobs), environment.processors())
+    whole = seconds * math.ceil(len(jobs) / workers)
+    events.emit("lab.forecast", seconds=whole, jobs=len(jobs), processes=workers)
+    if workers == 1:
+        found = []
+        for number, job in enumerate(jobs, 1):
+            found.append(work(job))
+            events.progress("lab", number, len(jobs), N_("seeds"))
+        return found
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, spawn, initializer=_alone) as pool:
+        waiting = [pool.submit(work, job) for job in jobs]
+        for done, _ in enumerate(concurrent.futures.as_completed(waiting), 1):
+            events.progress("lab", done, len(jobs), N_("seeds"))
+        return [future.result() for future in waiting]
+
+
+def _alone() -> None:
+    environment.prepare()
+    environment.keep_to_one_processor()

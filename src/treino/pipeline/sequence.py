@@ -1,0 +1,229 @@
+"""Sequences of tasks as stages: the tasks' rows, a stage for each phase, and what came of them all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from treino import files
+from treino.errors import DataError
+from treino.messages import N_
+from treino.pipeline.corpus_stages import dump
+from treino.pipeline.stage import Pipeline, Stage, Work
+from treino.recipe import LabelSettings, Recipe
+from treino.recipe.load import LoadedRecipe
+
+if TYPE_CHECKING:
+    from treino.training.sequence import Learnt, Lesson, TaskSequence
+
+MODEL, TOKENS, TASKS, LEARNT, SEQUENCE = "model", "tokens", "tasks", "learnt", "sequence"
+RESULT, PAGE = "sequence.json", "sequence.html"
+LONG_TEXTS = "cut"
+
+
+def _tasks_settings(loaded: LoadedRecipe, language: str) -> Any:
+    recipe = loaded.recipe
+    shares = {"validation": recipe.labels.validation, "test": recipe.labels.test}
+    world = any(task.source == "world" for task in recipe.sequence.tasks)
+    settings = {"tasks": [dump(task) for task in recipe.sequence.tasks], "clean": dump(recipe.clean), **shares}
+    return settings | ({"world": dump(recipe.world)} if world else {})
+
+
+def _labels_of(recipe: Recipe) -> list[LabelSettings]:
+    """The tasks as tables of labelled rows; shares of validation and test are those of [labels]."""
+    return [
+        recipe.labels.model_copy(
+            update={"source": task.source, "text": task.text, "label": task.label, "limit": task.limit}
+        )
+        for task in recipe.sequence.tasks
+    ]
+
+
+def _tasks_reads(loaded: LoadedRecipe) -> Any:
+    from treino.corpus.labelled.split import label_digests
+
+    found: dict[str, str] = {}
+    for labels in _labels_of(loaded.recipe):
+        found |= label_digests(labels, loaded.base)
+    return found
+
+
+def _tasks(work: Work) -> dict[str, Any]:
+    """Split every task's rows; its folder has its number."""
+    from treino.corpus.labelled.split import split
+
+    recipe, facts = work.loaded.recipe, {}
+    for number, (task, labels) in enumerate(zip(recipe.sequence.tasks, _labels_of(recipe), strict=True)):
+        folder = files.make_private(work.output / str(number))
+        found = split(labels, recipe.clean, recipe.world, work.loaded.base, recipe.seed, folder)
+        facts[task.name] = {"labels": found["labels"], "rows": found["rows"]}
+        if not found["rows"]["test"]:
+            raise DataError(N_("the task {name} has no test rows to be judged by"), name=task.name)
+    return facts
+
+
+def _learn_settings(loaded: LoadedRecipe, phase: int) -> Any:
+    recipe = loaded.recipe
+    return {
+        "phase": recipe.sequence.phases[phase],
+        "equal": recipe.sequence.equal,
+        "finetune": dump(recipe.finetune, leave_out=("base", "checkpoint_seconds")),
+    }
+
+
+def _learn(work: Work, phase: int) -> dict[str, Any]:
+    """Learn a phase's task on top of what was learnt before, and judge every task and the language after it."""
+    from treino.evaluation.sequence import language_loss, probe, row_of
+    from treino.models.folder import save_model
+
+    recipe = work.loaded.recipe
+    number = recipe.sequence.phases[phase]
+    sequence, tokenizer, held_out = _ready(work)
+    before = _restore(work.inputs[LEARNT], sequence) if phase else sequence.start()
+    facts: dict[str, Any] = {"task": recipe.sequence.tasks[number].name}
+    if not phase:
+        facts["before"] = [probe(sequence.base, lesson) for lesson in sequence.lessons]
+        facts["language_before"] = _language(sequence.base, sequence, tokenizer, held_out)
+    learnt, told = sequence.learn(before, number, work.output, phase)
+    save_model(learnt.body, tokenizer, work.output / "model")
+    _save(learnt, work.output)
+    row = row_of(learnt, sequence.lessons)
+    offered = [
+        probe(learnt.body, lesson) if number not in learnt.heads else None
+        for number, lesson in enumerate(sequence.lessons)
+    ]
+    loss = language_loss(learnt.body, sequence.base, held_out, tokenizer) if held_out else None
+    return facts | told | {"row": [_or_none(value) for value in row], "offered": offered, "language": loss}
+
+
+def _language(body: Any, sequence: TaskSequence, tokenizer: Any, held_out: Sequence[np.ndarray]) -> float | None:
+    from treino.evaluation.sequence import language_loss
+
+    return language_loss(body, sequence.base, held_out, tokenizer) if held_out else None
+
+
+def _or_none(value: float) -> float | None:
+    return None if value != value else value
+
+
+def _ready(work: Work) -> tuple[TaskSequence, Any, list[np.ndarray]]:
+    """The sequence, the tokenizer, and the held-out documents of the pretraining."""
+    from treino.evaluation.forgetting import held_out_documents
+    from treino.models.folder import load_model
+    from treino.training.methods import Origin
+    from treino.training.sequence import TaskSequence
+
+    recipe, tokens = work.loaded.recipe, work.inputs.get(TOKENS)
+    model, tokenizer = load_model(work.inputs[MODEL] / "model")
+    lessons = [_lesson(work.inputs[TASKS], number, name.name, tokenizer, model.longest_row)
+               for number, name in enumerate(recipe.sequence.tasks)]  # fmt: skip
+    old_rows = Origin(work.inputs[MODEL] / "model", recipe.seed, tokens).old_rows if tokens else None
+    sequence = TaskSequence(
+        model, lessons, recipe.finetune, seed=recipe.seed, old_rows=old_rows, equal=recipe.sequence.equal
+    )
+    return sequence, tokenizer, held_out_documents(tokens) if tokens else []
+
+
+def _lesson(tasks: Path, number: int, name: str, tokenizer: Any, context: int) -> Lesson:
+    from treino.corpus.labelled.split import LABELS, SPLITS, read_split
+    from treino.tokens.labelled import encode
+    from treino.training.sequence import Lesson
+
+    folder = tasks / str(number)
+    labels: list[str] = files.read_json(folder / LABELS)["labels"]
+    pieces = {}
+    for part in SPLITS:
+        rows = read_split(folder, part)
+        targets = [labels.index(row.label) for row in rows]
+        pieces[part] = encode([row.text for row in rows], targets, tokenizer, context=context, long_texts=LONG_TEXTS)
+    return Lesson(name, tuple(labels), pieces)
+
+
+def _save(learnt: Learnt, output: Path) -> None:
+    """What belongs to a body beside its folder: heads by the task's number, and the importance of its weights."""
+    from treino.models.weights import save_weights
+
+    heads = {
+        f"{number}.{name}": value for number, head in learnt.heads.items() for name, value in head.state_dict().items()
+    }
+    save_weights(heads, output / "heads.safetensors")
+    if learnt.importance is not None:
+        save_weights(dict(learnt.importance), output / "importance.safetensors")
+
+
+def _restore(folder: Path, sequence: TaskSequence) -> Learnt:
+    from safetensors.torch import load_file
+
+    from treino.models.classifier import Classifier
+    from treino.models.folder import load_model
+    from treino.training.sequence import Learnt
+
+    body, _ = load_model(folder / "model")
+    tensors = load_file(folder / "heads.safetensors")
+    heads = {}
+    for number in sorted({int(name.partition(".")[0]) for name in tensors}):
+        head = Classifier(body, sequence.lessons[number].labels).head
+        prefix = f"{number}."
+        head.load_state_dict({n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)})
+        heads[number] = head
+    path = folder / "importance.safetensors"
+    return Learnt(body, heads, load_file(path) if path.is_file() else None)
+
+
+def _conclude(work: Work) -> dict[str, Any]:
+    """The matrix of all phases and its measures; as JSON, and as a page."""
+    from treino.evaluation.transfer import average_accuracy, backward_transfer, forgetting, forward_transfer
+    from treino.report.sequence import sequence_page
+
+    recipe = work.loaded.recipe
+    rows = [record["facts"] for record in work.records if record["stage"].startswith("learn-")]
+    phases, names = recipe.sequence.phases, [task.name for task in recipe.sequence.tasks]
+    matrix = np.array([[float("nan") if value is None else value for value in row["row"]] for row in rows])
+    offered = np.array([[float("nan") if value is None else value for value in row["offered"]] for row in rows])
+    before = rows[0]["before"]
+    losses = [rows[0]["language_before"], *(row["language"] for row in rows)]
+    result = {
+        "tasks": names,
+        "learnt": [names[number] for number in phases],
+        "accuracies": [row["row"] for row in rows],
+        "offered": [row["offered"] for row in rows],
+        "before": before,
+        "average_accuracy": average_accuracy(matrix, phases),
+        "backward_transfer": backward_transfer(matrix, phases),
+        "forgetting": forgetting(matrix, phases),
+        "forward_transfer": forward_transfer(offered, phases, before),
+        "language_losses": losses,
+        "language_forgotten": None if losses[0] is None else losses[-1] - losses[0],
+        "flops": [row["flops"] for row in rows],
+        "steps": [row["steps"] for row in rows],
+    }
+    files.write_json(work.output / RESULT, result)
+    files.write_text(work.output / PAGE, sequence_page(result, recipe.name, work.language))
+    return result
+
+
+def sequence_of(recipe: Recipe, tokens: bool) -> Pipeline:
+    """The stages of a recipe's sequence; `tokens`: whether the base model's text is there."""
+    reads = (MODEL, TOKENS, TASKS) if tokens else (MODEL, TASKS)
+    stages = [Stage("tasks", 1, (), (TASKS,), _tasks_settings, _tasks, reads=_tasks_reads)]
+    for phase in range(len(recipe.sequence.phases)):
+        stages.append(
+            Stage(
+                f"learn-{phase + 1}",
+                1,
+                (*reads, LEARNT) if phase else reads,
+                (LEARNT,),
+                lambda loaded, _, phase=phase: _learn_settings(loaded, phase),
+                lambda work, phase=phase: _learn(work, phase),
+                resumes="checkpoints/step-*",
+            )
+        )
+    concluding = lambda loaded, language: {  # noqa: E731
+        "language": language, "name": loaded.recipe.name, "phases": loaded.recipe.sequence.phases,
+        "rows": json.dumps([dump(task) for task in loaded.recipe.sequence.tasks]),
+    }  # fmt: skip
+    return (*stages, Stage("sequence", 1, (LEARNT,), (SEQUENCE,), concluding, _conclude))

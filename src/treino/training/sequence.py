@@ -1,0 +1,267 @@
+"""One body, task after task: each a classification with a head of its own, with cures for forgetting the ones before.
+
+What counts as old are the classifications learnt before and, where its text is given, the language of the base model. With
+`equal` every way takes as many floating-point operations as plain fine-tuning: what rehearsal, distillation and the Fisher
+information cost is taken from the number of its steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from treino import files
+from treino.models.base import LanguageModel
+from treino.models.build import copy_of
+from treino.models.classifier import Classifier
+from treino.planning.flops import forward_flops_per_token
+from treino.recipe import FinetuneSettings, finetuning_rate
+from treino.tokens.labelled import BucketedRows, ClassBatch, Pieces
+from treino.tokens.packing import Rows
+from treino.training.classification import Classification, PieceSource
+from treino.training.cures import Anchored, OldLanguage, Rehearsed, WithOldTasks, class_fisher, language_fisher
+from treino.training.loop import train
+from treino.training.methods import BETA2
+from treino.training.objective import Objective, Penalty
+from treino.training.plan import TrainingPlan
+from treino.training.schedule import Schedule
+from treino.training.source import BatchSource, RowSource
+from treino.training.task import Task
+
+TRAINING, FORWARD, THROUGH_A_FROZEN_HEAD = 3, 1, 2
+"""Forward passes that a part costs: learnt from; asked; crossed forwards and backwards without a gradient of its own."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A task of a sequence: its classes, and its texts as token ids by part ("training", "validation", "test")."""
+
+    name: str
+    labels: tuple[str, ...]
+    pieces: Mapping[str, Pieces]
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A body after some phases, and what belongs to it.
+
+    Attributes:
+        heads: of the lessons learnt so far, by their number.
+        importance: the sum of the old tasks' Fisher information by the body's parameters, where EWC asks for it; the
+            quadratics of several tasks are one, about the newest weights (Huszár 2018, 1712.03847).
+    """
+
+    body: LanguageModel
+    heads: Mapping[int, nn.Module] = field(default_factory=dict)
+    importance: Mapping[str, Tensor] | None = None
+
+    def classifier(self, number: int, lesson: Lesson) -> Classifier:
+        """Body and head of a lesson that was learnt."""
+        classifier = Classifier(self.body, lesson.labels)
+        classifier.head = self.heads[number]  # type: ignore[assignment]
+        return classifier.eval()
+
+
+class Once(Classifier):
+    """A classifier that goes over a batch once, however many heads ask for its vectors."""
+
+    _seen: tuple[Tensor, Tensor] | None = None
+
+    def pooled(self, ids: Tensor, present: Tensor) -> Tensor:
+        if self._seen is None or self._seen[0] is not ids:
+            self._seen = ids, super().pooled(ids, present)
+        return self._seen[1]
+
+
+class OldClasses:
+    """An earlier classification through its own head, which stays: an objective on its rows, and the teacher on new texts.
+
+    `before`: a classifier with the body as it was before the new task; all old heads share it.
+    """
+
+    def __init__(self, head: nn.Module, before: Once) -> None:
+        self.head, self.before = head.eval().requires_grad_(False), before
+        self.objective = Classification()
+        self.weights: Mapping[str, float] = Classification.weights
+
+    def counts(self, batch: ClassBatch) -> dict[str, float]:
+        return self.objective.counts(batch)
+
+    def sums(self, model: nn.Module, batch: ClassBatch) -> dict[str, Tensor]:
+        loss = nn.functional.cross_entropy(self.answers(model, batch).float(), batch.targets, reduction="sum")
+        return {"class": loss}
+
+    def count(self, batch: ClassBatch) -> float:
+        return float(len(batch.targets))
+
+    def asked(self, batch: ClassBatch) -> Tensor:
+        return self.head(self.before.pooled(*batch.inputs))
+
+    def answers(self, model: nn.Module, batch: ClassBatch) -> Tensor:
+        assert isinstance(model, Once)
+        return self.head(model.pooled(*batch.inputs))
+
+
+class TaskSequence:
+    """Learns lessons one after the other.
+
+    Args:
+        base: the body that the sequence starts from; it is not changed.
+        old_rows: the text of the base model, where its language is to be kept as well.
+        settings: epochs, batch, rate and the cures with their strengths, as for one fine-tuning.
+        equal: as many FLOPs as without cures.
+    """
+
+    def __init__(
+        self,
+        base: LanguageModel,
+        lessons: Sequence[Lesson],
+        settings: FinetuneSettings,
+        *,
+        seed: int,
+        old_rows: Rows | None = None,
+        equal: bool = True,
+    ) -> None:
+        self.base, self.lessons, self.seed, self.old_rows, self.equal = base, lessons, seed, old_rows, equal
+        rate = settings.learning_rate or finetuning_rate("full", base.settings.width)
+        self.settings = settings.model_copy(update={"learning_rate": rate})
+        self.language = OldLanguage(copy_of(base, dropout=0.0)) if old_rows is not None else None
+
+    def start(self) -> Learnt:
+        """The base model, with nothing learnt; where EWC asks for it, with what its language needs of each weight."""
+        body, importance = copy_of(self.base, dropout=self.settings.dropout), None
+        if self.settings.ewc and self.old_rows is not None:
+            Classifier(body, ("a", "b"))  # parameters that no classifier uses are frozen
+            settings = self.settings
+            importance = language_fisher(body, self.old_rows, settings.ewc_rows, settings.ewc_labels, self.seed)
+        return Learnt(body, {}, importance)
+
+    def learn(self, before: Learnt, number: int, output: Path, phase: int = 0) -> tuple[Learnt, dict[str, Any]]:
+        """Learn a lesson on top of what was learnt `before`, which is left as it is; the new state, and facts."""
+        torch.manual_seed(self.seed * 1009 + phase)
+        lesson, settings = self.lessons[number], self.settings
+        classifier = Once(copy_of(before.body, dropout=settings.dropout), lesson.labels, settings.dropout)
+        if number in before.heads:
+            classifier.head.load_state_dict(before.heads[number].state_dict())
+        pieces = lesson.pieces["training"]
+        order = BucketedRows([len(ids) for ids in pieces.ids], settings.batch, self.seed * 1009 + phase)
+        old = self._old(before, number)
+        objective, source = self._wired(PieceSource(pieces, order), old)
+        plain = settings.epochs * order.steps_per_epoch
+        steps, flops = self._steps(plain, pieces, order, old, first=phase == 0)
+        plan = self._plan(steps, phase)
+        task = Task(classifier, objective, source, penalties=self._penalties(classifier.body, before))
+        progress = train(task, plan, output / "checkpoints")
+        files.remove_folder(output / "checkpoints")
+        after = Learnt(classifier.body.eval(), {**before.heads, number: classifier.head.eval()}, before.importance)
+        if settings.ewc:
+            after = self.remember(after, number)
+        return after, {"steps": steps, "plain_steps": plain, "flops": flops, "train_seconds": progress.seconds}
+
+    def _old(self, before: Learnt, number: int) -> dict[int, Any]:
+        """What is old to a lesson, by its number; −1 is the language."""
+        old: dict[int, Any] = {-1: self.language} if self.language else {}
+        frozen = Once(copy_of(before.body, dropout=0.0), ("", "")).eval().requires_grad_(False)
+        return old | {key: OldClasses(head, frozen) for key, head in before.heads.items() if key != number}
+
+    def _wired(self, source: BatchSource[Any], old: Mapping[int, Any]) -> tuple[Objective[Any], BatchSource[Any]]:
+        settings, tasks = self.settings, list(old.values())
+        if not tasks or not (settings.rehearsal or settings.distillation):
+            return Classification(), source
+        share = settings.rehearsal / (1 - settings.rehearsal)
+        # Old tasks take turns at rehearsal, so the weight of each is theirs together.
+        objective = WithOldTasks(
+            Classification(), old=tasks, rehearsal=share, teachers=tasks, distillation=settings.distillation
+        )
+        if share:
+            source = Rehearsed(source, *(self._old_source(key) for key in old))
+        return objective, source
+
+    def _old_source(self, key: int) -> BatchSource[Any]:
+        rows = self._rehearsed_rows
+        if key < 0:
+            assert self.old_rows is not None
+            return RowSource(self.old_rows, rows)
+        pieces = self.lessons[key].pieces["training"]
+        return PieceSource(pieces, BucketedRows([len(ids) for ids in pieces.ids], rows, self.seed))
+
+    @property
+    def _rehearsed_rows(self) -> int:
+        settings = self.settings
+        return max(1, round(settings.batch * settings.rehearsal / (1 - settings.rehearsal)))
+
+    def _penalties(self, body: LanguageModel, before: Learnt) -> list[Penalty]:
+        """What holds the body near where it stands now; the language and lessons before are what it is held for."""
+        settings, penalties = self.settings, list[Penalty]()
+        if not before.heads and not self.language:
+            return penalties
+        if settings.l2_sp:
+            penalties.append(Anchored(body, settings.l2_sp))
+        if settings.ewc and before.importance is not None:
+            penalties.append(Anchored(body, settings.ewc, before.importance))
+        return penalties
+
+    def remember(self, learnt: Learnt, number: int) -> Learnt:
+        """Add what a lesson that was just learnt needs of each weight, for EWC in the phases to come."""
+        classifier, pieces = learnt.classifier(number, self.lessons[number]), self.lessons[number].pieces["training"]
+        rows = (pieces.batch([row]) for row in range(min(self.settings.ewc_rows, len(pieces))))
+        found = class_fisher(classifier, classifier.body, rows, self.settings.ewc_labels, self.seed)
+        before = learnt.importance or {}
+        return replace(learnt, importance={name: value + before.get(name, 0.0) for name, value in found.items()})
+
+    def _steps(
+        self, plain: int, pieces: Pieces, order: BucketedRows, old: Mapping[int, Any], *, first: bool
+    ) -> tuple[int, float]:
+        """Steps of a phase, and their FLOPs: Σ tokens × forward FLOPs × what each pass costs."""
+        settings = self.settings
+        context = max(map(len, pieces.ids))
+        cost = forward_flops_per_token(self.base.settings, self.base.vocabulary, context)
+        body, head = cost["body"] + cost["attention"], cost["head"]
+        new = sum(_places(pieces, order.rows(step)) for step in range(order.steps_per_epoch)) / order.steps_per_epoch
+        usual, step, once = TRAINING * body * new, TRAINING * body * new, 0.0
+        if settings.rehearsal and old:
+            share = self._rehearsed_rows / len(old)
+            for key in old:
+                tokens = share * (self._old_length(key) if key >= 0 else self.base.longest_row)
+                step += tokens * (TRAINING * body + (THROUGH_A_FROZEN_HEAD * head if key < 0 else 0.0))
+        if settings.distillation and old:
+            # Classes are asked of vectors that are there already; language goes over the new texts once more.
+            step += new * FORWARD * body if any(key >= 0 for key in old) else 0.0
+            language = (FORWARD + TRAINING) * body + (FORWARD + THROUGH_A_FROZEN_HEAD) * head
+            step += new * language if -1 in old else 0.0
+        if settings.ewc:  # the Fisher information is paid for by the phase that uses it
+            once += settings.ewc_rows * new / settings.batch * TRAINING * body if any(key >= 0 for key in old) else 0.0
+            once += settings.ewc_rows * self.base.longest_row * TRAINING * (body + head) if first and -1 in old else 0.0
+        steps = max(1, round((plain * usual - once) / step)) if self.equal else plain
+        return steps, steps * step + once
+
+    def _old_length(self, key: int) -> float:
+        pieces = self.lessons[key].pieces["training"]
+        return sum(map(len, pieces.ids)) / len(pieces)
+
+    def _plan(self, steps: int, phase: int) -> TrainingPlan:
+        settings = self.settings
+        return TrainingPlan(
+            steps=steps,
+            batch=settings.batch,
+            accumulation=1,
+            schedule=Schedule(settings.learning_rate, steps, settings.warmup),
+            weight_decay=settings.weight_decay,
+            beta2=BETA2,
+            clip=1.0,
+            precision=settings.precision,
+            seed=self.seed * 1009 + phase,
+            log_every=max(1, steps // 10),
+            validate_every=steps,
+            checkpoint_seconds=settings.checkpoint_seconds,
+        )
+
+
+def _places(pieces: Pieces, rows: Sequence[int]) -> int:
+    """Places of a batch, padding counted."""
+    return len(rows) * max(len(pieces.ids[row]) for row in rows)
