@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from treino import files
+from treino.pipeline.finetuning import QUANTISED
 from treino.pipeline.stage import Work
 
 CONVERSATIONS, MODEL, TOKENS = "conversations", "model", "tokens"
@@ -39,6 +40,8 @@ def chat(work: Work) -> dict[str, Any]:
         seed=recipe.seed,
         old_text=work.inputs.get(TOKENS),
         shown=recipe.report.examples,
+        stream=recipe.finetune.stream,
+        quantised=work.output / QUANTISED,
     )
     settings = tuning.settled(recipe.finetune)
     model, facts = tuning.run(settings, work.output)
