@@ -230,9 +230,9 @@ class Method:
 def parameter_counts(model: LanguageModel) -> dict[str, int]:
     """Numbers in a language model, `total`, and those that training changes, `trainable`."""
     parameters = list(model.parameters())
-    in_four_bits = sum(module.shape.numel() for module in model.modules() if isinstance(module, NF4Linear))
+    narrow = sum(module.shape.numel() for module in model.modules() if isinstance(module, NF4Linear))
     return {
-        "total": sum(parameter.numel() for parameter in parameters) + in_four_bits,
+        "total": sum(parameter.numel() for parameter in parameters) + narrow,
         "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
     }
 
