@@ -1,12 +1,15 @@
 """The forecast of a training's memory and time beside what it took, shape by shape, each in a process of its own.
 
     python benchmarks/forecast.py [S M LSTM long tiny]
+    python benchmarks/forecast.py --saving [S M LSTM long tiny]
     python benchmarks/forecast.py --ranks 2 [S M long tiny]
     python benchmarks/forecast.py --time TEXTS [S M LSTM long tiny]
     python benchmarks/forecast.py --tuning [full lora "lora bfloat16" ...]
 
 Measured is the greatest resident memory of eight steps less what the process held before the model was built, after a smaller
 model of the same kind took steps (as the calibration does in a run). Linux only: the peak is read from /proc.
+
+With `--saving` a checkpoint is written beside steps 5 to 8.
 
 With `--ranks` so many processes take the steps together, by both ways of sharing the model; measured is the greatest of theirs,
 memory that several see counted in parts (Linux's proportional set size without files).
@@ -131,7 +134,7 @@ def stepper(name: str, precision: str, ranks: Any = None, shard: Any = "ddp", **
     return Stepper(Task(model, NextToken(), Random()), plan, together), shape
 
 
-def measure(name: str, precision: str) -> dict[str, Any]:
+def measure(name: str, precision: str, saving: bool = False) -> dict[str, Any]:
     """Forecast and peak, in bytes."""
     import torch
 
@@ -139,6 +142,7 @@ def measure(name: str, precision: str) -> dict[str, Any]:
     from treino.measure import Meter, keep_memory, release_memory, resident_memory
     from treino.models.kernels import library
     from treino.planning.memory import training_memory
+    from treino.training.checkpoint import CheckpointWriter, Progress, trained_tensors
 
     torch.set_num_threads(environment.processors())
     keep_memory()
@@ -152,11 +156,16 @@ def measure(name: str, precision: str) -> dict[str, Any]:
     assert before is not None, "needs Linux"
     meter = Meter()
     take, shape = stepper(name, precision)
-    for step in range(STEPS):
-        take(step)
+    with tempfile.TemporaryDirectory() as folder, CheckpointWriter(Path(folder), keep=1) as writer:
+        for step in range(STEPS):
+            take(step)
+            if saving and step == STEPS // 2 - 1:
+                tensors = {"model": trained_tensors(take.task.model), "optimiser": take.optimiser.state()}
+                writer.save(tensors, Progress(step=step))
     sizes = SHAPES[name]
     expected = training_memory(
         *(shape, sizes["vocabulary"], sizes["batch"], sizes["context"]),
+        checkpoints=saving,
         precision=precision,
         packed=name != "LSTM",
         kernels=precision == "bfloat16" and library() is not None,
@@ -335,6 +344,7 @@ def main() -> None:
     parser.add_argument("--time", type=Path, metavar="TEXTS", help="time instead of memory, on this folder of texts")
     parser.add_argument("--tuning", action="store_true", help="fine-tunings instead; some of " + ", ".join(TUNINGS))
     parser.add_argument("--one-tuning", nargs=2, metavar=("NAME", "FOLDER"), help="fine-tune in this process")
+    parser.add_argument("--saving", action="store_true", help="with a checkpoint in flight")
     parser.add_argument("--ranks", type=int, help="so many processes together")
     parser.add_argument("--among", nargs=3, metavar=("SHAPE", "PRECISION", "WAY"), help="be one of them")
     asked = parser.parse_args()
@@ -356,12 +366,13 @@ def main() -> None:
         time_table(asked.shapes or list(SHAPES), asked.time)
         return
     if asked.one:
-        print(json.dumps(measure(*asked.one)))
+        print(json.dumps(measure(*asked.one, saving=asked.saving)))
         return
     print("| shape | format | forecast, MB | measured, MB | measured / forecast |\n|---|---|---|---|---|")
     for name in asked.shapes or SHAPES:
         for precision in ("bfloat16", "float32"):
             command = [sys.executable, str(Path(__file__)), "--one", name, precision]
+            command += ["--saving"] if asked.saving else []
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             forecast, measured = found["forecast"], found["measured"]
             row = f"{forecast / 1e6:.0f} | {measured / 1e6:.0f} | {measured / forecast:.2f}"

@@ -205,6 +205,18 @@ def test_every_method_learns_or_is_refused_by_name(base: Path, tmp_path: Path, m
         assert moved == set(kept)
 
 
+def test_streamed_layers_learn_to_answer(tmp_path: Path) -> None:
+    tuning = tuning_of(base_of(tmp_path / "base"), stream=True, quantised=tmp_path / "nf4")
+    settings = settings_of(method="qlora", epochs=4, lora_rank=4, learning_rate=2e-2, stream=True)
+    model, facts = tuning.run(settings, tmp_path)
+    assert facts["held_out"]["after"]["loss"] < facts["held_out"]["before"]["loss"]
+    assert facts["merge_difference"] is None
+    again, tokenizer = load_model(tmp_path / "model")
+    ids = torch.arange(20)[None]
+    assert torch.equal(again(ids), model(ids))
+    assert tokenizer.chat_template
+
+
 def test_a_head_that_is_the_token_table_cannot_be_trained_alone(tmp_path: Path) -> None:
     tuning = tuning_of(base_of(tmp_path / "base", tied=True))
     with pytest.raises(UsageError, match="the model's head is its token table"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from treino import files
+from treino.pipeline.finetuning import QUANTISED
 from treino.pipeline.stage import Work
 
 CONVERSATIONS, MODEL, TOKENS = "conversations", "model", "tokens"
@@ -39,12 +40,15 @@ def chat(work: Work) -> dict[str, Any]:
         seed=recipe.seed,
         old_text=work.inputs.get(TOKENS),
         shown=recipe.report.examples,
+        stream=recipe.finetune.stream,
+        quantised=work.output / QUANTISED,
     )
     settings = tuning.settled(recipe.finetune)
     model, facts = tuning.run(settings, work.output)
     if recipe.report.examples:
         answers = [_answered(model, tuning, messages, recipe.seed) for messages in validation[:ASKED]]
         files.write_json(work.output / ANSWERS_FILE, answers)
+    files.remove_folder(work.output / QUANTISED)
     facts |= {"method": settings.method, "settings": settings.model_dump(mode="json"), **tuning.facts()}
     if TOKENS in work.inputs and settings.method != "scratch":
         facts["forgetting"] = forgetting(base, work.output / "model", work.inputs[TOKENS])

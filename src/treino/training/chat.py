@@ -63,6 +63,7 @@ class ChatTuning:
         long_texts: "cut", "split", "drop", or "" (refused where a conversation is too long).
         old_text: folder of the tokens that the base model was trained on, for cures that need them.
         shown: whether three conversations may be shown.
+        stream, quantised: see `Origin`.
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class ChatTuning:
         seed: int,
         old_text: Path | None = None,
         shown: bool = False,
+        stream: bool = False,
+        quantised: Path | None = None,
     ) -> None:
-        self.origin = Origin(base, seed, old_text)
+        self.origin = Origin(base, seed, old_text, stream=stream, quantised=quantised)
         self.chat = Chat(self.origin.tokenizer)
         self.seed, self.long_texts, self.shown = seed, long_texts, shown
         context = self.origin.body.longest_row

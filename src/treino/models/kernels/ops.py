@@ -203,8 +203,18 @@ LIBRARY.define(
     "attention_backward(Tensor gradient, Tensor qkv, Tensor? cosine, Tensor? sine, Tensor first, Tensor out, Tensor sums, "
     "int[] heads) -> Tensor"
 )
-LIBRARY.impl("attention", lambda *tensors: attention_forward(*tensors[:-1], Heads(*tensors[-1])), "CPU")
-LIBRARY.impl("attention_backward", lambda *tensors: attention_backward(*tensors[:-1], Heads(*tensors[-1])), "CPU")
+LIBRARY.impl(
+    "attention",
+    lambda qkv, cosine, sine, first, heads: attention_forward(qkv, cosine, sine, first, Heads(*heads)),
+    "CPU",
+)
+LIBRARY.impl(
+    "attention_backward",
+    lambda gradient, qkv, cosine, sine, first, out, sums, heads: attention_backward(
+        gradient, qkv, cosine, sine, first, out, sums, Heads(*heads)
+    ),
+    "CPU",
+)
 
 
 @torch.library.register_fake("treino::attention", lib=LIBRARY)
