@@ -55,7 +55,7 @@ def fitted(
         shared = among(wish, ranks, way)
         if found := arrange(shared, room):
             return replace(found, rows=batch if found.rows == shared.batch else found.rows), way
-    last = min((among(wish, ranks, way) for way in ways), key=Wish.least)
+    last = min((among(wish, ranks, way) for way in ways), key=PretrainingWish.least)
     changes = [*_fewer_or_parts(wish, settings, ranks, room, free + base, on_cpu), *smallest_changes(last, room)]
     need = last.least() - base
     raise DoesNotFit(
