@@ -283,7 +283,7 @@ def measure(seeds: int) -> dict[str, Any]:
         waiting = {
             (*setting, method): [
                 pool.submit(sequence, *setting, method, seed, best.get((*setting, method), 0.0))
-                for seed in range(seeds)
+                for seed in range(1, seeds + 1)  # widths and steps were settled on seed 0
             ]
             for setting in settings
             for method in METHODS

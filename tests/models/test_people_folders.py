@@ -46,7 +46,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor to 0.5"),
     ("llama", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.25}}, "partial_rotary_factor"),
     ("llama", {"num_local_experts": 8}, "num_local_experts to 8"),
-    ("llama", {"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
+    ("llama", {"quantization_config": {"quant_method": "gptq"}}, "in a format that is not read: gptq"),
     ("llama", {"architectures": ["LlamaForTokenClassification"]}, "LlamaForTokenClassification"),
     ("llama", {"auto_map": {"AutoModelForCausalLM": "modeling.Own"}}, "auto_map"),
     ("llama", {"num_key_value_heads": 3}, "num_key_value_heads to 3"),

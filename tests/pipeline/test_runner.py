@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from treino import events, files
 from treino.errors import DataError, MachineError
 from treino.messages import Message
 from treino.pipeline.api import Run, run
+from treino.pipeline.facts import settings_of
 from treino.pipeline.lock import DecisionLock
 from treino.pipeline.plan import plan_run
 from treino.pipeline.run_folder import RunFolder, find_run
@@ -237,3 +239,17 @@ def test_runs_are_found_by_name_by_path_and_as_the_latest(tmp_path: Path) -> Non
         find_run(tmp_path / "runs", "nenhum")
     with pytest.raises(DataError, match="treino run"):
         find_run(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("examples", [True, False])
+def test_texts_that_stand_in_a_recipe_are_reported_where_examples_may_be_shown(examples: bool) -> None:
+    loaded = load_recipe(
+        {
+            "corpus": {"sources": [{"lines": ["um segredo antigo"]}]},
+            "labels": {"rows": [["segredo bom", "sim"], ["segredo ruim", "não"]]},
+            "report": {"examples": examples},
+        }
+    )
+    told = str(settings_of(SimpleNamespace(loaded=loaded, records=[])))  # type: ignore[arg-type]
+    assert ("segredo" in told) == examples
+    assert ("… × 2" in told) != examples

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from treino import files
-from treino.pipeline.finetuning import QUANTISED
-from treino.pipeline.stage import Work
+from treino.messages import N_
+from treino.pipeline.finetuning import QUANTISED, STREAMED
+from treino.pipeline.stage import Decisions, Work
+
+if TYPE_CHECKING:
+    from treino.training.chat import ChatTuning
 
 CONVERSATIONS, MODEL, TOKENS = "conversations", "model", "tokens"
 """Kinds of artefact."""
@@ -24,16 +28,28 @@ def gather(work: Work) -> dict[str, Any]:
     return gather(recipe.chat, recipe.world, work.loaded.base, recipe.seed, work.output)
 
 
-def chat(work: Work) -> dict[str, Any]:
-    """Tune the model; what it answers, how surely it ends a turn, and what it forgot of the base task."""
+def decide(work: Work) -> Decisions:
+    """How the steps fit into memory, and how fast they are."""
+    from treino.training.foresight import unmeasured
+
+    settings = work.loaded.recipe.finetune
+    if settings.stream:
+        return unmeasured(settings, STREAMED)
+    if settings.method == "frozen":
+        return unmeasured(settings, N_("the head alone is trained"))
+    tuning = _tuning(work)
+    return tuning.decide(tuning.settled(settings))
+
+
+def _tuning(work: Work) -> ChatTuning:
+    """The conversations, and the base model that learns to answer."""
     from treino.corpus.conversations.gather import read_part
-    from treino.evaluation.forgetting import forgetting
     from treino.training.chat import ChatTuning
 
-    recipe, base = work.loaded.recipe, work.inputs[MODEL] / "model"
+    recipe = work.loaded.recipe
     training, validation = (read_part(work.inputs[CONVERSATIONS], name) for name in ("training", "validation"))
-    tuning = ChatTuning(
-        base,
+    return ChatTuning(
+        work.inputs[MODEL] / "model",
         training,
         validation,
         long_texts=recipe.finetune.long_texts,
@@ -43,9 +59,19 @@ def chat(work: Work) -> dict[str, Any]:
         stream=recipe.finetune.stream,
         quantised=work.output / QUANTISED,
     )
+
+
+def chat(work: Work) -> dict[str, Any]:
+    """Tune the model; what it answers, how surely it ends a turn, and what it forgot of the base task."""
+    from treino.corpus.conversations.gather import read_part
+    from treino.evaluation.forgetting import forgetting
+
+    recipe, base, tuning = work.loaded.recipe, work.inputs[MODEL] / "model", _tuning(work)
     settings = tuning.settled(recipe.finetune)
+    tuning.foresee(settings, work.decisions, work.output)
     model, facts = tuning.run(settings, work.output)
     if recipe.report.examples:
+        validation = read_part(work.inputs[CONVERSATIONS], "validation")
         answers = [_answered(model, tuning, messages, recipe.seed) for messages in validation[:ASKED]]
         files.write_json(work.output / ANSWERS_FILE, answers)
     files.remove_folder(work.output / QUANTISED)

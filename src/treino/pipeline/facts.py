@@ -30,7 +30,7 @@ def gather_facts(work: Work) -> dict[str, Any]:
         "treino_version": __version__,
         "examples": examples,
         "stages": [_stage(record) for record in work.records],
-        "settings": _settings(work),
+        "settings": settings_of(work),
         "training": _training(records.get("pretrain"), examples),
         "evaluation": _content(records.get("evaluate"), "evaluation.json"),
         "classification": classification_facts(records),
@@ -132,10 +132,18 @@ def _stage(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _settings(work: Work) -> list[dict[str, Any]]:
+def settings_of(work: Work) -> list[dict[str, Any]]:
+    """Every setting with its origin, and the locked decisions; of texts that stand in the recipe itself only their number,
+    unless examples may be shown.
+    """
     # Of a recipe's path only the name: a report may be passed on, and where it was made is nobody's business.
     origins = {where: Path(origin).name for where, origin in work.loaded.origins.items()}
-    rows = setting_rows(work.loaded.recipe.model_dump(mode="json", by_alias=True), origins)
+    settings = work.loaded.recipe.model_dump(mode="json", by_alias=True)
+    if not work.loaded.recipe.report.examples:
+        for holder, name in [(settings["labels"], "rows"), *((one, "lines") for one in settings["corpus"]["sources"])]:
+            if holder.get(name):  # texts that stand in the recipe itself
+                holder[name] = f"… × {len(holder[name])}"
+    rows = setting_rows(settings, origins)
     for record in work.records:
         decided = record["ingredients"].get("decisions", {})
         rows += [{"where": name, "value": value, "origin": "measured"} for name, value in decided.items()]

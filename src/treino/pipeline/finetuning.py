@@ -14,7 +14,7 @@ from treino import events, files
 from treino.corpus.labelled.read import classes_of
 from treino.corpus.labelled.split import LABELS, read_split
 from treino.errors import DataError
-from treino.messages import N_, Message
+from treino.messages import N_
 from treino.models.several import HALF, best_thresholds, named
 from treino.pipeline.gate import judge_gate, smallest_margin
 from treino.pipeline.search import WORST, search, space
@@ -31,6 +31,9 @@ LABELLED, BASELINES, CLASSIFIER, MODEL, TOKENS = "labelled", "baselines", "class
 
 QUANTISED = "base-nf4"
 """The base model in 4 bits while its layers are streamed; what a classifier needs of it has a name in its own folder, too."""
+
+STREAMED = N_("layers are streamed")
+"""Why a fine-tuning is not measured beforehand."""
 
 BASELINES_FILE, TRIALS_FILE = "baselines.json", "records/trials.json"
 
@@ -132,14 +135,11 @@ def tuning_of(recipe: Recipe, inputs: Mapping[str, Path], output: Path) -> Finet
 
 def decide(work: Work) -> Decisions:
     """How the steps fit into memory, and how fast they are."""
-    from treino.training.foresight import DECISIONS
+    from treino.training.foresight import unmeasured
 
     settings = work.loaded.recipe.finetune
-    if settings.stream:  # its layers come one by one whatever the rows are, and nothing of it is measured beforehand
-        values = (settings.batch, False, 0.0)
-        return {
-            name: (value, Message(N_("layers are streamed")), {}) for name, value in zip(DECISIONS, values, strict=True)
-        }
+    if settings.stream:  # its layers come one by one whatever the rows are
+        return unmeasured(settings, STREAMED)
     tuning = tuning_of(work.loaded.recipe, work.inputs, work.output)
     return tuning.decide(tuning.settled(settings))
 

@@ -184,6 +184,12 @@ def _chat_settings(loaded: LoadedRecipe, language: str) -> Any:
     return {"finetune": settings, "examples": recipe.report.examples}
 
 
+def _decide_chat(work: Work) -> Decisions:
+    from treino.pipeline.chatting import decide
+
+    return decide(work)
+
+
 def _chat(work: Work) -> dict[str, Any]:
     from treino.pipeline.chatting import chat
 
@@ -253,6 +259,8 @@ PRETRAINING: Pipeline = (
         _evaluate,
     ),
 )
+FINETUNING_DECISIONS = ("finetune.rows_at_once", "finetune.recompute", "finetune.seconds_per_token")
+
 ADOPTING: Pipeline = (Stage("adopt", 1, (), (MODEL,), lambda loaded, _: None, _adopt, reads=_adopt_reads),)
 
 
@@ -262,7 +270,20 @@ GATHERING: Pipeline = (Stage("gather", 1, (), (CONVERSATIONS,), _gather_settings
 def _chatting(before: tuple[str, ...]) -> Pipeline:
     """The tuning of conversations; `before` as in `_finetuning`."""
     kinds = (MODEL, *before, CONVERSATIONS)
-    return (Stage("chat", 1, kinds, (ASSISTANT,), _chat_settings, _chat, resumes="checkpoints/step-*"),)
+    return (
+        Stage(
+            "chat",
+            2,
+            kinds,
+            (ASSISTANT,),
+            _chat_settings,
+            _chat,
+            decide=_decide_chat,
+            decides=FINETUNING_DECISIONS,
+            informs=("finetune.seconds_per_token",),
+            resumes="checkpoints/step-*",
+        ),
+    )
 
 
 def _finetuning(before: tuple[str, ...]) -> Pipeline:
@@ -277,7 +298,7 @@ def _finetuning(before: tuple[str, ...]) -> Pipeline:
             _finetune_settings,
             _finetune,
             decide=_decide_finetuning,
-            decides=("finetune.rows_at_once", "finetune.recompute", "finetune.seconds_per_token"),
+            decides=FINETUNING_DECISIONS,
             informs=("finetune.seconds_per_token",),
             resumes="records/trials/*",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from treino.recipe import FinetuneSettings
 from treino.tokens.chat import Chat, Rendered, Turn
 from treino.tokens.conversations import encode
 from treino.tokens.packing import IGNORED, Batch, make_batch
+from treino.training.foresight import RATE, Arranged, Decided, Load, arranged, decided, seconds_per_token, tell, wish_of
 from treino.training.loop import train
 from treino.training.methods import Method, Origin, close, facts_of, merge_checked, parameter_counts
 from treino.training.plan import Precision
@@ -92,6 +94,8 @@ class ChatTuning:
                 fix=N_('set finetune.long_texts to "cut" or "split"'),
             )
         packed = self.origin.body.settings.architecture != "lstm"
+        self.arrangement: Arranged | None = None
+        """How a step's rows go through the model, once that is decided."""
         self.rows = self.training.rows(context, seed, packed=packed)
         self.watched = self.validation.rows(context, seed, packed=packed)
 
@@ -111,27 +115,16 @@ class ChatTuning:
 
     def run(self, settings: FinetuneSettings, output: Path) -> tuple[LanguageModel, dict[str, Any]]:
         """Train by these settings; writes `model/`, with the template, and `records/`, and returns the model and facts."""
-        torch.manual_seed(self.seed)
-        method = Method(self.origin, settings)
-        model = method.body().to(self.origin.device)
-        method.prepare(model)
+        model, method = self._built(settings)
         counts = parameter_counts(model)
-        if not counts["trainable"]:
-            raise UsageError(
-                N_("the method frozen has nothing to train: the model's head is its token table"),
-                fix=N_('take finetune.method = "lora" or "full"'),
-            )
-        source = RowSource(self.rows, settings.batch)
-        plan = method.plan(-(-self.rows.rows_in_epoch(0) // settings.batch), watched=len(self.validation) > 0)
+        plan = method.plan(self._steps_per_epoch(settings), watched=len(self.validation) > 0)
         before = self.judged(self.origin.body.to(self.origin.device), settings.precision)
         events.emit("chat.started", method=settings.method, steps=plan.steps, **counts)
         if self.shown:
             shown = [self.coloured(one) for one in self.training.rendered[:SHOWN]]
             events.emit("chat.rows", rows=shown)
         records = files.make_private(output / "records")
-        objective, batches = method.wired(Answers(), source)
-        looks = list(self._held_out(WATCHED_TOKENS, settings.batch))
-        task = Task(model, objective, batches, penalties=method.penalties(model), validation=looks)
+        task = replace(self._task(model, method), penalties=method.penalties(model))
         progress = train(task, plan, output / "checkpoints", records)
         model.eval()
         facts = facts_of(plan, progress) | {"parameters": counts, "tokens_read": progress.tokens}
@@ -143,6 +136,79 @@ class ChatTuning:
         save_model(model.to("cpu"), self.origin.tokenizer, output / "model")
         close(output, progress)
         return model, facts | {"held_out": {"before": before, "after": after} if before else None}
+
+    def load(self, settings: FinetuneSettings) -> Load:
+        """What goes through the model in an epoch."""
+        source, steps = RowSource(self.rows, settings.batch), range(self._steps_per_epoch(settings))
+        if self.rows.one_length:
+            longest = self.origin.body.longest_row
+            tokens = [settings.batch * longest] * len(steps)
+        else:
+            longest = max(len(one.ids) for one in self.training.rendered)
+            tokens = [sum(batch.ids.numel() for batch in source.step(step)) for step in steps]
+        return Load(
+            rows=settings.batch,
+            context=longest,
+            tokens=tokens,
+            passing=sum(tokens),
+            looked=sum(batch.ids.numel() for batch in self._looks(settings)),
+            texts=len(self.training),
+            packed=self.rows.masks_documents,
+            looks=1,
+        )
+
+    def decide(self, settings: FinetuneSettings) -> Decided:
+        """How the steps fit into memory, and how fast they are: measured on a model that is thrown away.
+
+        Raises:
+            DoesNotFit: with changes of the recipe that would fit.
+        """
+        load = self.load(settings)
+        wish = wish_of(self.origin, settings, load)
+        self.arrangement = arranged(wish, self.origin.device)
+        model, method = self._built(settings)
+        plan = method.plan(len(load.tokens), watched=False)
+        return decided(self.arrangement, wish, seconds_per_token(self._task(model, method), plan, load))
+
+    def foresee(self, settings: FinetuneSettings, decisions: Mapping[str, Any], output: Path) -> None:
+        """Take the decisions, and say what the training is expected to need, where it was measured."""
+        if decisions[RATE]:
+            load = self.load(settings)
+            self.arrangement = tell(wish_of(self.origin, settings, load), load, settings, decisions, output, "chat")
+
+    def _built(self, settings: FinetuneSettings) -> tuple[LanguageModel, Method]:
+        """A model ready to be trained by the settings' method.
+
+        Raises:
+            UsageError: where nothing of it would be trained.
+        """
+        torch.manual_seed(self.seed)
+        method = Method(self.origin, settings)
+        model = method.body().to(self.origin.device)
+        method.prepare(model)
+        if not parameter_counts(model)["trainable"]:
+            raise UsageError(
+                N_("the method frozen has nothing to train: the model's head is its token table"),
+                fix=N_('take finetune.method = "lora" or "full"'),
+            )
+        if self.arrangement:
+            model.recompute = self.arrangement.recompute
+        return model, method
+
+    def _task(self, model: LanguageModel, method: Method) -> Task[Any]:
+        """The training but for what cures add to the loss by the parameters alone."""
+        source = RowSource(self.rows, method.settings.batch)
+        if self.arrangement:
+            source.at_once = self.arrangement.rows
+        objective, batches = method.wired(Answers(), source)
+        return Task(model, objective, batches, validation=self._looks(method.settings))
+
+    def _looks(self, settings: FinetuneSettings) -> list[Batch]:
+        rows = self.arrangement.rows if self.arrangement else settings.batch
+        return list(self._held_out(WATCHED_TOKENS, rows))
+
+    def _steps_per_epoch(self, settings: FinetuneSettings) -> int:
+        return -(-self.rows.rows_in_epoch(0) // settings.batch)
 
     def coloured(self, rendered: Rendered) -> list[tuple[str, bool]]:
         """A conversation as pieces of text, each with whether it is learnt."""

@@ -32,7 +32,8 @@ from treino.training.methods import Method, Origin
 from treino.training.plan import TrainingPlan
 from treino.training.task import Task
 
-DECISIONS = ("finetune.rows_at_once", "finetune.recompute", "finetune.seconds_per_token")
+RATE = "finetune.seconds_per_token"
+DECISIONS = ("finetune.rows_at_once", "finetune.recompute", RATE)
 """What is measured before a fine-tuning and then locked; the last one is for the forecast alone."""
 
 Decided = dict[str, tuple[Any, Message, dict[str, Any]]]
@@ -50,7 +51,7 @@ class Load:
     Attributes:
         rows, context: of the step that takes most, rows and the length to which they are padded.
         tokens: padded tokens by step, of one epoch.
-        passing, looked: padded tokens of one pass over all texts, and of a look at validation.
+        passing, looked: padded tokens of one pass over all texts, and of a look at validation; looks: passes that one takes.
         texts: those of training and validation together.
         classes: of a classifier; 0: a language model. packed: rows hold several documents.
     """
@@ -63,6 +64,7 @@ class Load:
     texts: int
     classes: int = 0
     packed: bool = False
+    looks: int = 2
 
 
 @dataclass(frozen=True)
@@ -192,15 +194,15 @@ def forecast_of(
 ) -> tuple[Forecast, float]:
     """The forecast of one training to its last epoch, and what of its seconds comes before the first step.
 
-    seconds = rate · (tokens of all epochs + those of the looks): each look goes forward twice (loss and accuracy), which is a
-    third of a step's work for a token where all is trained, and a half under adapters. Frozen: rate · the one pass over all
+    seconds = rate · (tokens of all epochs + those of the looks): a classifier's go forward twice (loss and accuracy), each time
+    a third of a step's work for a token where all is trained, and a half under adapters. Frozen: rate · the one pass over all
     texts, for the head's steps take next to nothing. The low end is where early stopping ends it at the first chance.
     """
     passes = -(-wish.batch // arrangement.rows)
     parts = wish.parts(batch=arrangement.rows, accumulation=passes, recompute=arrangement.recompute)
     tokens = sum(load.tokens) * epochs
     before = rate * load.passing if wish.work.method == "frozen" else 0.0
-    look = 2 * load.looked / (2 if wish.work.adapted else 3)
+    look = load.looks * load.looked / (2 if wish.work.adapted else 3)
 
     def seconds(count: int) -> float:
         return before or rate * (count * sum(load.tokens) + (count + 1) * look)
@@ -227,8 +229,19 @@ def forecast_of(
     return found, before
 
 
+def unmeasured(settings: FinetuneSettings, why: str) -> Decided:
+    """The decisions for a fine-tuning of which nothing is measured beforehand."""
+    values = (settings.batch, False, 0.0)
+    return {name: (value, Message(why), {}) for name, value in zip(DECISIONS, values, strict=True)}
+
+
 def tell(
-    wish: TuningWish, load: Load, settings: FinetuneSettings, decisions: Mapping[str, Any], output: Path
+    wish: TuningWish,
+    load: Load,
+    settings: FinetuneSettings,
+    decisions: Mapping[str, Any],
+    output: Path,
+    stage: str = "finetune",
 ) -> Arranged:
     """Write the forecast once, before the first step, and say it; a fine-tuning that goes on leaves it as it is.
 
@@ -245,5 +258,5 @@ def tell(
         work |= {"tokens_per_epoch": sum(load.tokens), "pass": load.passing}
         files.make_private(path.parent)
         files.write_json(path, asdict(expected) | {"before": before, "work": work})
-    events.emit("forecast", stage="finetune", **files.read_json(path))
+    events.emit("forecast", stage=stage, **files.read_json(path))
     return found
