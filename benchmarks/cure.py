@@ -33,7 +33,7 @@ TASKS = ("told-br", "movie-polarity")
 TOXIC_VOTES = 2
 PARTS = {"test": 1500, "validation": 1000}
 LEARNT = 1500
-EPOCHS = 3
+EPOCHS = 6
 WORDS_OF_A_PIECE = 200
 HELD_OUT_TOKENS = 16_384
 CHOOSING_SEED = 1000
@@ -41,12 +41,12 @@ MARGIN = 0.005
 """Accuracy that the chosen cure may cost on validation."""
 
 CURES: dict[str, dict[str, float]] = {
+    "L2-SP .01": {"l2_sp": 0.01},
+    "L2-SP .1": {"l2_sp": 0.1},
+    "EWC 100": {"ewc": 100.0},
     "rehearsal .05": {"rehearsal": 0.05},
-    "rehearsal .1": {"rehearsal": 0.1},
-    "rehearsal .2": {"rehearsal": 0.2},
-    "rehearsal .1, L2-SP .01": {"rehearsal": 0.1, "l2_sp": 0.01},
-    "rehearsal .1, distillation .3": {"rehearsal": 0.1, "distillation": 0.3},
-    "distillation 1": {"distillation": 1.0},
+    "rehearsal .05, L2-SP .01": {"rehearsal": 0.05, "l2_sp": 0.01},
+    "rehearsal .05, EWC 30": {"rehearsal": 0.05, "ewc": 30.0},
 }
 REFERENCES = ("lora", "frozen")
 

@@ -229,7 +229,7 @@ def test_no_answer_is_a_row_of_zeros_and_only_what_may_mend_is_asked_again(answe
         assert found.tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 0], [1, 0, 0]]
         assert asking.count.unanswered == 3
         assert asking.count.troubles == {"refused": 1, "broken": 1}
-        assert answers(server.address).unanswered(["proibido", "lixo", "prosa", "bonito"]) == ["lixo"]
+        assert answers(server.address).unanswered(["proibido", "lixo", "prosa", "bonito"]) == ["proibido", "lixo"]
 
 
 def test_what_is_no_such_server_is_told_at_once(answers: Any) -> None:

@@ -13,10 +13,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from test_finetuning import recipe, toml
 
 import treino
+from treino import files
 from treino.cli.main import run_command
 from treino.corpus.labelled.split import read_split
 from treino.errors import UsageError
 from treino.pipeline import pilot
+from treino.planning.measured import read_comparison
 from treino.report.comparison import unbeaten
 
 SMALL = {"model": {"architecture": "transformer", "width": 16, "layers": 1, "heads": 2, "context": 16}}
@@ -73,7 +75,7 @@ def test_several_seeds_give_intervals_and_a_chip_its_projection(tmp_path: Path) 
     ]
     seconds = rows["full"]["seconds"]
     assert seconds["mean"] == pytest.approx(sum(times) / 2)
-    reach = 12.706 * abs(times[0] - times[1]) / 2
+    reach = 12.7062047 * abs(times[0] - times[1]) / 2
     assert seconds["high"] == pytest.approx(seconds["mean"] + reach)
     assert found["marks"]["seconds"] == "measured" and found["marks"]["cost"] == "calculated"
     projected = {row["method"]: row for row in found["projection"]["rows"]}
@@ -102,7 +104,7 @@ def test_a_pilot_extrapolates_from_parts_of_the_rows_alone(tmp_path: Path, monke
         assert row["cost"]["mean"] == pytest.approx(row["seconds"]["mean"] / 1000)
     assert not (tmp_path / "test-uses.jsonl").exists(), "no test row was touched"
     assert not list((tmp_path / "store").glob("finetune-*"))
-    page = (tmp_path / "comparisons" / "tiny" / "comparison.html").read_text(encoding="utf-8")
+    page = (tmp_path / "comparisons" / "tiny pilot" / "comparison.html").read_text(encoding="utf-8")
     assert page.count("<circle") == 2 + sum(len(row["points"]) for row in found["rows"])
 
 
@@ -153,7 +155,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, changes: dict, metho
     [
         ({"pilot_time": "soon"}, "no length of time.*5min"),
         ({"pilot_time": "5min", "seeds": 3}, "leave out --seeds"),
-        ({"seeds": 99}, "1 to 10"),
+        ({"seeds": 999}, "1 to 100"),
         ({"gpu": "A100-81"}, "no chip A100-81.*A100-80"),
         ({"gpu": "A100-80"}, "an LSTM cannot be projected"),
     ],
@@ -167,3 +169,10 @@ def test_what_a_comparison_cannot_do_is_refused_before_anything_runs(tmp_path: P
 def test_the_front_is_what_no_other_beats_in_both() -> None:
     points = [("a", 1.0, 0.5), ("b", 2.0, 0.4), ("c", 3.0, 0.9), ("d", 3.0, 0.8), ("e", 9.0, 0.9)]
     assert [name for name, *_ in unbeaten(points)] == ["a", "c"]
+
+
+def test_a_pilot_is_no_evidence(tmp_path: Path) -> None:
+    path = tmp_path / "comparison.json"
+    files.write_json(path, {"name": "x", "rows": [], "pilot": 2.0})
+    with pytest.raises(UsageError, match="extrapolated, and not measured"):
+        read_comparison(str(path))

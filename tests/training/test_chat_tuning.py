@@ -22,7 +22,7 @@ from treino.tokens.chat import Chat
 from treino.tokens.packing import IGNORED, PackedRows, make_batch
 from treino.tokens.shards import Shard, write_part
 from treino.tokens.tokenizer import train_tokenizer
-from treino.training.chat import Answers, ChatTuning, held_out_figures
+from treino.training.chat import AssistantTokens, ChatTuning, held_out_figures
 from treino.training.plan import TrainingPlan
 from treino.training.schedule import Schedule
 from treino.training.step import Stepper
@@ -92,7 +92,7 @@ def test_losses_are_those_of_a_plain_loop_of_transformers(tmp_path: Path) -> Non
         def step(self, step: int) -> list:
             return [make_batch(tuning.rows, [tuning.rows.locate(2 * step + row) for row in (0, 1)])]
 
-    stepper = Stepper(Task(tuning.origin.body.train(), Answers(), Source()), plan)
+    stepper = Stepper(Task(tuning.origin.body.train(), AssistantTokens(), Source()), plan)
     for step in range(5):
         (batch,) = Source().step(step)
         rows = []
@@ -130,7 +130,7 @@ def test_a_packed_conversation_does_not_hang_on_its_neighbours(tmp_path: Path) -
 
 def test_a_step_in_parts_is_the_whole_step(tmp_path: Path) -> None:
     tuning = tuning_of(base_of(tmp_path / "base"))
-    objective, model = Answers(), tuning.origin.body
+    objective, model = AssistantTokens(), tuning.origin.body
     whole = make_batch(tuning.rows, [(0, 0), (0, 1), (0, 2)])
     parts = [make_batch(tuning.rows, [(0, 0)]), make_batch(tuning.rows, [(0, 1), (0, 2)])]
     sums = sum(objective.sums(model, part)["answer"] for part in parts)

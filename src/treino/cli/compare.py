@@ -19,7 +19,7 @@ from treino.cli.text import _, translator
         "RECIPE has labelled texts: a TOML file or the name of a ready one. The methods are scratch, frozen, lora, qlora, "
         "full and, where the recipe names a remote, prompt; what they share is made once.\n\n"
         "\b\nExamples:\n  treino compare classify\n  treino compare meu.toml --methods full,lora --price 1.2\n"
-        "  treino compare meu.toml --pilot 5min"
+        "  treino compare meu.toml --pilot 5min\n  treino compare meu.toml --seeds 3 --gpu RTX-4090"
     ),
     short_help=_("Measure the ways of fine-tuning against each other."),
 )

@@ -51,10 +51,17 @@ def command(
 ) -> None:
     from treino import environment
     from treino.cli.run import execute
+    from treino.errors import UsageError
+    from treino.messages import N_
     from treino.models.hub import is_hub_name
     from treino.pipeline.run_folder import find_run
     from treino.recipe.load import load_recipe
 
+    if chat and (given["label"] or given["trials"] or require):
+        raise UsageError(
+            N_("--chat has no use for --label, --trials and --require: conversations have no classes"),
+            fix=N_("leave them out"),
+        )
     hub = is_hub_name(base)
     if hub:
         folder = Path(base.partition("@")[0])

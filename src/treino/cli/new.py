@@ -23,7 +23,7 @@ from treino.cli.text import _
     default="quickstart",
     show_default=True,
     metavar=_("RECIPE"),
-    help=_("Ready recipe: quickstart, books, classify, chat or modulo7."),
+    help=_("Ready recipe: quickstart, books, corpus, classify, chat or modulo7."),
 )
 def command(name: str, ready: str) -> None:
     from treino import files

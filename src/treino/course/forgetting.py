@@ -1,7 +1,7 @@
 """The lab of forgetting: one body learns A, then B, then C; A is judged after each, with and without each cure.
 
 All cures set out from the same body that has learnt A, once a seed, and take as many FLOPs for B and C as plain fine-tuning.
-Old is what was learnt as a lesson; that the language of the base model suffers as well is a matter of `treino sequence`.
+Old is what was learnt as a lesson; that the language of the base model suffers as well is a matter of `[[sequence.tasks]]`.
 """
 
 from __future__ import annotations

@@ -22,19 +22,20 @@ MOST_TOKENS = 16_384
 def forgetting(base: Path, tuned: Path, tokens: Path) -> dict[str, float | int] | None:
     """Loss of the next token (nats) on the pretraining's validation text, `before` and `after` the fine-tuning.
 
-    `tuned` is the folder of a classifier or of a language model. Afterwards the tuned body speaks through the base model's own
-    head, kept as it was: where head and token table were one, the head is a copy from before. None where pretraining kept no
-    validation text.
+    `tuned` is the folder of a classifier or of a language model. A classifier's body speaks through the base model's own head
+    afterwards, kept as it was: where head and token table were one, the head is a copy from before. A tuned language model
+    speaks through its own, which is a part of what was tuned. None where pretraining kept no validation text.
     """
     documents = held_out_documents(tokens)
     if not documents:
         return None
     model, tokenizer = load_model(base)
-    body = load_classifier(tuned)[0].body if is_classifier(tuned) else load_model(tuned)[0]
+    after_it = (
+        with_original_head(load_classifier(tuned)[0].body, model) if is_classifier(tuned) else load_model(tuned)[0]
+    )
     ends = tokenizer.end_of_text, tokenizer.begin_of_text
     before, after = (
-        float(np.concatenate(token_losses(item, documents, *ends)).mean(dtype=np.float64))
-        for item in (model, with_original_head(body, model))
+        float(np.concatenate(token_losses(item, documents, *ends)).mean(dtype=np.float64)) for item in (model, after_it)
     )
     return {"before": before, "after": after, "tokens": sum(len(document) + 1 for document in documents)}
 

@@ -29,7 +29,7 @@ class Answers:
     def _lines(self) -> Any:
         if not self.path.is_file():
             return
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):  # no other end of line
             try:
                 row = json.loads(line)
                 yield row.pop("key"), Answer.from_row(row)

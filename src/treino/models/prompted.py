@@ -222,7 +222,7 @@ class Prompted:
     def _take(self, text: str, answer: Answer) -> None:
         """Count an answer that was sent for, and keep it, unless another try may give a better one."""
         self.count.add(self._estimated(text, answer), sent=True)
-        if not answer.trouble.startswith("broken"):
+        if not answer.trouble.startswith(("broken", "refused")):
             self.answers.keep(self.prompt.body(text, self.without), answer)
         self.watch(self.count)
 
@@ -246,6 +246,7 @@ class Prompted:
             UsageError: where it answers, but not as such a server does.
         """
         self._recall()
+        refusals: list[tuple[Mapping[str, Any], Answer]] = []
         while self.answers.find(self.prompt.body(PROBE, self.without)) is None:
             answer = self._ask(self.prompt.body(PROBE, self.without))
             kind, _, reason = answer.trouble.partition(": ")
@@ -263,8 +264,10 @@ class Prompted:
                     address=self.prompt.address,
                     reason=reason,
                 )
-            self.answers.keep(self.prompt.body(PROBE, self.without), answer)
+            refusals.append((self.prompt.body(PROBE, self.without), answer))
             if not self._leave_out(answer):
+                for asked in refusals:  # it was the fields, and no passing trouble: a greeting without them is answered
+                    self.answers.keep(*asked)
                 self.count.add(self._estimated(PROBE, answer), sent=True)
         self._settled = True
 

@@ -95,7 +95,14 @@ class Remote:
 
     def __init__(self, address: str, *, timeout: float = 60.0, tries: int = TRIES, pause: float = PAUSE) -> None:
         self.address, self.tries, self.pause, self.timeout = address.rstrip("/"), tries, pause, timeout
-        key = environment.api_key(urlsplit(address).hostname or "")
+        host = urlsplit(address).hostname or ""
+        key = self._key = environment.api_key(host)
+        if not (key.isascii() and key.isprintable()):
+            raise UsageError(
+                N_("the key in {variable} has characters that no key has"),
+                fix=N_("copy it again, without ends of lines or spaces"),
+                variable=environment.key_variable(host),
+            )
         headers = {"User-Agent": "treino", "Accept": "application/json"}
         self._client = httpx.Client(
             trust_env=False,
@@ -153,7 +160,7 @@ class Remote:
         except httpx.RemoteProtocolError:
             raise Broken("cut off") from None
         except (httpx.HTTPError, OSError) as error:
-            raise Temporary(plain(str(error)) or type(error).__name__) from None
+            raise Temporary(self._hidden(plain(str(error))) or type(error).__name__) from None
         if response.status_code == 200:
             return read_answer(content, time.monotonic() - started)
         raise self._refusal(response, content)
@@ -169,8 +176,12 @@ class Remote:
                 raise Temporary(Message(N_("no answer within {seconds:seconds}"), {"seconds": self.timeout}))
         return bytes(content)
 
+    def _hidden(self, text: str) -> str:
+        """A text without the key, which a server may repeat."""
+        return text.replace(self._key, "…") if self._key else text
+
     def _refusal(self, response: httpx.Response, content: bytes) -> Exception:
-        status, reason = response.status_code, f"{response.status_code} {reason_in(content)}".strip()
+        status, reason = response.status_code, f"{response.status_code} {self._hidden(reason_in(content))}".strip()
         if status in TEMPORARY or status >= 500:
             return Temporary(reason, retry_after(response.headers.get("retry-after", "")))
         if status in REFUSED:

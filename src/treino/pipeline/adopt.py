@@ -49,9 +49,9 @@ def model_at(loaded: LoadedRecipe, key: str, name: str) -> Path:
     folder = loaded.base / name
     if (folder / RUN).is_file():
         run = RunFolder(folder.resolve().parent, folder.resolve().name)
-        return language_model(run.artefacts())
+        return _whole(loaded, key, language_model(run.artefacts()))
     if (folder / "config.json").is_file():
-        return folder
+        return _whole(loaded, key, folder)
     if is_hub_name(name):
         return fetch(name)
     raise DataError(
@@ -61,6 +61,19 @@ def model_at(loaded: LoadedRecipe, key: str, name: str) -> Path:
         path=str(folder),
         key=key,
     )
+
+
+def _whole(loaded: LoadedRecipe, key: str, folder: Path) -> Path:
+    """The folder; refused where a part of the model is an adapter beside layers in 4 bits, which would be left behind."""
+    if (folder / "adapter").is_dir():
+        raise DataError(
+            N_("{path} is a model in 4 bits beside its adapter, which cannot be trained on"),
+            where=loaded.title,
+            fix=N_("{key} is its base model, or a model that was tuned without finetune.stream"),
+            path=str(folder),
+            key=key,
+        )
+    return folder
 
 
 def _counted(folder: Path) -> list[str]:

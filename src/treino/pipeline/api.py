@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ class LoadedModel:
         from treino.models.generation import answer
         from treino.tokens.chat import Chat
 
-        return answer(self.model, Chat(self.tokenizer), messages, **options)
+        return answer(self.model, Chat(self.tokenizer, datetime.date.today()), messages, **options)
 
     def next_tokens(self, prompt: str, top: int = 5) -> list[tuple[str, float]]:
         """The `top` likeliest next tokens with their probabilities."""

@@ -53,7 +53,7 @@ def _tuning(work: Work) -> ChatTuning:
         training,
         validation,
         long_texts=recipe.finetune.long_texts,
-        seed=recipe.seed,
+        seed=recipe.finetune.seed or recipe.seed,
         old_text=work.inputs.get(TOKENS),
         shown=recipe.report.examples,
         stream=recipe.finetune.stream,

@@ -11,6 +11,7 @@ from typing import Any
 
 from treino import environment, events, files
 from treino.errors import DoesNotFit, UsageError
+from treino.evaluation.bootstrap import student_interval
 from treino.messages import N_
 from treino.pipeline.api import Run, run
 from treino.pipeline.beside import FORECAST
@@ -24,8 +25,9 @@ METHODS = ("scratch", "frozen", "lora", "qlora", "full", PROMPT)
 FOLDER = "comparisons"
 FILE = "comparison.json"
 
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Quantile .975 of Student's distribution with one degree of freedom, two, and so on."""
+MOST_SEEDS = 100
+PILOT = " pilot"
+"""Behind the name of a comparison that was extrapolated, so that it does not take the place of a measured one."""
 
 FIGURES = ("accuracy", "macro_f1", "seconds", "row_seconds", "peak_memory", "trainable", "total", "forgetting", "cost")
 CALCULATED = {False: ("cost",), True: FIGURES}
@@ -87,7 +89,7 @@ def compare(
         else:
             found |= _whole(chosen, each, folder, seeds, price, projector)
     found["marks"] = {name: "calculated" if name in CALCULATED[bool(brief)] else "measured" for name in FIGURES}
-    output = files.make_private(files.make_private(folder / FOLDER) / loaded.recipe.name)
+    output = files.make_private(files.make_private(folder / FOLDER) / (loaded.recipe.name + PILOT * bool(brief)))
     found["folder"] = str(output)
     files.write_json(output / FILE, found)
     page = comparison_page(found, language or environment.language())
@@ -97,13 +99,19 @@ def compare(
 
 def _check(loaded: LoadedRecipe, seeds: int, gpu: str, brief: float | None) -> None:
     """Refuse what does not go together."""
-    if seeds > len(STUDENT) + 1 or seeds < 1:
-        raise UsageError(N_("take 1 to {most:raw} seeds"), where="--seeds", most=len(STUDENT) + 1)
+    if seeds > MOST_SEEDS or seeds < 1:
+        raise UsageError(N_("take 1 to {most:raw} seeds"), where="--seeds", most=MOST_SEEDS)
     if brief and (gpu or seeds > 1):
         raise UsageError(
             N_("a pilot chooses its own draws and stays on this machine"),
             where="--pilot",
             fix=N_("leave out --seeds, --gpu"),
+        )
+    if brief and loaded.recipe.finetune.stream:
+        raise UsageError(
+            N_("a pilot has its layers in memory"),
+            where=loaded.title,
+            fix=N_("set finetune.stream to false, or leave out --pilot"),
         )
     if brief and not loaded.recipe.labels.validation:
         raise UsageError(
@@ -119,14 +127,24 @@ def _pilots(
     loaded: LoadedRecipe, chosen: Sequence[str], each: Any, folder: Path, seconds: float, price: float
 ) -> list[dict[str, Any]]:
     """A pilot of every method, each with the same share of the time that is left."""
-    inputs = shared(loaded, folder)
+    inputs = shared(each(chosen[0]), folder)
     rows = []
     for number, method in enumerate(chosen, 1):
         events.emit("compare.method", method=method, number=number, methods=len(chosen))
         left = seconds - sum(row.get("pilot_seconds") or 0.0 for row in rows)
         share = max(0.0, left) / (len(chosen) - number + 1)
-        rows.append(_complete(pilot(each(method).recipe, method, inputs, share, price)))
+        try:
+            rows.append(_complete(pilot(each(method).recipe, method, inputs, share, price)))
+        except UsageError as refused:
+            _refuse(rows, method, refused, last=number == len(chosen))
     return rows
+
+
+def _refuse(rows: list[dict[str, Any]], method: str, refused: DoesNotFit | UsageError, *, last: bool) -> None:
+    """Note a method that cannot be had, and go on; where none can be had, that is the answer."""
+    if last and all(row["refused"] for row in rows) and isinstance(refused, UsageError):
+        raise refused
+    rows.append(_complete({"method": method, "run": None, "refused": refused.message.plain()}))
 
 
 def _whole(
@@ -138,12 +156,12 @@ def _whole(
         events.emit("compare.method", method=method, number=number, methods=len(chosen))
         try:
             done = [run(_seeded(each(method), seed), runs=folder) for seed in range(1 if method == PROMPT else seeds)]
-        except DoesNotFit as refused:
-            rows.append(_complete({"method": method, "run": None, "refused": refused.message.plain()}))
+        except (DoesNotFit, UsageError) as refused:
+            _refuse(rows, method, refused, last=number == len(chosen))
             continue
         rows.append(_complete(_together([_row(method, one, price) for one in done])))
-        if projector and method != PROMPT:
-            tuned = done[0].artefacts["finetune"]
+        tuned = done[0].artefacts["finetune"]
+        if projector and (tuned.folder / FORECAST).is_file():
             forecast = files.read_json(tuned.folder / FORECAST)
             projected.append(projector.row(method, done[0].model_folder, tuned.record, forecast))
             notes = [note.plain() for note in projector.notes(rows[-1]["total"])]
@@ -182,7 +200,9 @@ def _together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             continue
         intervals = isinstance(values[0], Mapping)
         means = [value["mean"] if intervals else value for value in values]
-        mean, reach = statistics.mean(means), STUDENT[len(rows) - 2] * statistics.stdev(means) / len(rows) ** 0.5
+        spread = student_interval(means)
+        assert spread.low is not None
+        mean, reach = spread.mean, spread.mean - spread.low
         if name == "peak_memory":
             found[name] = max(means)
             continue
@@ -203,6 +223,7 @@ def _own(loaded: LoadedRecipe, method: str) -> list[str]:
     changes = [f'name="{loaded.recipe.name[:60]} {method}"', f'finetune.method="{method}"']
     if method == PROMPT:
         changes += ['finetune.base=""', "search.trials=1"]
+    changes += ["finetune.stream=false"] if method != "qlora" else []
     changes += [f"finetune.{cure}=0.0" for cure, able in CURES.items() if method not in able]
     return changes + (['finetune.freeze="nothing"'] if method != "full" else [])
 

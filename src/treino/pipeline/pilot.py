@@ -72,7 +72,7 @@ def pilot(recipe: Recipe, method: str, inputs: dict[str, Path], seconds: float, 
     settings = tuning.settled(recipe.finetune)
     row: dict[str, Any] = {"method": method, "run": None, "refused": None, "points": []}
     try:
-        memory = tuning.fit(settings)
+        memory = tuning.arrange(settings)
     except DoesNotFit as refused:
         return row | {"refused": refused.message.plain()}
     points, counts = _points(recipe, splits, tuning, settings, seconds)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from treino import files
-from treino.errors import DataError
+from treino.errors import DataError, UsageError
 from treino.messages import N_
 from treino.pipeline.corpus_stages import dump
 from treino.pipeline.stage import Pipeline, Stage, Work
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
 MODEL, TOKENS, TASKS, LEARNT, SEQUENCE = "model", "tokens", "tasks", "learnt", "sequence"
 RESULT, PAGE = "sequence.json", "sequence.html"
-LONG_TEXTS = "cut"
 
 
 def _tasks_settings(loaded: LoadedRecipe, language: str) -> Any:
     recipe = loaded.recipe
-    shares = {"validation": recipe.labels.validation, "test": recipe.labels.test}
     world = any(task.source == "world" for task in recipe.sequence.tasks)
-    settings = {"tasks": [dump(task) for task in recipe.sequence.tasks], "clean": dump(recipe.clean), **shares}
+    names = [task.name for task in recipe.sequence.tasks]
+    settings = {"names": names, "tasks": [dump(labels) for labels in _labels_of(recipe)], "clean": dump(recipe.clean)}
     return settings | ({"world": dump(recipe.world)} if world else {})
 
 
@@ -60,6 +59,10 @@ def _tasks(work: Work) -> dict[str, Any]:
     for number, (task, labels) in enumerate(zip(recipe.sequence.tasks, _labels_of(recipe), strict=True)):
         folder = files.make_private(work.output / str(number))
         found = split(labels, recipe.clean, recipe.world, work.loaded.base, recipe.seed, folder)
+        if found.get("several"):
+            raise DataError(
+                N_("the texts of the task {name} have several classes; a sequence takes tasks of one"), name=task.name
+            )
         facts[task.name] = {"labels": found["labels"], "rows": found["rows"]}
         if not found["rows"]["test"]:
             raise DataError(N_("the task {name} has no test rows to be judged by"), name=task.name)
@@ -114,21 +117,29 @@ def _ready(work: Work) -> tuple[TaskSequence, Any, list[np.ndarray]]:
     """The sequence, the tokenizer, and the held-out documents of the pretraining."""
     from treino.evaluation.forgetting import held_out_documents
     from treino.models.folder import load_model
+    from treino.models.nf4 import in_four_bits
     from treino.training.methods import Origin
     from treino.training.sequence import TaskSequence
 
     recipe, tokens = work.loaded.recipe, work.inputs.get(TOKENS)
     model, tokenizer = load_model(work.inputs[MODEL] / "model")
-    lessons = [_lesson(work.inputs[TASKS], number, name.name, tokenizer, model.longest_row)
-               for number, name in enumerate(recipe.sequence.tasks)]  # fmt: skip
-    old_rows = Origin(work.inputs[MODEL] / "model", recipe.seed, tokens).old_rows if tokens else None
-    sequence = TaskSequence(
-        model, lessons, recipe.finetune, seed=recipe.seed, old_rows=old_rows, equal=recipe.sequence.equal
-    )
+    if in_four_bits(model):
+        raise UsageError(
+            N_("{key}: a model in 4 bits cannot be trained as a whole"),
+            fix=N_("start from the model in 16 or 32 bits"),
+            key="finetune.base",
+        )
+    seed = recipe.finetune.seed or recipe.seed
+    lessons = [
+        _lesson(recipe, work.inputs[TASKS], number, tokenizer, model.longest_row)
+        for number in range(len(recipe.sequence.tasks))
+    ]
+    old_rows = Origin(work.inputs[MODEL] / "model", seed, tokens).old_rows if tokens else None
+    sequence = TaskSequence(model, lessons, recipe.finetune, seed=seed, old_rows=old_rows, equal=recipe.sequence.equal)
     return sequence, tokenizer, held_out_documents(tokens) if tokens else []
 
 
-def _lesson(tasks: Path, number: int, name: str, tokenizer: Any, context: int) -> Lesson:
+def _lesson(recipe: Recipe, tasks: Path, number: int, tokenizer: Any, context: int) -> Lesson:
     from treino.corpus.labelled.split import LABELS, SPLITS, read_split
     from treino.tokens.labelled import encode
     from treino.training.sequence import Lesson
@@ -139,8 +150,10 @@ def _lesson(tasks: Path, number: int, name: str, tokenizer: Any, context: int) -
     for part in SPLITS:
         rows = read_split(folder, part)
         targets = [labels.index(row.label) for row in rows]
-        pieces[part] = encode([row.text for row in rows], targets, tokenizer, context=context, long_texts=LONG_TEXTS)
-    return Lesson(name, tuple(labels), pieces)
+        pieces[part] = encode(
+            [row.text for row in rows], targets, tokenizer, context=context, long_texts=recipe.finetune.long_texts
+        )
+    return Lesson(recipe.sequence.tasks[number].name, tuple(labels), pieces)
 
 
 def _save(learnt: Learnt, output: Path) -> None:

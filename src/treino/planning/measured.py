@@ -68,6 +68,12 @@ def read_comparison(source: str, runs: Path | None = None, beside: Path | None =
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(N_("cannot read {path}: {reason}"), path=str(path), reason=reason_of(error)) from None
+    if isinstance(content, dict) and content.get("pilot"):
+        raise UsageError(
+            N_("{path} is a pilot: what it says was extrapolated, and not measured"),
+            fix=N_("make one: treino compare RECIPE"),
+            path=str(path),
+        )
     try:
         return _measured(content)
     except (KeyError, TypeError, ValueError, AttributeError):

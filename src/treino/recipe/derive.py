@@ -86,7 +86,7 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
         fill("pretrain", "learning_rate", pretraining_rate(model.width or width))
     fill("finetune", "batch", CHAT_ROWS if recipe.chat.given else FINETUNING_ROWS)
     # Of a base model brought along the width decides, which stands in its folder.
-    if not recipe.finetune.base and recipe.finetune.method != PROMPT:
+    if not (recipe.finetune.base or recipe.pretrain.base) and recipe.finetune.method != PROMPT:
         fill("finetune", "learning_rate", finetuning_rate(recipe.finetune.method, model.width or width))
     full = recipe.model_copy(
         update={table: getattr(recipe, table).model_copy(update=values) for table, values in derived.items()}
@@ -151,6 +151,12 @@ def _check_finetuning(recipe: Recipe) -> None:
             fix=N_("leave it out"),
             key="finetune.class_weights",
         )
+    if recipe.chat.given and recipe.finetune.method == PROMPT:
+        raise UsageError(
+            N_("{key} asks a remote model for classes, and conversations have none"),
+            fix=N_('take finetune.method = "lora" or "full"'),
+            key="finetune.method",
+        )
     wants = {
         "gate.require": bool(recipe.gate.require),
         "search.trials": recipe.search.trials > 1,
@@ -188,11 +194,12 @@ def _check_sequence(recipe: Recipe) -> None:
     """Refuse a sequence beside labelled rows of one task, and by methods that leave the body or put adapters beside it."""
     if not recipe.sequence.given:
         return
-    if recipe.labels.given:
+    if recipe.labels.given or recipe.chat.given:
         raise UsageError(
-            N_("{key} and labels.source do not go together"),
-            fix=N_("make the labelled texts one of the tasks: [[sequence.tasks]]"),
+            N_("{key} and {other} do not go together"),
+            fix=N_("write two recipes, the second with finetune.base = the run of the first"),
             key="sequence.tasks",
+            other="labels.source" if recipe.labels.given else "chat.source",
         )
     if recipe.finetune.method != "full":
         raise UsageError(
@@ -201,6 +208,9 @@ def _check_sequence(recipe: Recipe) -> None:
             key="finetune.method",
             method=recipe.finetune.method,
         )
+    unused = sorted(recipe.finetune.model_fields_set & {"freeze", "patience", "class_weights", "thresholds"})
+    if unused:
+        raise UsageError(N_("a sequence has no use for {key}"), fix=N_("leave it out"), key=f"finetune.{unused[0]}")
 
 
 def _tunes(recipe: Recipe) -> bool:

@@ -146,7 +146,7 @@ class FinetuneSettings(Settings):
     )
     stream: bool = setting(
         False,
-        N_('"qlora": the layers stay on disk and pass through memory one at a time, for a model that does not fit'),
+        N_('"qlora": the layers stay on disk and pass through memory two at a time, for a model that does not fit'),
     )
     rslora: bool = setting(False, N_("scale by alpha over the root of the rank, for large ranks"))
     lora_plus: float = setting(

@@ -211,9 +211,7 @@ def _trade(rows: Sequence[Mapping[str, Any]], writer: Writer) -> str:
     for method, x, y in points:
         left, top = place(x, y)
         name = writer.label(method, METHODS)
-        marks.append(
-            f'<circle cx="{left:.1f}" cy="{top:.1f}" r="7"/><text x="{left + 12:.1f}" y="{top + 5:.1f}">{name}</text>'
-        )
+        marks.append(f'<circle cx="{left:.1f}" cy="{top:.1f}" r="7"/>{_named(name, left, top)}')
     seconds = "".join(
         f'<text class="tick" x="{WIDTH * right.share(tick):.1f}" y="{HEIGHT + 24:g}">{writer.seconds(10**tick)}</text>'
         for tick in right.ticks
@@ -230,6 +228,12 @@ def _trade(rows: Sequence[Mapping[str, Any]], writer: Writer) -> str:
         f'{scores}{seconds}<polyline points="{line}"/>{"".join(marks)}</svg>'
         f"<figcaption>{label}. {told}</figcaption></figure>"
     )
+
+
+def _named(name: str, left: float, top: float) -> str:
+    """A point's name above it, towards the middle of the picture."""
+    side, anchor = (-4, "end") if left > WIDTH / 2 else (4, "start")
+    return f'<text text-anchor="{anchor}" x="{left + side:.1f}" y="{top - 12:.1f}">{name}</text>'
 
 
 def _curves(rows: Sequence[Mapping[str, Any]], writer: Writer) -> str:

@@ -9,6 +9,7 @@ what is asked later would differ.
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 
 import tokenizers
 
-from treino.errors import DataError
+from treino.errors import DataError, Interrupted
 from treino.messages import N_, Message
 from treino.tokens.tokenizer import Tokenizer
 
@@ -33,6 +34,13 @@ _DEFAULT = (
 )
 """Where a checkpoint has no template: `role: words` and the token that ends a text, which a base model knows already. It
 needs no new token, so that a vocabulary stays as it was; and no text can spell the end of a turn."""
+
+LEARNT_ON = datetime.date(2024, 7, 26)
+"""The day that a template is told which asks for it, in training and evaluation, whenever these are: rows are a function of the
+recipe. It is the day that Llama 3.2's template takes where it is told none."""
+
+LONGEST_PRODUCT = 1_000_000
+"""Items of a text or list that a template may make by multiplying."""
 
 _PRIVATE = range(0xE000, 0xF8FF)
 """Characters that stand for none: one parts what a message spells like a special token, so that only the template has those."""
@@ -68,10 +76,10 @@ class Chat:
         source: the template, as text.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, today: datetime.date = LEARNT_ON) -> None:
         self.tokenizer = tokenizer
         self.source = tokenizer.chat_template or default_template(tokenizer)
-        self._template = _compiled(self.source)
+        self._template = _compiled(self.source, today)
         # Rendered text is read as transformers reads it: what spells a special token is one.
         self._reader = tokenizers.Tokenizer.from_str(tokenizer.inner.to_str())
         self._reader.encode_special_tokens = False
@@ -108,6 +116,8 @@ class Chat:
                 documents=None,
                 **self.tokenizer.special_names,
             )
+        except Interrupted:
+            raise
         except Exception as error:  # whatever a template of another's hand runs into
             raise ConversationRefused(
                 N_("the chat template does not take this conversation: {reason}"),
@@ -184,7 +194,7 @@ class Chat:
         return read
 
 
-def _compiled(source: str) -> Any:
+def _compiled(source: str, today: datetime.date) -> Any:
     """The template in a sandbox, with what transformers gives to one."""
     import jinja2
     from jinja2.ext import Extension, loopcontrols
@@ -205,16 +215,23 @@ def _compiled(source: str) -> Any:
         raise jinja2.exceptions.TemplateError(reason)
 
     def now(form: str) -> str:
-        import datetime
-
-        return datetime.datetime.now().strftime(form)
+        return today.strftime(form)
 
     def to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
         return json.dumps(value, ensure_ascii=ensure_ascii, **options)
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
+    class Sandbox(ImmutableSandboxedEnvironment):
+        """A sandbox in which no short expression makes a text of gigabytes."""
+
+        intercepted_binops = frozenset({"*", "**"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            sizes = [len(side) if hasattr(side, "__len__") else abs(side) for side in (left, right)]
+            if operator == "**" or sizes[0] * sizes[1] > LONGEST_PRODUCT:
+                refuse("a product that is too large")
+            return left * right
+
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     environment.filters["tojson"] = to_json
     environment.globals |= {"raise_exception": refuse, "strftime_now": now}
     try:

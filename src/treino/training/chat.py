@@ -19,7 +19,7 @@ from treino.models.folder import save_model
 from treino.recipe import FinetuneSettings
 from treino.tokens.chat import Chat, Rendered, Turn
 from treino.tokens.conversations import encode
-from treino.tokens.packing import IGNORED, Batch, make_batch
+from treino.tokens.packing import IGNORED, Batch, PackedRows, make_batch
 from treino.training.foresight import RATE, Arranged, Decided, Load, arranged, decided, seconds_per_token, tell, wish_of
 from treino.training.loop import train
 from treino.training.methods import Method, Origin, close, facts_of, merge_checked, parameter_counts
@@ -38,7 +38,7 @@ SHOWN = 3
 """Conversations that are shown before the first step, with what is learnt of them."""
 
 
-class Answers:
+class AssistantTokens:
     """Cross-entropy of the next token, in natural logarithms, over the places of which the assistant's words are the target.
 
     The head works on those places alone.
@@ -140,8 +140,8 @@ class ChatTuning:
     def load(self, settings: FinetuneSettings) -> Load:
         """What goes through the model in an epoch."""
         source, steps = RowSource(self.rows, settings.batch), range(self._steps_per_epoch(settings))
-        if self.rows.one_length:
-            longest = self.origin.body.longest_row
+        if isinstance(self.rows, PackedRows):
+            longest = self.rows.context
             tokens = [settings.batch * longest] * len(steps)
         else:
             longest = max(len(one.ids) for one in self.training.rendered)
@@ -200,7 +200,7 @@ class ChatTuning:
         source = RowSource(self.rows, method.settings.batch)
         if self.arrangement:
             source.at_once = self.arrangement.rows
-        objective, batches = method.wired(Answers(), source)
+        objective, batches = method.wired(AssistantTokens(), source)
         return Task(model, objective, batches, validation=self._looks(method.settings))
 
     def _looks(self, settings: FinetuneSettings) -> list[Batch]:

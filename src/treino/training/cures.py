@@ -190,7 +190,7 @@ class WithOldTasks:
 class OldLanguage:
     """The language that a body knew, as an objective on old rows (`Batch`) and as the teacher on new texts.
 
-    The model that is trained is a classifier, or the body itself; it speaks through the head of the base model.
+    A classifier speaks through the head of the base model; a language model that is trained through its own.
     """
 
     weights: Mapping[str, float] = NextToken.weights
@@ -203,20 +203,26 @@ class OldLanguage:
 
     def sums(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         hidden = _body(model).hidden(batch.ids, positions=batch.positions, segments=batch.segments)
-        return {"next_token": self.base.loss(hidden, batch.targets)}
+        return {"next_token": self._head(model).loss(hidden, batch.targets)}
 
     def count(self, batch: ClassBatch | Batch) -> float:
         return float(_read(batch)[1].sum())
 
     def asked(self, batch: ClassBatch | Batch) -> Tensor:
-        return self._spoken(self.base, *_read(batch))
+        return self._spoken(self.base, self.base, *_read(batch))
 
     def answers(self, model: nn.Module, batch: ClassBatch | Batch) -> Tensor:
-        return self._spoken(_body(model), *_read(batch))
+        return self._spoken(_body(model), self._head(model), *_read(batch))
 
-    def _spoken(self, body: LanguageModel, ids: Tensor, present: Tensor, *places: Tensor | None) -> Tensor:
+    def _head(self, model: nn.Module) -> LanguageModel:
+        return model if isinstance(model, LanguageModel) else self.base
+
+    @staticmethod
+    def _spoken(
+        body: LanguageModel, head: LanguageModel, ids: Tensor, present: Tensor, *places: Tensor | None
+    ) -> Tensor:
         # Padding stands behind the tokens, where nothing before it sees it.
-        return self.base.logits(body.hidden(ids, *places)[present])
+        return head.logits(body.hidden(ids, *places)[present])
 
 
 def _body(model: nn.Module) -> LanguageModel:
@@ -227,7 +233,10 @@ def _read(batch: ClassBatch | Batch) -> tuple[Tensor, ...]:
     """What a body reads of a new batch: ids, which places hold a token, and where these stand, if that is not plain."""
     if isinstance(batch, ClassBatch):
         return batch.inputs
-    assert batch.segments is not None, "rows of several documents say where each is"
+    if batch.segments is None:  # one document a row, padded behind
+        present = batch.positions > 0
+        present[:, 0] = True
+        return batch.ids, present
     return batch.ids, batch.segments != PADDING, batch.positions, batch.segments
 
 

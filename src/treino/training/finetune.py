@@ -175,7 +175,7 @@ class Finetuning:
         load = self.load(settings)
         self.arrangement = tell(self.wish(settings, load), load, settings, decisions, output)
 
-    def fit(self, settings: FinetuneSettings) -> int:
+    def arrange(self, settings: FinetuneSettings) -> int:
         """Arrange the steps so that they fit, without measuring their speed; returns the bytes that are expected.
 
         Raises:

@@ -6,6 +6,7 @@ Every task uses them alike, whatever stands on the body: a head of classes (`tre
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -206,25 +207,33 @@ class Method:
 
     def plan(self, per_epoch: int, *, watched: bool) -> TrainingPlan:
         """The plan for so many steps an epoch; it has patience where validation rows are `watched`."""
-        settings = self.settings
-        steps = settings.epochs * per_epoch
-        return TrainingPlan(
-            steps=steps,
-            batch=settings.batch,
-            accumulation=1,
-            schedule=Schedule(settings.learning_rate, steps, settings.warmup),
-            weight_decay=settings.weight_decay,
-            beta2=BETA2,
-            clip=1.0,
-            precision=settings.precision,
-            seed=self.origin.seed,
+        plan = finetuning_plan(self.settings, self.settings.epochs * per_epoch, self.origin.seed)
+        return replace(
+            plan,
             log_every=max(1, per_epoch // LINES_PER_EPOCH),
             validate_every=per_epoch,
-            checkpoint_seconds=settings.checkpoint_seconds,
-            patience=settings.patience if watched else 0,
-            lora_plus=settings.lora_plus,
-            optimiser=settings.optimiser,
+            patience=self.settings.patience if watched else 0,
         )
+
+
+def finetuning_plan(settings: FinetuneSettings, steps: int, seed: int) -> TrainingPlan:
+    """The plan that the settings of [finetune] give for so many steps, with one look at the end."""
+    return TrainingPlan(
+        steps=steps,
+        batch=settings.batch,
+        accumulation=1,
+        schedule=Schedule(settings.learning_rate, steps, settings.warmup),
+        weight_decay=settings.weight_decay,
+        beta2=BETA2,
+        clip=1.0,
+        precision=settings.precision,
+        seed=seed,
+        log_every=max(1, steps // 10),
+        validate_every=steps,
+        checkpoint_seconds=settings.checkpoint_seconds,
+        lora_plus=settings.lora_plus,
+        optimiser=settings.optimiser,
+    )
 
 
 def parameter_counts(model: LanguageModel) -> dict[str, int]:

@@ -20,6 +20,7 @@ from treino.models.build import build_model
 from treino.models.folder import load_model, save_model
 from treino.models.generation import generate
 from treino.models.kernels import library
+from treino.models.nf4 import in_four_bits
 from treino.planning.fit import Arrangement
 from treino.planning.flops import training_flops_per_token
 from treino.planning.forecast import Forecast, forecast
@@ -75,6 +76,12 @@ class Pretraining:
         self.started = time.monotonic()
         torch.set_num_threads(ranks.threads or environment.processors())
         self.brought = load_model(Path(base))[0] if base else None
+        if self.brought and in_four_bits(self.brought):
+            raise UsageError(
+                N_("{key}: a model in 4 bits cannot be trained as a whole"),
+                fix=N_("start from the model in 16 or 32 bits"),
+                key="pretrain.base",
+            )
         shape = self.brought.settings if self.brought else shape
         rate = settings.learning_rate or CONTINUED * pretraining_rate(shape.width)
         settings = settings.model_copy(update={"learning_rate": rate})

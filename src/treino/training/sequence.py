@@ -26,10 +26,8 @@ from treino.tokens.packing import Rows
 from treino.training.classification import Classification, PieceSource
 from treino.training.cures import Anchored, OldLanguage, Rehearsed, WithOldTasks, class_fisher, language_fisher
 from treino.training.loop import train
-from treino.training.methods import BETA2
+from treino.training.methods import finetuning_plan
 from treino.training.objective import Objective, Penalty
-from treino.training.plan import TrainingPlan
-from treino.training.schedule import Schedule
 from treino.training.source import BatchSource, RowSource
 from treino.training.task import Task
 
@@ -154,7 +152,7 @@ class TaskSequence:
         objective, source = self._wired(PieceSource(pieces, order), old)
         plain = settings.epochs * order.steps_per_epoch
         steps, flops = self._steps(plain, pieces, order, old, first=phase == 0)
-        plan = self._plan(steps, phase)
+        plan = finetuning_plan(settings, steps, self.seed * 1009 + phase)
         task = Task(classifier, objective, source, penalties=self._penalties(classifier.body, before))
         progress = train(task, plan, output / "checkpoints")
         files.remove_folder(output / "checkpoints")
@@ -243,23 +241,6 @@ class TaskSequence:
     def _old_length(self, key: int) -> float:
         pieces = self.lessons[key].pieces["training"]
         return sum(map(len, pieces.ids)) / len(pieces)
-
-    def _plan(self, steps: int, phase: int) -> TrainingPlan:
-        settings = self.settings
-        return TrainingPlan(
-            steps=steps,
-            batch=settings.batch,
-            accumulation=1,
-            schedule=Schedule(settings.learning_rate, steps, settings.warmup),
-            weight_decay=settings.weight_decay,
-            beta2=BETA2,
-            clip=1.0,
-            precision=settings.precision,
-            seed=self.seed * 1009 + phase,
-            log_every=max(1, steps // 10),
-            validate_every=steps,
-            checkpoint_seconds=settings.checkpoint_seconds,
-        )
 
 
 def _places(pieces: Pieces, rows: Sequence[int]) -> int:
