@@ -106,6 +106,21 @@ def test_it_does_not_follow_elsewhere() -> None:
         assert not other.asked
 
 
+@pytest.mark.parametrize("key", ["sk-secret\nsk-other", "sk-secret\u200b"])
+def test_a_key_that_is_none_is_refused_and_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREINO_KEY_127_0_0_1", key)
+    with pytest.raises(UsageError, match="TREINO_KEY_127_0_0_1") as refused:
+        Remote("http://127.0.0.1:9/v1")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_key_that_a_server_repeats_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TREINO_KEY_127_0_0_1", "sk-secret")
+    with pytest.raises(UsageError, match="no user of …") as refused:
+        ask(in_turn(Reply("no user of sk-secret", 401)))
+    assert "secret" not in str(refused.value)
+
+
 def test_a_key_goes_to_its_own_host_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "general")
     monkeypatch.setenv("TREINO_KEY_127_0_0_1", " secret ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
-from treino.errors import UsageError
+from treino.errors import Interrupted, UsageError
 from treino.models.folder import save_tokenizer
 from treino.recipe import TokenSettings
 from treino.tokens.chat import Chat, ConversationRefused, TemplateError
@@ -192,3 +193,27 @@ def test_conversations_that_the_template_does_not_take_are_counted(own: Tokenize
     assert found.counts["refused"] == 1 and len(found) == 1
     with pytest.raises(ConversationRefused, match="a user begins"):
         encode(chat, [talk("olá", "sim", system="x")], context=64, long_texts="")
+
+
+def test_a_template_makes_no_text_of_gigabytes(own: Tokenizer, tmp_path: Path) -> None:
+    for number, product in enumerate(("'a' * 200000000", "3 * (('a',) * 900000)", "10 ** 10000000")):
+        chat = Chat(brought(own, tmp_path / str(number), "{{ (" + product + ") | length }}"))
+        with pytest.raises(ConversationRefused, match="too large"):
+            chat.text(talk("oi"))
+    assert Chat(brought(own, tmp_path / "few", "{{ '-' * 3 }}")).text(talk("oi")) == "---"
+
+
+def test_a_template_is_told_the_same_day_whenever_it_is_learnt_with(own: Tokenizer, tmp_path: Path) -> None:
+    tokenizer = brought(own, tmp_path, "{{ strftime_now('%d %b %Y') }}")
+    assert Chat(tokenizer).text(talk("oi")) == "26 Jul 2024"
+    assert Chat(tokenizer, datetime.date(2030, 1, 2)).text(talk("oi")) == "02 Jan 2030"
+
+
+def test_a_signal_while_a_template_works_is_no_refusal(own: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(**given: object) -> str:
+        raise Interrupted("stopped", exit_code=130)
+
+    chat = Chat(own)
+    monkeypatch.setattr(chat._template, "render", stopped)
+    with pytest.raises(Interrupted):
+        chat.text(talk("oi"))
