@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LOCALE_FOLDER = Path(__file__).parent / "locale"
-LANGUAGES = ("en", "pt_BR")
 
 # Set before the libraries that read them are imported: no telemetry, no progress bars of their own, no network.
 SETTINGS = {

@@ -152,7 +152,7 @@ def _projection(projection: Mapping[str, Any], writer: Writer) -> Table:
     ]
     lead = N_(
         "The same trainings on {gpu}, in bfloat16, by the planner's calculation. In brackets: 80 % intervals, from the spread "
-        "of published runs. Quality does not hang on the chip."
+        "of published runs. Quality does not depend on the chip."
     )
     notes = [writer.say(lead, gpu=projection["gpu"])]
     notes += [escape(writer.translator.message(Message(**note))) for note in projection["notes"]]
