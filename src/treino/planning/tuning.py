@@ -34,7 +34,7 @@ class TuningWish:
         old: rows and tokens of old text in a step.
         vectors: numbers that a frozen body gives for all texts together.
         recompute: whether layers may be computed again in the backward pass, or not.
-        offers: what a recipe can be changed to, the gentlest first: {setting: fields of `work`}; `longest`: whether the context
+        offers: what a recipe can be changed to, the gentlest first: {setting: fields of `work`}; `shorter`: whether the context
             is the recipe's to shorten.
     """
 

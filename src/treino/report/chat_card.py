@@ -8,6 +8,7 @@ from typing import Any, cast
 from treino.language import Translator
 from treino.messages import N_
 from treino.report.card import FOLDER, architecture_of, label, number, plain
+from treino.report.classifier_card import front_matter
 from treino.report.facts import ChatFacts, Facts, present
 from treino.report.labels import METHODS
 
@@ -35,7 +36,7 @@ def chat_card(facts: dict[str, Any], language: str) -> str:
     if not tuned:
         return ""
     parts = [
-        _front_matter(known),
+        front_matter(known, "text-generation", "conversational"),
         f"# {plain(known.get('name') or 'Treino')}",
         _what_it_is(tuned, translator),
         _figures(tuned, translator),
@@ -43,13 +44,6 @@ def chat_card(facts: dict[str, Any], language: str) -> str:
         _use(known, translator),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _front_matter(facts: Facts) -> str:
-    transformer = architecture_of(facts.get("model")) == "transformer"
-    lines = ["---", f"license: {json.dumps(facts.get('licence') or 'unknown')}"]
-    lines += [f"library_name: {'transformers' if transformer else 'treino'}", "pipeline_tag: text-generation"]
-    return "\n".join([*lines, "tags:", "- treino", "- conversational", "---"])
 
 
 def _what_it_is(tuned: ChatFacts, translator: Translator) -> str:

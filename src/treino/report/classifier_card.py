@@ -37,7 +37,7 @@ def classifier_card(facts: dict[str, Any], language: str) -> str:
     if not tuned or tuned.get("method") == "prompt":  # there is no folder to put a card into
         return ""
     parts = [
-        _front_matter(known),
+        front_matter(known, "text-classification", "llama" if _transformer(known) else "lstm"),
         f"# {plain(known.get('name') or 'Treino')}",
         _what_it_is(tuned, translator),
         _evaluation(tuned, translator),
@@ -47,11 +47,15 @@ def classifier_card(facts: dict[str, Any], language: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(facts: Facts) -> str:
-    transformer = architecture_of(facts.get("model")) == "transformer"
+def _transformer(facts: Facts) -> bool:
+    return architecture_of(facts.get("model")) == "transformer"
+
+
+def front_matter(facts: Facts, task: str, tag: str) -> str:
+    """What the hub reads of a card of a tuned model: licence, library, task and tags."""
     lines = ["---", f"license: {json.dumps(facts.get('licence') or 'unknown')}"]
-    lines += [f"library_name: {'transformers' if transformer else 'treino'}", "pipeline_tag: text-classification"]
-    return "\n".join([*lines, "tags:", "- treino", f"- {'llama' if transformer else 'lstm'}", "---"])
+    lines += [f"library_name: {'transformers' if _transformer(facts) else 'treino'}", f"pipeline_tag: {task}"]
+    return "\n".join([*lines, "tags:", "- treino", f"- {tag}", "---"])
 
 
 def _what_it_is(tuned: Classification, translator: Translator) -> str:
