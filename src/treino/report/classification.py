@@ -151,7 +151,9 @@ def classifier_section(facts: Classification, writer: Writer) -> str:
 
 
 def _thresholds(test: Measures) -> str:
-    """From which probability on a text has a class."""
+    """From which probability on a text has a class; without probabilities, that it has what is named."""
+    if not test.get("thresholds"):
+        return N_("A text may have several classes or none: those that the answer names.")
     if set(test.get("thresholds") or []) == {0.5}:
         return N_("A text may have several classes or none: those whose probability is one half or more.")
     return N_("A text may have several classes or none; from which probability on was chosen on the validation rows.")
