@@ -264,7 +264,7 @@ FINETUNING_DECISIONS = ("finetune.rows_at_once", "finetune.recompute", "finetune
 ADOPTING: Pipeline = (Stage("adopt", 1, (), (MODEL,), lambda loaded, _: None, _adopt, reads=_adopt_reads),)
 
 
-GATHERING: Pipeline = (Stage("gather", 1, (), (CONVERSATIONS,), _gather_settings, _gather, reads=_gather_reads),)
+GATHERING: Pipeline = (Stage("gather", 2, (), (CONVERSATIONS,), _gather_settings, _gather, reads=_gather_reads),)
 
 
 def _chatting(before: tuple[str, ...]) -> Pipeline:
