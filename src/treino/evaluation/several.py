@@ -24,7 +24,8 @@ def measure_several(
     seed: int = 1,
 ) -> dict[str, Any]:
     """All measures of probabilities (rows, classes) against the true classes, zeros and ones of the same shape; rows of NaN
-    are left out and counted.
+    are left out and counted. A row of `NO_ANSWER` is wrong, though its text have no class: it misses its classes, and is held
+    against no other.
 
     accuracy: share of rows with exactly the right classes (subset accuracy), with Wilson's 95 % interval. F1 = 2TP / (2TP +
     FP + FN): micro_f1 with the counts of all classes together, macro_f1 the mean over the classes that occur as truth or as
@@ -36,12 +37,13 @@ def measure_several(
     rows, unjudged = len(truth), int((~judged).sum())
     if not rows:
         return {"rows": 0, "unjudged": unjudged}
-    said = named(chances, thresholds)
+    said, silent = named(chances, thresholds), (chances < 0).any(1)
+    chances = np.maximum(chances, 0.0)
     counts = _counts(truth, said)
     drawn = _drawn(truth, said, resamples, seed)
     by_class, drawn_by_class = f1(counts[None])[0], f1(drawn)
     micro, drawn_micro = f1(counts[None].sum(2, keepdims=True))[0, 0], f1(drawn.sum(2, keepdims=True))[:, 0]
-    exact = int((truth == said).all(1).sum())
+    exact = int(((truth == said).all(1) & ~silent).sum())
     bins = _reliability(truth, chances)
     kept = np.clip(chances, SMALLEST, 1 - SMALLEST)
     return {
@@ -66,7 +68,7 @@ def measure_several(
             }
             for number, label in enumerate(labels)
         ],
-    }
+    } | ({"unanswered": int(silent.sum())} if silent.any() else {})
 
 
 def f1(counts: np.ndarray) -> np.ndarray:
