@@ -22,7 +22,7 @@ LENGTH = 150
 
 @pytest.fixture
 def flexing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Flex attention on the CPU, as it is. torch refuses gradients there, for its compiler cannot make them; the plain form can."""
+    """Flex attention on the CPU, as it is. torch refuses gradients there, which its compiler cannot make; the plain form can."""
     monkeypatch.setattr(attention, "FLEX_DEVICES", {"cpu"})
     monkeypatch.setattr(flex, "_validate_device", lambda *tensors: None)
     monkeypatch.setattr(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
@@ -72,7 +72,10 @@ def test_a_model_learns_the_same_by_it_from_blocks_made_once(
 
     def learnt() -> list[Tensor]:
         hidden = model.hidden(ids, segments=segments)
-        return [hidden.detach(), *torch.autograd.grad(hidden.sin().sum(), [p for p in model.parameters() if p.ndim == 1])]
+        return [
+            hidden.detach(),
+            *torch.autograd.grad(hidden.sin().sum(), [p for p in model.parameters() if p.ndim == 1]),
+        ]
 
     attention.flex_works("cpu")
     made.clear()

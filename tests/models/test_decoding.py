@@ -363,7 +363,7 @@ def test_steps_make_the_tokens_that_the_plain_memory_makes(monkeypatch: pytest.M
 
 
 def test_no_step_looks_at_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On tensors without numbers a step can be taken, where one that looked, or had a shape that depended on them, could not."""
+    """On tensors without numbers a step can be taken; one that looked, or had a shape that depends on them, could not."""
     with FakeTensorMode(), torch.no_grad():
         model = small("heads of 32")
         steps = StepDecoder(model, 3, 30)
