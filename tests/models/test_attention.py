@@ -22,7 +22,7 @@ LENGTH = 150
 
 @pytest.fixture
 def flexing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Flex attention on the CPU, as it is. torch refuses gradients there, which its compiler cannot make; the plain form can."""
+    """Flex attention on the CPU, as it is: torch refuses gradients there, for its compiler lacks them, not this form."""
     monkeypatch.setattr(attention, "FLEX_DEVICES", {"cpu"})
     monkeypatch.setattr(flex, "_validate_device", lambda *tensors: None)
     monkeypatch.setattr(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)

@@ -10,6 +10,7 @@ from torch import nn
 
 from treino.errors import UsageError
 from treino.models.device import choose
+from treino.pipeline import api
 from treino.tokens.packing import moved
 from treino.training.formats import settle
 from treino.training.optimiser import Optimiser
@@ -56,6 +57,20 @@ def test_a_device_that_is_not_there_is_refused(
     machine(monkeypatch, 1, False, asked)
     with pytest.raises(UsageError, match=said):
         choose(0, ranks)
+
+
+def test_a_model_that_was_loaded_answers_on_an_nvidia_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    went: list[str] = []
+
+    class Told(nn.Module):
+        def to(self, device: torch.device) -> Told:  # type: ignore[override]
+            went.append(str(device))
+            return self
+
+    for gpus, apple, asked in ((1, True, ""), (0, True, ""), (1, False, "cpu"), (0, False, "")):
+        machine(monkeypatch, gpus, apple, asked)
+        api._where_it_answers(Told())
+    assert went == ["cuda:0"]
 
 
 def test_batches_go_to_a_gpu_through_pinned_memory() -> None:
