@@ -243,6 +243,7 @@ PRETRAINING: Pipeline = (
         _pretrain,
         decide=_decide,
         decides=(
+            "pretrain.device",
             "pretrain.precision",
             "pretrain.compile",
             "pretrain.rows_at_once",
@@ -250,7 +251,7 @@ PRETRAINING: Pipeline = (
             "pretrain.steps",
             "pretrain.tokens_per_second",
         ),
-        informs=("pretrain.tokens_per_second",),
+        informs=("pretrain.device", "pretrain.tokens_per_second"),
         resumes="checkpoints/step-*",
     ),
     Stage(

@@ -42,7 +42,7 @@ def fitted(
     Raises:
         DoesNotFit: with at most three changes of settings, each of which would fit.
     """
-    on_cpu = device.type == "cpu"
+    on_cpu = device.type != "cuda"  # mps shares the machine's memory
     free = available_memory() if on_cpu else torch.cuda.mem_get_info()[0]
     base = (resident_memory() or BASE_BYTES) if on_cpu else 0
     wish = _wish(shape, vocabulary, settings, batch, base, precision, packed, kernels)
@@ -75,7 +75,7 @@ def fitted(
 
 def base_memory(device: torch.device) -> int:
     """Bytes that are taken before a training is built: those of this process; on a card, whose free memory counts, none."""
-    return (resident_memory() or BASE_BYTES) if device.type == "cpu" else 0
+    return (resident_memory() or BASE_BYTES) if device.type != "cuda" else 0
 
 
 def fitting(wish: Wish, base: int, device: torch.device, last_resort: str) -> Arrangement:
@@ -84,7 +84,7 @@ def fitting(wish: Wish, base: int, device: torch.device, last_resort: str) -> Ar
     Raises:
         DoesNotFit: with at most three changes of settings, each of which would fit; where there is none, with the last resort.
     """
-    room = available_memory() if device.type == "cpu" else torch.cuda.mem_get_info()[0]
+    room = available_memory() if device.type != "cuda" else torch.cuda.mem_get_info()[0]
     if room is None:
         return Arrangement(wish.batch, False not in wish.recompute)
     if found := arrange(wish, room + base):
