@@ -43,7 +43,7 @@ SAME_IN_BOTH = {
     "{method} {base}", "{count} × {chip}", "API", "FLOPs", "LoRA", "QLoRA",
     *("CPF", "CNPJ", "CEP", "CORPUS", "ID"),
     "BASE", "F1", "GPU", "Macro-F1", "Micro-F1", "Python", "Transformer", "classes", "d", "embedding", "feed-forward",
-    "macro-F1", "threads", "tokens", "torch", "treino", "{condition}: {margin:3}", "classes: {labels}",
+    "Corpus: {path}", "macro-F1", "threads", "tokens", "torch", "treino", "{condition}: {margin:3}", "classes: {labels}",
 }  # fmt: skip
 """Words that Brazilians use as they are."""
 

@@ -125,6 +125,16 @@ def progress(what: str, done: float, total: float | None, unit: str) -> None:
 
 
 @contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Nobody hears what happens inside the `with` block."""
+    heard, _listeners[:] = list(_listeners), []
+    try:
+        yield
+    finally:
+        _listeners[:] = heard
+
+
+@contextlib.contextmanager
 def listening(listener: Listener) -> Iterator[None]:
     """Hear every event inside the `with` block."""
     _listeners.append(listener)

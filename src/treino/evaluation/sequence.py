@@ -24,12 +24,15 @@ def accuracy(classifier: Classifier, pieces: Pieces) -> float:
     return float(right.sum()) / pieces.count
 
 
+def judged(learnt: Learnt, lessons: Sequence[Lesson], number: int, part: str = "test") -> float:
+    """The accuracy on one lesson, NaN where its head is not there yet."""
+    lesson = lessons[number]
+    return accuracy(learnt.classifier(number, lesson), lesson.pieces[part]) if number in learnt.heads else float("nan")
+
+
 def row_of(learnt: Learnt, lessons: Sequence[Lesson], part: str = "test") -> list[float]:
     """A row of R: the accuracy on each lesson, NaN for those whose head is not there yet."""
-    return [
-        accuracy(learnt.classifier(number, lesson), lesson.pieces[part]) if number in learnt.heads else float("nan")
-        for number, lesson in enumerate(lessons)
-    ]
+    return [judged(learnt, lessons, number, part) for number in range(len(lessons))]
 
 
 def probe(body: LanguageModel, lesson: Lesson, part: str = "test") -> float:

@@ -31,7 +31,8 @@ def measure_several(
     seed: int = 1,
 ) -> dict[str, Any]:
     """All measures of probabilities (rows, classes) against the true classes, zeros and ones of the same shape; rows of NaN
-    are left out and counted.
+    are left out and counted. A row of `NO_ANSWER` is wrong, though its text have no class: it misses its classes, and is held
+    against no other.
 
     accuracy: share of rows with exactly the right classes (subset accuracy), with Wilson's 95 % interval. F1 = 2TP / (2TP +
     FP + FN): micro_f1 with the counts of all classes together, macro_f1 the mean over the classes that occur as truth or as
@@ -43,12 +44,13 @@ def measure_several(
     rows, unjudged = len(truth), int((~judged).sum())
     if not rows:
         return {"rows": 0, "unjudged": unjudged}
-    said = named(chances, thresholds)
+    said, silent = named(chances, thresholds), (chances < 0).any(1)
+    chances = np.maximum(chances, 0.0)
     counts = _counts(truth, said)
     drawn = _drawn(truth, said, resamples, seed)
     by_class, drawn_by_class = f1(counts[None])[0], f1(drawn)
     micro, drawn_micro = f1(counts[None].sum(2, keepdims=True))[0, 0], f1(drawn.sum(2, keepdims=True))[:, 0]
-    exact = int((truth == said).all(1).sum())
+    exact = int(((truth == said).all(1) & ~silent).sum())
     bins = reliability(chances.ravel(), truth.ravel())
     return {
         "several": True,
@@ -62,7 +64,7 @@ def measure_several(
         "calibration_error": calibration_error(bins),
         "reliability": bins,
         "by_class": figures_by_class(labels, counts, by_class, drawn_by_class),
-    }
+    } | ({"unanswered": int(silent.sum())} if silent.any() else {})
 
 
 def cross_entropy(truth: np.ndarray, chances: np.ndarray) -> float:

@@ -69,8 +69,10 @@ class Run:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the test split passed the gate; None where the recipe sets no threshold."""
-        return self.facts.get("judge", {}).get("passed")
+        """Whether the test split (of a model that answers, the held-out conversations) passed the gate; None where the recipe
+        sets no threshold.
+        """
+        return self.facts.get("judge", self.facts.get("chat", {})).get("passed")
 
     @property
     def report(self) -> Path:

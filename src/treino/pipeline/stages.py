@@ -181,7 +181,10 @@ def _gather(work: Work) -> dict[str, Any]:
 def _chat_settings(loaded: LoadedRecipe, language: str) -> Any:
     recipe = loaded.recipe
     settings = dump(recipe.finetune, leave_out=("base", "checkpoint_seconds"))
-    return {"finetune": settings, "examples": recipe.report.examples}
+    return {"finetune": settings, "examples": recipe.report.examples} | {
+        "search": dump(recipe.search),
+        "gate": dump(recipe.gate),
+    }
 
 
 def _decide_chat(work: Work) -> Decisions:
@@ -264,7 +267,7 @@ FINETUNING_DECISIONS = ("finetune.rows_at_once", "finetune.recompute", "finetune
 ADOPTING: Pipeline = (Stage("adopt", 1, (), (MODEL,), lambda loaded, _: None, _adopt, reads=_adopt_reads),)
 
 
-GATHERING: Pipeline = (Stage("gather", 1, (), (CONVERSATIONS,), _gather_settings, _gather, reads=_gather_reads),)
+GATHERING: Pipeline = (Stage("gather", 2, (), (CONVERSATIONS,), _gather_settings, _gather, reads=_gather_reads),)
 
 
 def _chatting(before: tuple[str, ...]) -> Pipeline:
@@ -273,7 +276,7 @@ def _chatting(before: tuple[str, ...]) -> Pipeline:
     return (
         Stage(
             "chat",
-            2,
+            3,
             kinds,
             (ASSISTANT,),
             _chat_settings,
@@ -281,7 +284,7 @@ def _chatting(before: tuple[str, ...]) -> Pipeline:
             decide=_decide_chat,
             decides=FINETUNING_DECISIONS,
             informs=("finetune.seconds_per_token",),
-            resumes="checkpoints/step-*",
+            resumes="records/trials/*",
         ),
     )
 

@@ -1,16 +1,19 @@
-"""Conversations of files: messages by role (OpenAI), `conversations` by speaker (ShareGPT), instructions (Alpaca), pairs of
-question and answer, and tables with a row for each thing said. JSON, JSON lines, CSV and Parquet.
+"""Conversations of files: messages by role (OpenAI), `conversations` by speaker (ShareGPT) or as lists of texts (ChatterBot),
+instructions (Alpaca), pairs of question and answer, questions on passages (SQuAD), and tables with a row for each thing said.
+JSON, JSON lines, YAML, CSV and Parquet.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from treino.corpus.conversations.yaml import read_yaml
 from treino.corpus.sources.raw import Problems, Unreadable, read_text
 from treino.corpus.sources.read import kind_of
 from treino.corpus.sources.tables import (
@@ -73,23 +76,27 @@ QUESTION_COLUMNS = (
     "entrada",
 )
 ANSWER_COLUMNS = (
-    "answer", "resposta", "response", "output", "completion", "saida", "saída", "reply", "chosen",
+    "answer", "resposta", "response", "output", "completion", "saida", "saída", "reply", "chosen", "answers", "respostas",
 )  # fmt: skip
+PASSAGES = ("context", "contexto")
+"""Columns of what a question is about."""
+
 LISTS = ("messages", "conversations", "conversation", "mensagens", "conversa", "dialogue", "dialog")
 """Keys of a conversation as a list."""
 
 _FIX = N_(
-    "give rows with messages (role, content), conversations (from, value), instruction and output, question and answer, or "
-    "with a column for the conversation, the speaker and the text"
+    "give rows with messages (role, content), conversations (from, value) or lists of texts, instruction and output, question "
+    "and answer (with a context or not), or with a column for the conversation, the speaker and the text"
 )
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages in order, each (role, content), and where they stand."""
+    """Messages in order, each (role, content), and where they stand; `about`: a passage that others may be about, too."""
 
     messages: tuple[tuple[str, str], ...]
     place: str
+    about: str = ""
 
 
 def read_conversations(path: Path, settings: ChatSettings, problems: Problems) -> Iterator[Conversation]:
@@ -118,6 +125,8 @@ def _files(path: Path) -> list[Path]:
 def _kind(path: Path) -> str | None:
     if path.suffix.lower() == ".parquet":
         return "parquet"
+    if path.suffix.lower() in (".yml", ".yaml"):
+        return "yaml"
     kind = "json" if path.suffix.lower() == ".json" else kind_of(path)
     return kind if kind in ("json", "csv") else None
 
@@ -139,28 +148,69 @@ def _table_of(path: Path, problems: Problems) -> Table:
         return Table(
             [], 0, json_records(path, problems, path.name) if whole is None else _objects(path, whole, problems)
         )
+    if kind == "yaml":
+        return Table([], 0, _objects(path, _rows_of(_yaml(path, problems)), problems))
     raise DataError(N_("{path} is not a file of conversations"), fix=_FIX, path=str(path))
 
 
+def _yaml(path: Path, problems: Problems) -> Any:
+    """The content of a YAML file; of a broken one what stands before the break."""
+    content, trouble = read_yaml(read_text(path, problems, path.name) or "[]")
+    if trouble:
+        line, rule = trouble
+        problems.add(f"{path.name}:{line}", rule)
+        if isinstance(content, dict) and not any(isinstance(value, list) for value in content.values()):
+            return []  # it broke off before its rows
+    return [] if content is None else content
+
+
 def _whole(path: Path, problems: Problems) -> list[Any] | None:
-    """The rows of a file that is one JSON value: a list, a list within an object (`{"data": [...]}`), or one conversation.
-    None: it is not, and may have an object in each line.
-    """
+    """The rows of a file that is one JSON value. None: it is not, and may have an object in each line."""
     try:
-        content = json.loads(read_text(path, problems, path.name) or "[]")
+        return _rows_of(json.loads(read_text(path, problems, path.name) or "[]"))
     except (ValueError, RecursionError):
         return None
-    if isinstance(content, dict) and not any(isinstance(content.get(key), list) for key in LISTS):
-        content = next((value for value in content.values() if isinstance(value, list)), content)
-    return content if isinstance(content, list) else [content]
+
+
+def _rows_of(content: Any) -> list[Any]:
+    """The rows of a whole file: a list, a list within an object (`{"data": [...]}`), questions by passage, or one conversation.
+    A row that is a list of texts is a conversation.
+    """
+    if isinstance(content, dict):
+        named = next((content[key] for key in LISTS if isinstance(content.get(key), list)), None)
+        if named is None:
+            content = next((value for value in content.values() if isinstance(value, list)), [content])
+        else:
+            content = named if any(isinstance(item, list) for item in named) else [content]
+    rows = content if isinstance(content, list) else [content]
+    if any(isinstance(row, dict) and isinstance(row.get("paragraphs"), list) for row in rows):
+        return list(_asked_of_passages(rows))
+    return rows
+
+
+def _asked_of_passages(articles: list[Any]) -> Iterator[dict[str, Any]]:
+    """Rows {question, context, answers} of SQuAD's nested form: articles → paragraphs → qas."""
+    for passage in _tables(articles, "paragraphs"):
+        for question in _tables([passage], "qas"):
+            asked = {"question": question.get("question"), "answers": question.get("answers")}
+            yield asked | {"context": passage.get("context")}
+
+
+def _tables(rows: list[Any], key: str) -> Iterator[Mapping[str, Any]]:
+    """The tables in the lists that stand under a key of each row."""
+    for row in rows:
+        found = row.get(key) if isinstance(row, Mapping) else None
+        yield from (item for item in found if isinstance(item, Mapping)) if isinstance(found, list) else ()
 
 
 def _objects(path: Path, rows: list[Any], problems: Problems) -> Iterator[Record]:
     for number, row in enumerate(rows, 1):
-        if isinstance(row, dict):
-            yield Record(number, row, str(row)[:200])
+        line = getattr(rows, "lines", {number - 1: number})[number - 1]
+        values = {"conversation": row} if isinstance(row, list) else row
+        if isinstance(values, dict):
+            yield Record(line, values, str(row)[:200])
         else:
-            problems.add(f"{path.name}:{number}", "not_an_object", str(row)[:200])
+            problems.add(f"{path.name}:{line}", "not_an_object", str(row)[:200])
 
 
 def _of_records(
@@ -190,12 +240,26 @@ def _of_records(
             N_("no conversation can be found in the columns: {names}"), where=name, fix=_FIX, names=", ".join(names)
         )
     _check((question or "question", answer or "answer"), ("question", "answer"), names, name)
-    more = usual_column(("input", "entrada", "context", "contexto"), [item for item in names if item != question], [])
+    more = usual_column(("input", "entrada", *PASSAGES), [item for item in names if item != question], [])
     for record in records:
-        asked, added, said = (_text(record.values.get(column)) for column in (question, more, answer))
+        asked, added = (_text(record.values.get(column)) for column in (question, more))
+        said = _answer(record.values.get(answer))
         messages = [(USER, f"{asked}\n\n{added}" if added and asked else asked or added), (ASSISTANT, said)]
         system = _text(record.values.get(SYSTEM))
-        yield from _one(([(SYSTEM, system)] if system else []) + messages, f"{name}:{record.line}", record, problems)
+        about = added if more in PASSAGES else ""
+        yield from _one(
+            ([(SYSTEM, system)] if system else []) + messages, f"{name}:{record.line}", record, problems, about
+        )
+
+
+def _answer(value: Any) -> str:
+    """An answer; of several to one question, [{"text": …}, …] or {"text": […]}, the commonest."""
+    if isinstance(value, Mapping):
+        value = value.get("text")
+    if not isinstance(value, list):
+        return _text(value)
+    texts = [_text(item.get("text") if isinstance(item, Mapping) else item) for item in value]
+    return Counter(texts).most_common(1)[0][0] if texts else ""
 
 
 def _check(columns: tuple[str, ...], settings: tuple[str, ...], names: list[str], where: str) -> None:
@@ -272,7 +336,9 @@ def _table(
         yield from _one(messages, f"{name}:{places[key].line}", places[key], problems)
 
 
-def _one(messages: list[tuple[str, str]], place: str, record: Record, problems: Problems) -> Iterator[Conversation]:
+def _one(
+    messages: list[tuple[str, str]], place: str, record: Record, problems: Problems, about: str = ""
+) -> Iterator[Conversation]:
     """A conversation, put in order: what one speaker says in a row is one turn, and one without an answer is none."""
     if any(not role for role, _ in messages):
         problems.add(place, "unknown_speaker", record.raw)
@@ -291,4 +357,4 @@ def _one(messages: list[tuple[str, str]], place: str, record: Record, problems: 
     if len(turns) < 2 or all(role == ASSISTANT for role, _ in turns):
         problems.add(place, "no_answer", record.raw)
         return
-    yield Conversation(tuple(turns), place)
+    yield Conversation(tuple(turns), place, about)
