@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import itertools
 import json
 import math
 import multiprocessing
@@ -28,7 +29,6 @@ from typing import Any
 from zlib import crc32
 
 from lowest_loss import Scene
-
 from treino.evaluation.bootstrap import student_interval
 
 CONTENDERS = {
@@ -94,7 +94,9 @@ def seconds_a_step(folder: Path, shape: dict[str, Any], rounds: int = 7, turn: i
     return {name: statistics.median(found[1:]) for name, found in taken.items()}
 
 
-def chosen_rates(pool: concurrent.futures.Executor, options: argparse.Namespace, shape: dict[str, Any]) -> dict[str, float]:
+def chosen_rates(
+    pool: concurrent.futures.Executor, options: argparse.Namespace, shape: dict[str, Any]
+) -> dict[str, float]:
     """The best rate of each contender on the texts that choose."""
     default = 4e-3 * (128 / options.width) ** 0.5
     tries = {
@@ -139,7 +141,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             say(f"{key[0]}, {key[1]:g} of the steps, seed {key[2]}: {losses[key]:.4f}")
     return {
         "rates": rates,
-        "losses": [{"contender": key[0], "share": key[1], "seed": key[2], "loss": loss} for key, loss in losses.items()],
+        "losses": [
+            {"contender": key[0], "share": key[1], "seed": key[2], "loss": loss} for key, loss in losses.items()
+        ],
         "steps": {name: _needed(losses, name, options.seeds) for name in CONTENDERS},
     }
 
@@ -158,7 +162,7 @@ def _crossing(points: list[tuple[float, float]], target: float) -> float | None:
     """Where losses that fall with the length reach the target, by a line in the logarithms; `None` where they do not."""
     if points[0][1] <= target:
         return points[0][0]
-    for (before, high), (after, low) in zip(points, points[1:], strict=False):
+    for (before, high), (after, low) in itertools.pairwise(points):
         if low <= target < high:
             share = (math.log(high) - math.log(target)) / (math.log(high) - math.log(low))
             return before * (after / before) ** share
