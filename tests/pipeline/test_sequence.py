@@ -9,7 +9,7 @@ import pytest
 
 import treino
 from treino import events
-from treino.errors import UsageError
+from treino.errors import DoesNotFit, UsageError
 from treino.evaluation.transfer import average_accuracy
 from treino.files import read_json
 from treino.pipeline.sequence import PAGE, RESULT
@@ -83,7 +83,7 @@ def test_each_phase_is_an_artefact_and_a_longer_sequence_goes_on(tmp_path: Path)
     ("change", "said"),
     [
         ({"labels": {"source": "world"}}, "sequence.tasks"),
-        ({"finetune": {"method": "lora"}}, "whole body"),
+        ({"finetune": {"method": "scratch"}}, "throw it away"),
         ({"sequence": {"order": ["other"], "tasks": []}}, "order"),
     ],
 )
@@ -91,3 +91,74 @@ def test_what_does_not_go_with_a_sequence_is_refused(tmp_path: Path, change: dic
     given = recipe(tmp_path) | {"model": {}} | change
     with pytest.raises(UsageError, match=said):
         load_recipe(given)
+
+
+SHAPE = {"width": 16, "layers": 1, "heads": 2, "feed_forward": 32, "context": 16}
+
+
+def small(folder: Path, **finetune: Any) -> dict[str, Any]:
+    """The same with a Transformer."""
+    given = recipe(folder, epochs=2, lora_rank=2, checkpoint_seconds=0.0, **finetune)
+    return given | {"tokens": {"vocabulary": 300, "validation": 0.3}, "model": SHAPE}
+
+
+@pytest.mark.parametrize("method", ["frozen", "lora", "qlora", "streamed"])
+def test_a_sequence_by_each_method_is_foreseen_and_goes_on_after_an_interruption(
+    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {"method": "qlora", "stream": True} if method == "streamed" else {"method": method}
+    given = small(tmp_path, **chosen)
+    done = treino.run(given, runs=tmp_path / "runs", language="en")
+    found = done.facts["sequence"]
+    losses = found["language_losses"]
+    assert (losses[2] == pytest.approx(losses[0], abs=1e-6)) == (method == "frozen")
+    if method == "frozen":
+        assert found["accuracies"][1][0] == found["accuracies"][0][0] and found["forgetting"] == 0
+    forecast = read_json(done.artefacts["learn-2"].folder / "records" / "forecast.json")
+    assert forecast["memory"]["total"] > 0 and forecast["seconds"] > 0
+    assert done.artefacts["learn-2"].record["beside"]["peak_memory"]["ratio"] > 0
+
+    class Stop(BaseException):
+        pass
+
+    def listen(event: events.Event) -> None:
+        if event.kind == "train.checkpoint" and any(
+            seen.startswith("learn-2") for seen in started[-1:]
+        ) and event.values["step"] == 3:
+            raise Stop
+        if event.kind == "stage.started":
+            started.append(event.values["stage"])
+
+    started: list[str] = []
+    lock = done.folder / "recipe.lock.toml"
+    with pytest.raises(Stop):
+        treino.run(given, runs=tmp_path / "other", language="en", listener=listen, lock=lock)
+    resumed: list[str] = []
+    again = treino.run(
+        given,
+        runs=tmp_path / "other",
+        language="en",
+        listener=lambda event: resumed.append(event.kind) if event.kind == "train.resumed" else None,
+    )
+    assert resumed == ["train.resumed"]
+    assert again.digests["learn-2"] == done.digests["learn-2"]
+
+
+def test_a_sequence_that_does_not_fit_is_refused_with_what_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from treino.training import fit
+
+    real = fit.available_memory
+    room = {"learn": False}
+
+    def little() -> int | None:
+        return 1 << 20 if room["learn"] else real()
+
+    def listen(event: events.Event) -> None:
+        room["learn"] = room["learn"] or (event.kind == "stage.finished" and event.values["stage"] == "tasks")
+
+    monkeypatch.setattr(fit, "available_memory", little)
+    with pytest.raises(DoesNotFit, match="are free") as refused:
+        treino.run(small(tmp_path, method="full"), runs=tmp_path / "runs", language="en", listener=listen)
+    assert refused.value.exit_code == 4

@@ -22,6 +22,7 @@ from treino.pipeline.corpus_stages import (
     pacing,
     truth_of,
 )
+from treino.pipeline.finetuning import FINETUNING_DECISIONS
 from treino.pipeline.stage import Decisions, Pipeline, Stage, Work
 from treino.recipe import PROMPT, Recipe
 from treino.recipe.load import LoadedRecipe
@@ -259,7 +260,6 @@ PRETRAINING: Pipeline = (
         _evaluate,
     ),
 )
-FINETUNING_DECISIONS = ("finetune.rows_at_once", "finetune.recompute", "finetune.seconds_per_token")
 
 ADOPTING: Pipeline = (Stage("adopt", 1, (), (MODEL,), lambda loaded, _: None, _adopt, reads=_adopt_reads),)
 

@@ -191,7 +191,7 @@ def _check_finetuning(recipe: Recipe) -> None:
 
 
 def _check_sequence(recipe: Recipe) -> None:
-    """Refuse a sequence beside labelled rows of one task, and by methods that leave the body or put adapters beside it."""
+    """Refuse a sequence beside labelled rows of one task, and by methods that no task could hand on to the next."""
     if not recipe.sequence.given:
         return
     if recipe.labels.given or recipe.chat.given:
@@ -201,10 +201,17 @@ def _check_sequence(recipe: Recipe) -> None:
             key="sequence.tasks",
             other="labels.source" if recipe.labels.given else "chat.source",
         )
-    if recipe.finetune.method != "full":
+    if recipe.finetune.method == "scratch":
         raise UsageError(
-            N_("a sequence trains the whole body: {key} = {method} is not for it"),
-            fix=N_('leave it out, or set it to "full"'),
+            N_("a sequence hands one body on from task to task: {key} = {method} would throw it away before each"),
+            fix=N_('take finetune.method = "full", "frozen", "lora" or "qlora"'),
+            key="finetune.method",
+            method=recipe.finetune.method,
+        )
+    if recipe.finetune.method == PROMPT:
+        raise UsageError(
+            N_("{key} = {method} trains nothing that a sequence could forget"),
+            fix=N_('take finetune.method = "full", "frozen", "lora" or "qlora"'),
             key="finetune.method",
             method=recipe.finetune.method,
         )
@@ -215,7 +222,7 @@ def _check_sequence(recipe: Recipe) -> None:
 
 def _tunes(recipe: Recipe) -> bool:
     """Whether anything follows the pretraining."""
-    return recipe.labels.given or recipe.chat.given
+    return recipe.labels.given or recipe.chat.given or recipe.sequence.given
 
 
 def _check_method(recipe: Recipe) -> None:
