@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_what_does_not_go_with_a_sequence_is_refused(tmp_path: Path, change: dic
         load_recipe(given)
 
 
-SHAPE = {"width": 16, "layers": 1, "heads": 2, "feed_forward": 32, "context": 16}
+SHAPE = {"width": 16, "layers": 1, "heads": 2, "feed_forward": 32, "context": 32}
 
 
 def small(folder: Path, **finetune: Any) -> dict[str, Any]:
@@ -102,13 +103,16 @@ def small(folder: Path, **finetune: Any) -> dict[str, Any]:
     return given | {"tokens": {"vocabulary": 300, "validation": 0.3}, "model": SHAPE}
 
 
-@pytest.mark.parametrize("method", ["frozen", "lora", "qlora", "streamed"])
-def test_a_sequence_by_each_method_is_foreseen_and_goes_on_after_an_interruption(
-    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all sequences start from one pretraining."""
+    return tmp_path_factory.mktemp("sequences")
+
+
+@pytest.mark.parametrize("method", ["frozen", "lora", "streamed"])
+def test_a_sequence_by_a_body_that_stays_is_foreseen(shared: Path, method: str) -> None:
     chosen = {"method": "qlora", "stream": True} if method == "streamed" else {"method": method}
-    given = small(tmp_path, **chosen)
-    done = treino.run(given, runs=tmp_path / "runs", language="en")
+    done = treino.run(small(shared, **chosen) | {"name": method}, runs=shared / "runs", language="en")
     found = done.facts["sequence"]
     losses = found["language_losses"]
     assert (losses[2] == pytest.approx(losses[0], abs=1e-6)) == (method == "frozen")
@@ -117,48 +121,40 @@ def test_a_sequence_by_each_method_is_foreseen_and_goes_on_after_an_interruption
     forecast = read_json(done.artefacts["learn-2"].folder / "records" / "forecast.json")
     assert forecast["memory"]["total"] > 0 and forecast["seconds"] > 0
     assert done.artefacts["learn-2"].record["beside"]["peak_memory"]["ratio"] > 0
+    assert (done.artefacts["learn-2"].folder / "adapter").is_dir() == (method != "frozen")
+
+
+def test_a_sequence_goes_on_in_the_middle_of_a_phase_as_if_nothing_had_been(shared: Path, tmp_path: Path) -> None:
+    given = small(shared, method="qlora")
+    done = treino.run(given, runs=shared / "runs", language="en")
+    runs = tmp_path / "runs"
+    shutil.copytree(shared / "runs", runs)
+    for stage in ("learn-2", "sequence"):
+        for folder in (runs / "store").glob(f"{stage}-*"):
+            shutil.rmtree(folder)
+    resumed: list[str] = []
 
     class Stop(BaseException):
         pass
 
-    def listen(event: events.Event) -> None:
-        if event.kind == "train.checkpoint" and any(
-            seen.startswith("learn-2") for seen in started[-1:]
-        ) and event.values["step"] == 3:
+    def stop(event: events.Event) -> None:
+        if event.kind == "train.checkpoint" and event.values["step"] == 3:
             raise Stop
-        if event.kind == "stage.started":
-            started.append(event.values["stage"])
 
-    started: list[str] = []
-    lock = done.folder / "recipe.lock.toml"
+    def listen(event: events.Event) -> None:
+        if event.kind == "train.resumed":
+            resumed.append(event.kind)
+
     with pytest.raises(Stop):
-        treino.run(given, runs=tmp_path / "other", language="en", listener=listen, lock=lock)
-    resumed: list[str] = []
-    again = treino.run(
-        given,
-        runs=tmp_path / "other",
-        language="en",
-        listener=lambda event: resumed.append(event.kind) if event.kind == "train.resumed" else None,
-    )
+        treino.run(given, runs=runs, language="en", listener=stop)
+    again = treino.run(given, runs=runs, language="en", listener=listen)
     assert resumed == ["train.resumed"]
     assert again.digests["learn-2"] == done.digests["learn-2"]
 
 
-def test_a_sequence_that_does_not_fit_is_refused_with_what_would(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from treino.training import fit
-
-    real = fit.available_memory
-    room = {"learn": False}
-
-    def little() -> int | None:
-        return 1 << 20 if room["learn"] else real()
-
-    def listen(event: events.Event) -> None:
-        room["learn"] = room["learn"] or (event.kind == "stage.finished" and event.values["stage"] == "tasks")
-
-    monkeypatch.setattr(fit, "available_memory", little)
+def test_a_sequence_that_does_not_fit_is_refused_with_what_would(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("treino.training.fit.available_memory", lambda: 1 << 20)
+    given = small(shared, method="full") | {"name": "large"}
     with pytest.raises(DoesNotFit, match="are free") as refused:
-        treino.run(small(tmp_path, method="full"), runs=tmp_path / "runs", language="en", listener=listen)
+        treino.run(given, runs=shared / "runs", language="en")
     assert refused.value.exit_code == 4

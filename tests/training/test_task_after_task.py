@@ -162,7 +162,7 @@ def test_old_heads_answer_from_one_pass() -> None:
 @pytest.mark.parametrize("method", ["frozen", "lora", "qlora"])
 def test_a_body_that_stays_hands_on_its_heads_and_one_adapter(tmp_path: Path, method: str) -> None:
     """Base weights stay bit for bit; a head alone forgets nothing, an adapter that goes on changes what old heads stand on."""
-    course = sequence(method=method, epochs=8, learning_rate=2e-2, lora_rank=4)
+    course = sequence(method=method, epochs=3, learning_rate=2e-2, lora_rank=4)
     start = {name: value.clone() for name, value in course.base.named_parameters()}
     first, told = course.learn(course.start(), 0, tmp_path)
     kept = row_of(first, course.lessons)[0]
