@@ -222,9 +222,11 @@ def _report_settings(loaded: LoadedRecipe, language: str) -> Any:
 
 def _pretrain_settings(loaded: LoadedRecipe, language: str) -> Any:
     recipe = loaded.recipe
+    # What says nothing leaves the keys of earlier runs as they are.
+    unused = ("method", "lora_rank") if recipe.pretrain.method == "full" else ()
     settings = {
         "model": dump(recipe.model),
-        "pretrain": dump(recipe.pretrain, leave_out=("base", "checkpoint_seconds", "shard")),
+        "pretrain": dump(recipe.pretrain, leave_out=("base", "checkpoint_seconds", "shard", *unused)),
     }
     curriculum = pacing(recipe)
     return settings | ({"order": curriculum} if curriculum else {})

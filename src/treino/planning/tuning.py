@@ -33,6 +33,7 @@ class TuningWish:
         distillation: whether the base model answers, too.
         old: rows and tokens of old text in a step.
         vectors: numbers that a frozen body gives for all texts together, where they are kept: under a classifier's head.
+        looked: rows that are looked at together, where memory does not ask for fewer.
         recompute: whether layers may be computed again in the backward pass, or not.
         offers: what a recipe can be changed to, the gentlest first: {setting: fields of `work`}; `shorter`: whether the context
             is the recipe's to shorten.
@@ -45,6 +46,7 @@ class TuningWish:
     distillation: bool = False
     old: tuple[int, int] = (0, 0)
     vectors: int = 0
+    looked: int = ROWS_LOOKED_AT
     recompute: Sequence[bool] = (False, True)
     offers: Sequence[tuple[str, str, dict[str, Any]]] = ()
     shorter: bool = False
@@ -88,7 +90,7 @@ class TuningWish:
             again = replace(work, batch=self.old[0], context=self.old[1], classes=0, packed=True)
             rehearsed = memory(self.model, again)
             parts = max(parts, rehearsed, key=lambda one: one["total"])
-        rows = work.batch if work.batch < self.work.batch else max(work.batch, ROWS_LOOKED_AT)
+        rows = work.batch if work.batch < self.work.batch else max(work.batch, self.looked)
         seen = forward_bytes(self.model, rows * work.context, "float32")
         parts["looks"] = seen if work.kernels else max(0, seen - parts["activations"] - parts["logits"])
         parts["best"] = WORD * trained if self.patience and not (work.method == "frozen" and work.classes) else 0

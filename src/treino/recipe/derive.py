@@ -98,6 +98,7 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
 def _check(recipe: Recipe) -> None:
     """Refuse what does not fit together."""
     _check_shape(recipe)
+    _check_continuing(recipe)
     _check_order(recipe)
     _check_finetuning(recipe)
     _check_method(recipe)
@@ -125,6 +126,35 @@ def _check_base(recipe: Recipe) -> None:
             setting=sorted(given)[0],
         )
     check_remote(recipe)
+
+
+def _check_continuing(recipe: Recipe) -> None:
+    """Refuse ways of pretraining that would train nothing, start anew, or find no model to put an adapter beside."""
+    settings = recipe.pretrain
+    if settings.method == "full":
+        return
+    about: dict[str, Any] = {"key": "pretrain.method", "method": settings.method}
+    fix = N_('take pretrain.method = "full", "lora" or "qlora"')
+    if settings.method == "frozen":
+        raise UsageError(
+            N_("{key} = {method} leaves the body as it is, and the body is what pretraining trains"), fix=fix, **about
+        )
+    if settings.method == "scratch":
+        raise UsageError(
+            N_("{key} = {method} forgets the model that it goes on from"), fix=N_("leave out pretrain.base"), **about
+        )
+    if not settings.base:
+        raise UsageError(
+            N_("{key} = {method} puts an adapter beside a model, and there is none to go on from"),
+            fix=N_("name it: pretrain.base = the folder of a run or of a model"),
+            **about,
+        )
+    if settings.optimiser == "muon":
+        raise UsageError(
+            N_("{key} = {method} trains adapters, which the optimiser muon is not for"),
+            fix=N_('set pretrain.optimiser = "adamw"'),
+            **about,
+        )
 
 
 def _check_order(recipe: Recipe) -> None:

@@ -77,8 +77,8 @@ def fitted(
 
 
 def base_memory(device: torch.device) -> int:
-    """Bytes that are taken before a training is built: those of this process, with all that torch loads when it first trains; on
-    a card, whose free memory counts, none.
+    """Bytes that are taken before a training is built: those of this process, with all that torch loads when it first trains;
+    on a card, whose free memory counts, none.
     """
     if device.type != "cpu":
         return 0

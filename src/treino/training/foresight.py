@@ -134,6 +134,7 @@ def wish_of(
         distillation=bool(settings.distillation),
         old=old,
         vectors=load.texts * body.settings.width if load.classes else 0,
+        looked=ROWS_LOOKED_AT if load.classes else load.rows,
         recompute=(True,) if stream else (False,) if settings.method == "frozen" or not adapters else (False, True),
         offers=tuple(_offers(settings, kernels, adapters=adapters, four_bits=adapters and not plain)),
         shorter=not settings.base,
