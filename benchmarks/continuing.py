@@ -3,9 +3,9 @@
     python benchmarks/continuing.py --data DIR --runs FOLDER [--shares 0.25 0.5 1] [--seeds 3] [--budget "150k tokens"]
     python benchmarks/continuing.py --table --runs FOLDER
 
-A model of width 64 learns the embedded town (500k tokens); then it goes on with other text (DIR, a folder of texts) at every
+A model of width 64 learns the embedded town (300k tokens); then it goes on with other text (DIR, a folder of texts) at every
 share of the fresh model's rate. Loss in nats a token: on the new text's validation rows, and on the town's held-out documents
-before and after. `--methods lora` does the same with an adapter at its own rate. What is done stands in FOLDER/continuing.jsonl.
+before and after. `--methods lora` does the same with an adapter at its own rate. What is done stands in FOLDER.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 FILE = "continuing.jsonl"
 WIDTH = 64
-TOWN, SMALL = "500k tokens", {"ngrams": False, "compressor": False, "bootstrap": 100}
+TOWN, SMALL = "300k tokens", {"ngrams": False, "compressor": False, "bootstrap": 100}
 
 
 def go_on(asked: argparse.Namespace, method: str, share: float, seed: int) -> dict[str, Any]:
