@@ -110,7 +110,7 @@ def wish_of(
     """
     on_cpu, cached = device.type == "cpu", settings.method == "frozen" and load.classes > 0
     half, stream = settings.precision == "bfloat16", settings.stream
-    plain, adapters = isinstance(body, GPT2), bool(body.matrices()) or in_four_bits(body)
+    plain, adapters = isinstance(body, GPT2), bool(body.matrices() or in_four_bits(body))
     kernels = on_cpu and adapters and not plain and library() is not None
     work = Work(
         *(ROWS_LOOKED_AT if cached else load.rows, load.context),
