@@ -15,18 +15,20 @@ from treino import environment, events, files
 from treino.errors import DataError, DoesNotFit, UsageError
 from treino.measure import release_memory, resident_memory
 from treino.messages import N_, Message
+from treino.models.adapter_folder import save_adapter
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
 from treino.models.device import choose
 from treino.models.folder import load_model, save_model
 from treino.models.generation import generate
 from treino.models.kernels import library
-from treino.models.nf4 import in_four_bits
 from treino.planning.fit import Arrangement
 from treino.planning.flops import training_flops_per_token
 from treino.planning.forecast import Forecast, forecast
+from treino.planning.memory import adapter_parameters
+from treino.planning.tuning import TuningWish
 from treino.planning.work import BASE_BYTES
-from treino.recipe import ModelSettings, OrderSettings, PretrainSettings, parse_budget, pretraining_rate
+from treino.recipe import ADAPTED, ModelSettings, OrderSettings, PretrainSettings, parse_budget
 from treino.tokens.curriculum import with_curriculum
 from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWindows, make_batch
 from treino.tokens.shards import open_shard
@@ -34,9 +36,11 @@ from treino.tokens.tokenizer import Tokenizer
 from treino.training.calibrate import Speed, measure_speed
 from treino.training.checkpoint import model_tensors
 from treino.training.compiling import Verdict, judged, worth_a_trial
-from treino.training.fit import fitted
+from treino.training.continuing import adapt_base, adapting_wish, check_base, rate_of
+from treino.training.fit import base_memory, fitted, fitting
 from treino.training.formats import Format, asked_for, format_for
 from treino.training.loop import train
+from treino.training.methods import merge_checked, parameter_counts
 from treino.training.objective import NextToken
 from treino.training.parallel import Shard, whole
 from treino.training.plan import Precision, TrainingPlan
@@ -52,9 +56,6 @@ VALIDATION_TOKENS = 16_384
 RESERVED_SHARE = 0.08
 """Part of a budget in minutes that is not given to steps (looks at validation, samples, saving), beside the time that the
 calibration itself took."""
-
-CONTINUED = 0.25
-"""Learning rate of a pretraining that goes on, over that of a fresh one: what is known is not to be overrun."""
 
 
 class Pretraining:
@@ -77,14 +78,10 @@ class Pretraining:
         self.started = time.monotonic()
         torch.set_num_threads(ranks.threads or environment.processors())
         self.brought = load_model(Path(base))[0] if base else None
-        if self.brought and in_four_bits(self.brought):
-            raise UsageError(
-                N_("{key}: a model in 4 bits cannot be trained as a whole"),
-                fix=N_("start from the model in 16 or 32 bits"),
-                key="pretrain.base",
-            )
+        if self.brought:
+            check_base(self.brought, settings, ranks.size)
         shape = self.brought.settings if self.brought else shape
-        rate = settings.learning_rate or CONTINUED * pretraining_rate(shape.width)
+        rate = rate_of(settings, shape.width)
         settings = settings.model_copy(update={"learning_rate": rate})
         self.settings, self.shape, self.seed, self.ranks = settings, shape, seed, ranks
         self.curriculum = curriculum or OrderSettings()
@@ -100,6 +97,8 @@ class Pretraining:
         arrangement, self.shard = self._fit()
         torch.manual_seed(seed)
         self.model = self.brought or build_model(shape, self.tokenizer.size)
+        if self.adapted:
+            adapt_base(self.model, settings, self.format.precision)
         if self.shard == "ddp":  # parts go to the device when it has been cut
             self.model.to(self.device)
         self.source = RowSource(self.rows, self.batch, settings.accumulation, ranks)
@@ -110,6 +109,19 @@ class Pretraining:
             source=self.source,
             validation=self._validation(tokens),
             sample=self._sample if settings.sample_prompt else None,
+        )
+
+    @property
+    def adapted(self) -> bool:
+        """Whether an adapter is trained beside the model that it goes on from."""
+        return self.settings.method in ADAPTED
+
+    def _adapting_wish(self, base: LanguageModel) -> TuningWish:
+        return adapting_wish(
+            *(base, self.settings, self.batch, self.settings.window or self.shape.context, self.device),
+            precision=self.format.precision,
+            packed=self.rows.masks_documents,
+            kernels=self._kernels(self.format.precision),
         )
 
     def _fit(self) -> tuple[Arrangement, Shard]:
@@ -124,6 +136,9 @@ class Pretraining:
                 N_("the optimiser muon needs whole matrices, and fsdp gives each process a part of them"),
                 fix=N_('set pretrain.optimiser = "adamw", or pretrain.shard = "ddp"'),
             )
+        if self.adapted and self.brought:
+            self.wish = self._adapting_wish(self.brought)
+            return fitting(self.wish, base_memory(self.device), self.device, N_("take a smaller base model")), "ddp"
         refusal = None
         arrangement, shard = Arrangement(self.batch, self.settings.recompute == "yes"), cast(Shard, "ddp")
         try:
@@ -216,8 +231,8 @@ class Pretraining:
 
     def _speed(self, plan: TrainingPlan) -> Speed:
         """Measured on this model; where no process will hold it whole, on one of two layers, by the ratio of their work."""
-        if self.shard == "ddp":
-            return measure_speed(self.task, plan)
+        if self.shard == "ddp":  # layers on disk have no copy
+            return measure_speed(self.task, plan, throw_away=self.model.stream is not None)
         shallow = self.shape.model_copy(update={"layers": min(2, self.shape.layers)})
         work, least = (
             training_flops_per_token(shape, self.tokenizer.size, shape.context)["total"]
@@ -238,6 +253,8 @@ class Pretraining:
         """Whether the steps are to be compiled: by a short trial, where the run is long enough for it."""
         if self.settings.compile != "auto":
             return Verdict(self.settings.compile == "yes", Message(N_("asked for")), eager)
+        if self.adapted:
+            return Verdict(False, Message(N_("adapters are not compiled")), eager)
         worth = self.ranks.size == 1 and worth_a_trial(
             steps * eager.seconds_per_step,
             self.device,
@@ -280,16 +297,29 @@ class Pretraining:
         rows = self.rows.for_training(plan.steps * plan.batch * plan.accumulation)
         task = replace(self.task, source=RowSource(rows, plan.batch, plan.accumulation, self.ranks))
         progress = train(task, plan, output / "checkpoints", records, self.ranks)
-        model = self._gathered()
+        model = self.model.to("cpu") if self.adapted else self._gathered()
         if model is None:
             return {}
+        merged = self._merged(model.eval(), output) if self.adapted else {}
         save_model(model.eval(), self.tokenizer, output / "model")
         for name in ("history", "validation", "samples"):
             files.write_json(records / f"{name}.json", getattr(progress, name))
         files.remove_folder(output / "checkpoints")
         several = {"ranks": self.ranks.size, "shard": plan.shard} if self.ranks.size > 1 else {}
         facts = self._facts(plan, progress.history, progress.validation, progress.samples, progress.seconds)
-        return facts | several
+        return facts | several | merged
+
+    def _merged(self, model: LanguageModel, output: Path) -> dict[str, Any]:
+        """Write the adapter, and merge it into the model's weights."""
+        counts = parameter_counts(model)
+        save_adapter(model, output / "adapter")
+        some = make_batch(self.rows, [self.rows.locate(0)]).to(torch.device("cpu"))
+        difference = merge_checked(model, lambda: model(some.ids, positions=some.positions, segments=some.segments))
+        return {
+            "parameters": counts["total"],
+            "trainable_parameters": counts["trainable"],
+            "merge_difference": difference,
+        }
 
     def _gathered(self) -> LanguageModel | None:
         """The whole trained model on the processor, in the first process; the others only hand over their parts."""
@@ -335,7 +365,7 @@ class Pretraining:
         """What the training needs; memory is that of one process, with its share of the rows."""
         release_memory()
         rows = share(plan.batch * plan.accumulation, self.arrangement.rows, self.ranks.rank, self.ranks.size)
-        return forecast(
+        found = forecast(
             self.shape,
             self.tokenizer.size,
             batch=plan.batch,
@@ -357,6 +387,19 @@ class Pretraining:
             shard="weights" if self.shard == "fsdp" else "none",
             common=self.ranks.size > 1 and self.shard == "ddp" and can_share(self.ranks),
         )
+        return self._adapting_forecast(found, plan, max(map(len, rows)), len(rows)) if self.adapted else found
+
+    def _adapting_forecast(self, found: Forecast, plan: TrainingPlan, rows: int, passes: int) -> Forecast:
+        """The same for an adapter: what is trained, and the memory, are others."""
+        again = self.arrangement.recompute
+        flops = training_flops_per_token(
+            *(self.wish.model, 0, self.wish.context),
+            method=self.settings.method,
+            adapters=adapter_parameters(self.wish.model, self.settings.lora_rank),
+            recompute=again,
+        )
+        memory = self.wish.parts(batch=rows, accumulation=passes, recompute=again)
+        return replace(found, flops={part: value * found.tokens for part, value in flops.items()}, memory=memory)
 
     def _looks_seconds(self, plan: TrainingPlan, tokens_per_second: float) -> float:
         """What the looks at validation should take: forward passes alone, which are a third of a step's work."""
