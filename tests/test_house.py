@@ -21,6 +21,7 @@ ONLY_IMPORTER = {"daft": "corpus/engine.py", "pickle": "corpus/crew.py", "bitsan
 the processes that share it, as `multiprocessing` would send it.
 """
 
+EVERYTHING = ("Exception", "BaseException")
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -78,6 +79,19 @@ def test_library_code_neither_prints_nor_reads_the_environment(path: Path) -> No
         if reads and path.name != "environment.py":
             problems.append(f"line {node.lineno}: os.{node.attr}")
     assert not problems, "\n".join(problems)
+
+
+def test_who_catches_everything_says_why() -> None:
+    """A handler of every exception either raises again or has its reason on its line."""
+    silent = []
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ExceptHandler) and (node.type is None or ast.unparse(node.type) in EVERYTHING):
+                raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+                if not raises and "  # " not in text.splitlines()[node.lineno - 1]:
+                    silent.append(f"{path.relative_to(SOURCE)}:{node.lineno}")
+    assert not silent
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())

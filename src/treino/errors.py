@@ -68,6 +68,12 @@ def reason_of(error: BaseException) -> Message | str:
     return str(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """The kind of an exception that has no words of ours, and the beginning of its own."""
+    said = str(error).partition("\n")[0][:200]
+    return f"{type(error).__name__}: {said}"
+
+
 class UsageError(TreinoError):
     """A wrong command, option or setting."""
 

@@ -95,7 +95,7 @@ def run_command(arguments: list[str]) -> int:
         # Whoever read our output has seen enough; nothing more may be flushed into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception:
+    except Exception:  # a bug of ours: the traceback goes into a file, and a sentence names it
         return _bug()
 
 

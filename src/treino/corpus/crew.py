@@ -196,7 +196,7 @@ def main() -> None:
                     _tell(answers, answer if isinstance(answer, int) else [answer, peak_memory() or 0])
             except BrokenPipeError:
                 raise
-            except Exception as error:
+            except Exception as error:  # told to the starter, which raises it
                 _tell(answers, to_row(error))
     os._exit(0)  # nothing is open; closing the pipe that nobody reads would complain
 

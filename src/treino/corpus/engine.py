@@ -89,7 +89,7 @@ def spread(job: Job, items: Sequence[int], processes: int, seen: Callable[[int],
     def carry_out(item: int) -> str:
         try:
             return json.dumps(crew.of_this_machine(program).carry_out(item))
-        except Exception as error:
+        except Exception as error:  # told to the starter, which raises it
             return json.dumps(to_row(error))
 
     dealt = daft.from_pydict({"item": list(items)}).into_partitions(len(items)).into_batches(1)
@@ -119,7 +119,7 @@ def _as_they_come(program: daft.DataFrame) -> Iterator[dict[str, Any]]:
             for row in program.iter_rows():
                 told.put(row)
             told.put(None)
-        except Exception as error:
+        except Exception as error:  # raised in the thread that asked
             told.put(error)
 
     threading.Thread(target=run, daemon=True).start()

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from treino import events
+from treino.errors import first_line
 from treino.models.kernels import ops, usable
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ def flex_works(device: str) -> bool:
             segments = torch.zeros(1, 128, dtype=torch.int64, device=device)
             _flex(device)(x, x, x, block_mask=document_blocks(segments), enable_gqa=False).sum().backward()
     except Exception as error:  # the compiler's failures have no common kind
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
-        events.emit("warning.flex_failed", reason=reason)
+        events.emit("warning.flex_failed", reason=first_line(error))
         return False
     return True
 

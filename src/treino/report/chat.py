@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from treino.messages import N_
-from treino.report.classification import gate_tile, trials_table
 from treino.report.curves import loss_figure, loss_table
 from treino.report.facts import ChatFacts
+from treino.report.gate import gate_tile, trials_table
 from treino.report.labels import METHODS
 from treino.report.writer import UNKNOWN, Writer, details, escape, table, terms
 

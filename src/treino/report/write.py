@@ -12,10 +12,10 @@ from treino.report.classification import (
     classifier_section,
     finetuning_section,
     forgetting_section,
-    gate_section,
 )
 from treino.report.corpus import corpus_section
 from treino.report.facts import Facts, present
+from treino.report.gate import gate_section
 from treino.report.judgement import held_out_section, truthfulness_section
 from treino.report.page import Section, page
 from treino.report.phases import phases_section

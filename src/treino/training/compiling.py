@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from treino import events
+from treino.errors import first_line
 from treino.messages import N_, Message
 from treino.models.kernels.build import COMPILERS
 from treino.training.objective import B, Objective
@@ -89,10 +90,8 @@ def compiled_sums(objective: Objective[B]) -> Callable[[nn.Module, B], dict[str,
         events.emit("compile.started")
         try:
             return compiled(model, batch)
-        except (
-            Exception
-        ) as error:  # the compiler's failures have no common kind; the plain form shows a mistake of ours
-            events.emit("warning.compile_failed", reason=f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
+        except Exception as error:  # the compiler's have no common kind; the plain form shows a mistake of ours
+            events.emit("warning.compile_failed", reason=first_line(error))
             state["call"] = objective.sums
             return objective.sums(model, batch)
 

@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
 
             with events.listening(listener):
                 _carry_out(folder, rank)
-    except Exception as error:
+    except Exception as error:  # told to the starter, which raises it
         files.write_json(folder / error_file(rank), to_row(error))
 
 
