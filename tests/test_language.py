@@ -292,7 +292,7 @@ def test_the_language_is_that_of_the_variable_or_the_locale(
 
 
 def words(text: str) -> set[str]:
-    return set(re.findall(r"[a-zà-ÿ]+", text.lower()))
+    return set(re.findall(r"[a-zà-ÿ_]+", text.lower()))
 
 
 SPOKEN = [

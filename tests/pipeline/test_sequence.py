@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 import treino
 from treino import events
-from treino.errors import UsageError
+from treino.errors import DoesNotFit, UsageError
 from treino.evaluation.transfer import average_accuracy
 from treino.files import read_json
 from treino.pipeline.sequence import PAGE, RESULT
@@ -83,7 +84,7 @@ def test_each_phase_is_an_artefact_and_a_longer_sequence_goes_on(tmp_path: Path)
     ("change", "said"),
     [
         ({"labels": {"source": "world"}}, "sequence.tasks"),
-        ({"finetune": {"method": "lora"}}, "whole body"),
+        ({"finetune": {"method": "scratch"}}, "throw it away"),
         ({"sequence": {"order": ["other"], "tasks": []}}, "order"),
     ],
 )
@@ -91,3 +92,69 @@ def test_what_does_not_go_with_a_sequence_is_refused(tmp_path: Path, change: dic
     given = recipe(tmp_path) | {"model": {}} | change
     with pytest.raises(UsageError, match=said):
         load_recipe(given)
+
+
+SHAPE = {"width": 16, "layers": 1, "heads": 2, "feed_forward": 32, "context": 32}
+
+
+def small(folder: Path, **finetune: Any) -> dict[str, Any]:
+    """The same with a Transformer."""
+    given = recipe(folder, epochs=2, lora_rank=2, checkpoint_seconds=0.0, **finetune)
+    return given | {"tokens": {"vocabulary": 300, "validation": 0.3}, "model": SHAPE}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all sequences start from one pretraining."""
+    return tmp_path_factory.mktemp("sequences")
+
+
+@pytest.mark.parametrize("method", ["frozen", "lora", "streamed"])
+def test_a_sequence_by_a_body_that_stays_is_foreseen(shared: Path, method: str) -> None:
+    chosen = {"method": "qlora", "stream": True} if method == "streamed" else {"method": method}
+    done = treino.run(small(shared, **chosen) | {"name": method}, runs=shared / "runs", language="en")
+    found = done.facts["sequence"]
+    losses = found["language_losses"]
+    assert (losses[2] == pytest.approx(losses[0], abs=1e-6)) == (method == "frozen")
+    if method == "frozen":
+        assert found["accuracies"][1][0] == found["accuracies"][0][0] and found["forgetting"] == 0
+    forecast = read_json(done.artefacts["learn-2"].folder / "records" / "forecast.json")
+    assert forecast["memory"]["total"] > 0 and forecast["seconds"] > 0
+    assert done.artefacts["learn-2"].record["beside"]["peak_memory"]["ratio"] > 0
+    assert (done.artefacts["learn-2"].folder / "adapter").is_dir() == (method != "frozen")
+
+
+def test_a_sequence_goes_on_in_the_middle_of_a_phase_as_if_nothing_had_been(shared: Path, tmp_path: Path) -> None:
+    given = small(shared, method="qlora")
+    done = treino.run(given, runs=shared / "runs", language="en")
+    runs = tmp_path / "runs"
+    shutil.copytree(shared / "runs", runs)
+    for stage in ("learn-2", "sequence"):
+        for folder in (runs / "store").glob(f"{stage}-*"):
+            shutil.rmtree(folder)
+    resumed: list[str] = []
+
+    class Stop(BaseException):
+        pass
+
+    def stop(event: events.Event) -> None:
+        if event.kind == "train.checkpoint" and event.values["step"] == 3:
+            raise Stop
+
+    def listen(event: events.Event) -> None:
+        if event.kind == "train.resumed":
+            resumed.append(event.kind)
+
+    with pytest.raises(Stop):
+        treino.run(given, runs=runs, language="en", listener=stop)
+    again = treino.run(given, runs=runs, language="en", listener=listen)
+    assert resumed == ["train.resumed"]
+    assert again.digests["learn-2"] == done.digests["learn-2"]
+
+
+def test_a_sequence_that_does_not_fit_is_refused_with_what_would(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("treino.training.fit.available_memory", lambda: 1 << 20)
+    given = small(shared, method="full") | {"name": "large"}
+    with pytest.raises(DoesNotFit, match="are free") as refused:
+        treino.run(given, runs=shared / "runs", language="en")
+    assert refused.value.exit_code == 4

@@ -16,12 +16,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from small_models import make
 
 from treino.evaluation.sequence import row_of
+from treino.models.adapter_folder import save_adapter
 from treino.models.build import copy_of
+from treino.models.lora import layers_of
 from treino.recipe import FinetuneSettings
 from treino.tokens.labelled import Pieces
 from treino.tokens.packing import PackedRows
 from treino.tokens.shards import Shard
 from treino.training.cures import WithOldTasks
+from treino.training.foresight import Arranged
 from treino.training.sequence import Lesson, OldClasses, Once, TaskSequence
 
 VOCABULARY = 40
@@ -52,7 +55,7 @@ def old_rows() -> PackedRows:
     return PackedRows(Shard(tokens.astype(np.uint16), np.array([0, *ends], np.int64), 0), 24, seed=1)
 
 
-def sequence(language: bool = False, **settings: float) -> TaskSequence:
+def sequence(language: bool = False, **settings: float | str) -> TaskSequence:
     usual = {"batch": 8, "epochs": 2, "learning_rate": 3e-3, "dropout": 0.0, "ewc_rows": 16} | settings
     rows = old_rows() if language else None
     return TaskSequence(make(VOCABULARY, scale=2.0), lessons(), FinetuneSettings(**usual), seed=3, old_rows=rows)  # type: ignore[arg-type]
@@ -154,3 +157,52 @@ def test_old_heads_answer_from_one_pass() -> None:
     torch.testing.assert_close(term, expected)
     assert objective.counts(batch)["distilled_0"] == 6.0
     assert model.pooled(*batch.inputs) is model.pooled(*batch.inputs)
+
+
+@pytest.mark.parametrize("method", ["frozen", "lora", "qlora"])
+def test_a_body_that_stays_hands_on_its_heads_and_one_adapter(tmp_path: Path, method: str) -> None:
+    """Base weights stay bit for bit; a head alone forgets nothing, an adapter that goes on changes what old heads stand on."""
+    course = sequence(method=method, epochs=3, learning_rate=2e-2, lora_rank=4)
+    start = {name: value.clone() for name, value in course.base.named_parameters()}
+    first, told = course.learn(course.start(), 0, tmp_path)
+    kept = row_of(first, course.lessons)[0]
+    second, _ = course.learn(first, 1, tmp_path, 1)
+    assert all(torch.equal(value, start[name]) for name, value in course.base.named_parameters())
+    assert row_of(first, course.lessons)[0] == kept, "what was before is left as it was"
+    before, after = (course.lessons[0].pieces["test"].batch(range(8)) for _ in range(2))
+    with torch.no_grad():
+        one, two = (
+            learnt.classifier(0, course.lessons[0])(*batch.inputs)
+            for learnt, batch in ((first, before), (second, after))
+        )
+    assert torch.equal(one, two) == (method == "frozen")
+    assert told["parameters"]["trainable"] < told["parameters"]["total"] / 2
+    pairs = {path: layer.lora_B["default"] for path, layer in layers_of(second.body)}
+    assert bool(pairs) == (method != "frozen")
+    still = sequence(method=method, learning_rate=1e-9, lora_rank=4)
+    third, _ = still.learn(first, 2, tmp_path, 2)
+    for (_, one), (_, other) in zip(layers_of(first.body), layers_of(third.body), strict=True):
+        assert bool(one.lora_B["default"].any())
+        torch.testing.assert_close(one.lora_B["default"], other.lora_B["default"], rtol=0, atol=1e-6)
+
+
+def test_an_adapter_goes_on_from_a_folder_as_from_memory(tmp_path: Path) -> None:
+    course = sequence(method="qlora", lora_rank=4, distillation=1.0, rehearsal=0.2)
+    first, _ = course.learn(course.start(), 0, tmp_path)
+    save_adapter(first.body, tmp_path / "adapter")
+    second, _ = course.learn(first, 1, tmp_path, 1)
+    again, _ = course.learn(course.restored(first.heads, None, tmp_path), 1, tmp_path, 1)
+    for (_, one), (_, other) in zip(layers_of(second.body), layers_of(again.body), strict=True):
+        assert torch.equal(one.lora_A["default"], other.lora_A["default"])
+        assert torch.equal(one.lora_B["default"], other.lora_B["default"])
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_rows_of_a_step_in_parts_give_the_same_sequence(tmp_path: Path, method: str) -> None:
+    bodies = []
+    for rows in (8, 3):
+        course = sequence(method=method, lora_rank=4)
+        course.arrangement = Arranged(rows)
+        learnt, _ = course.learn(course.start(), 0, tmp_path)
+        bodies.append(learnt.classifier(0, course.lessons[0])(*course.lessons[0].pieces["test"].batch(range(8)).inputs))
+    torch.testing.assert_close(*bodies, rtol=1e-3, atol=1e-3)

@@ -184,6 +184,17 @@ def _in_four_bits(layer: nn.Module) -> nn.Module:
     return NF4Linear(quantise(layer.weight), layer.bias)
 
 
+@torch.no_grad()
+def copy_adapters(source: nn.Module, target: nn.Module) -> None:
+    """Give a model's adapters the numbers of those of another; where that one has none, they stay as they are."""
+    found = dict(layers_of(source))
+    for path, layer in layers_of(target):
+        if path in found:
+            layer.load_state_dict(
+                {name: v for name, v in found[path].state_dict().items() if "lora_" in name}, strict=False
+            )
+
+
 def activate(model: nn.Module, name: str) -> None:
     """Bring an adapter into force everywhere; an empty name: the base model alone."""
     for _, layer in layers_of(model):

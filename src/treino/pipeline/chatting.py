@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from treino import files
 from treino.errors import DataError
 from treino.messages import N_
-from treino.pipeline.finetuning import QUANTISED, STREAMED, chosen_of, ran_away, settle, trial_line
+from treino.pipeline.finetuning import QUANTISED, chosen_of, ran_away, settle, trial_line
 from treino.pipeline.gate import judge_gate, smallest_margin
 from treino.pipeline.search import search
 from treino.pipeline.stage import Decisions, Work
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from treino.recipe import FinetuneSettings
     from treino.training.chat import ChatTuning
 
@@ -36,15 +37,9 @@ def gather(work: Work) -> dict[str, Any]:
 
 def decide(work: Work) -> Decisions:
     """How the steps fit into memory, and how fast they are."""
-    from treino.training.foresight import unmeasured
-
-    settings = work.loaded.recipe.finetune
-    if settings.stream:
-        return unmeasured(settings, STREAMED)
-    if settings.method == "frozen":
-        return unmeasured(settings, N_("the head alone is trained"))
-    tuning = _tuning(work)
-    return tuning.decide(tuning.settled(settings))
+    with tempfile.TemporaryDirectory(dir=work.runs, ignore_cleanup_errors=True) as place:
+        tuning = _tuning(replace(work, output=Path(place)))
+        return tuning.decide(tuning.settled(work.loaded.recipe.finetune))
 
 
 def _tuning(work: Work) -> ChatTuning:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -33,8 +34,8 @@ LABELLED, BASELINES, CLASSIFIER, MODEL, TOKENS = "labelled", "baselines", "class
 QUANTISED = "base-nf4"
 """The base model in 4 bits while its layers are streamed; what a classifier needs of it has a name in its own folder, too."""
 
-STREAMED = N_("layers are streamed")
-"""Why a fine-tuning is not measured beforehand."""
+FINETUNING_DECISIONS = ("finetune.rows_at_once", "finetune.recompute", "finetune.seconds_per_token")
+"""What is measured before a fine-tuning and then locked; the last one is for the forecast alone."""
 
 BASELINES_FILE, TRIALS_FILE = "baselines.json", "records/trials.json"
 
@@ -136,13 +137,9 @@ def tuning_of(recipe: Recipe, inputs: Mapping[str, Path], output: Path) -> Finet
 
 def decide(work: Work) -> Decisions:
     """How the steps fit into memory, and how fast they are."""
-    from treino.training.foresight import unmeasured
-
-    settings = work.loaded.recipe.finetune
-    if settings.stream:  # its layers come one by one whatever the rows are
-        return unmeasured(settings, STREAMED)
-    tuning = tuning_of(work.loaded.recipe, work.inputs, work.output)
-    return tuning.decide(tuning.settled(settings))
+    with tempfile.TemporaryDirectory(dir=work.runs, ignore_cleanup_errors=True) as place:
+        tuning = tuning_of(work.loaded.recipe, work.inputs, Path(place))
+        return tuning.decide(tuning.settled(work.loaded.recipe.finetune))
 
 
 def finetune(work: Work) -> dict[str, Any]:

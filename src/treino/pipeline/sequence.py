@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from treino import files
-from treino.errors import DataError, UsageError
+from treino.errors import DataError
 from treino.messages import N_
 from treino.pipeline.corpus_stages import dump
-from treino.pipeline.stage import Pipeline, Stage, Work
+from treino.pipeline.finetuning import FINETUNING_DECISIONS, QUANTISED
+from treino.pipeline.stage import Decisions, Pipeline, Stage, Work
+from treino.planning.tuning import ROWS_LOOKED_AT
 from treino.recipe import LabelSettings, Recipe
 from treino.recipe.load import LoadedRecipe
 
@@ -78,29 +82,44 @@ def _learn_settings(loaded: LoadedRecipe, phase: int) -> Any:
     }
 
 
+def _named(phase: int) -> dict[str, str]:
+    """The decisions of a fine-tuning, as they are called in a phase of a sequence."""
+    return {name: name.replace("finetune", f"learn-{phase + 1}", 1) for name in FINETUNING_DECISIONS}
+
+
+def _decide(work: Work, phase: int) -> Decisions:
+    """How the steps of a phase fit into memory, and how fast they are."""
+    with tempfile.TemporaryDirectory(dir=work.runs, ignore_cleanup_errors=True) as place:
+        sequence, _, _ = _ready(replace(work, output=Path(place)))
+        number = work.loaded.recipe.sequence.phases[phase]
+        found = sequence.decide(_before(work, sequence, phase), number, phase)
+        return {_named(phase)[name]: value for name, value in found.items()}
+
+
 def _learn(work: Work, phase: int) -> dict[str, Any]:
     """Learn a phase's task on top of what was learnt before, and judge every task and the language after it."""
     from treino.evaluation.sequence import language_loss, probe, row_of
-    from treino.models.folder import save_model
 
     recipe = work.loaded.recipe
     number = recipe.sequence.phases[phase]
     sequence, tokenizer, held_out = _ready(work)
-    before = _restore(work.inputs[LEARNT], sequence) if phase else sequence.start()
+    before = _before(work, sequence, phase)
+    decisions = {name: work.decisions[locked] for name, locked in _named(phase).items()}
+    sequence.foresee(before, number, phase, decisions, work.output, f"learn-{phase + 1}")
     facts: dict[str, Any] = {"task": recipe.sequence.tasks[number].name}
     if not phase:
         facts["before"] = [probe(sequence.base, lesson) for lesson in sequence.lessons]
         facts["language_before"] = _language(sequence.base, sequence, tokenizer, held_out)
     learnt, told = sequence.learn(before, number, work.output, phase)
-    save_model(learnt.body, tokenizer, work.output / "model")
-    _save(learnt, work.output)
+    facts |= told | _save(sequence, learnt, tokenizer, work.output)
     row = row_of(learnt, sequence.lessons)
     offered = [
         probe(learnt.body, lesson) if number not in learnt.heads else None
         for number, lesson in enumerate(sequence.lessons)
     ]
     loss = language_loss(learnt.body, sequence.base, held_out, tokenizer) if held_out else None
-    return facts | told | {"row": [_or_none(value) for value in row], "offered": offered, "language": loss}
+    files.remove_folder(work.output / QUANTISED)
+    return facts | {"row": [_or_none(value) for value in row], "offered": offered, "language": loss}
 
 
 def _language(body: Any, sequence: TaskSequence, tokenizer: Any, held_out: Sequence[np.ndarray]) -> float | None:
@@ -116,27 +135,20 @@ def _or_none(value: float) -> float | None:
 def _ready(work: Work) -> tuple[TaskSequence, Any, list[np.ndarray]]:
     """The sequence, the tokenizer, and the held-out documents of the pretraining."""
     from treino.evaluation.forgetting import held_out_documents
-    from treino.models.folder import load_model
-    from treino.models.nf4 import in_four_bits
     from treino.training.methods import Origin
     from treino.training.sequence import TaskSequence
 
     recipe, tokens = work.loaded.recipe, work.inputs.get(TOKENS)
-    model, tokenizer = load_model(work.inputs[MODEL] / "model")
-    if in_four_bits(model):
-        raise UsageError(
-            N_("{key}: a model in 4 bits cannot be trained as a whole"),
-            fix=N_("start from the model in 16 or 32 bits"),
-            key="finetune.base",
-        )
-    seed = recipe.finetune.seed or recipe.seed
+    settings, seed = recipe.finetune, recipe.finetune.seed or recipe.seed
+    quantised = work.output / QUANTISED
+    origin = Origin(work.inputs[MODEL] / "model", seed, tokens, stream=settings.stream, quantised=quantised)
     lessons = [
-        _lesson(recipe, work.inputs[TASKS], number, tokenizer, model.longest_row)
+        _lesson(recipe, work.inputs[TASKS], number, origin.tokenizer, origin.body.longest_row)
         for number in range(len(recipe.sequence.tasks))
     ]
-    old_rows = Origin(work.inputs[MODEL] / "model", seed, tokens).old_rows if tokens else None
-    sequence = TaskSequence(model, lessons, recipe.finetune, seed=seed, old_rows=old_rows, equal=recipe.sequence.equal)
-    return sequence, tokenizer, held_out_documents(tokens) if tokens else []
+    old_rows = origin.old_rows if tokens else None
+    sequence = TaskSequence(origin.body, lessons, settings, seed=seed, old_rows=old_rows, equal=recipe.sequence.equal)
+    return sequence, origin.tokenizer, held_out_documents(tokens) if tokens else []
 
 
 def _lesson(recipe: Recipe, tasks: Path, number: int, tokenizer: Any, context: int) -> Lesson:
@@ -156,9 +168,14 @@ def _lesson(recipe: Recipe, tasks: Path, number: int, tokenizer: Any, context: i
     return Lesson(recipe.sequence.tasks[number].name, tuple(labels), pieces)
 
 
-def _save(learnt: Learnt, output: Path) -> None:
-    """What belongs to a body beside its folder: heads by the task's number, and the importance of its weights."""
+def _save(sequence: TaskSequence, learnt: Learnt, tokenizer: Any, output: Path) -> dict[str, Any]:
+    """The body as a model; beside it heads by the task's number, the importance of its weights, and the adapter, which is then
+    merged into the body.
+    """
+    from treino.models.adapter_folder import save_adapter
+    from treino.models.folder import save_model
     from treino.models.weights import save_weights
+    from treino.training.methods import merge_checked
 
     heads = {
         f"{number}.{name}": value for number, head in learnt.heads.items() for name, value in head.state_dict().items()
@@ -166,25 +183,35 @@ def _save(learnt: Learnt, output: Path) -> None:
     save_weights(heads, output / "heads.safetensors")
     if learnt.importance is not None:
         save_weights(dict(learnt.importance), output / "importance.safetensors")
+    facts = {}
+    if sequence.adapted:
+        save_adapter(learnt.body, output / "adapter")
+        number = next(iter(learnt.heads))
+        some = next(iter(sequence.lessons[number].pieces["training"].batches(ROWS_LOOKED_AT)))
+        classifier = learnt.classifier(number, sequence.lessons[number])
+        facts["merge_difference"] = merge_checked(learnt.body, lambda: classifier(*some.inputs))
+    save_model(learnt.body, tokenizer, output / "model")
+    return facts
 
 
-def _restore(folder: Path, sequence: TaskSequence) -> Learnt:
+def _before(work: Work, sequence: TaskSequence, phase: int) -> Learnt:
+    """What was learnt before a phase."""
     from safetensors.torch import load_file
 
     from treino.models.classifier import Classifier
-    from treino.models.folder import load_model
-    from treino.training.sequence import Learnt
 
-    body, _ = load_model(folder / "model")
+    if not phase:
+        return sequence.start()
+    folder = work.inputs[LEARNT]
     tensors = load_file(folder / "heads.safetensors")
     heads = {}
     for number in sorted({int(name.partition(".")[0]) for name in tensors}):
-        head = Classifier(body, sequence.lessons[number].labels).head
+        head = Classifier(sequence.base, sequence.lessons[number].labels).head
         prefix = f"{number}."
         head.load_state_dict({n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)})
         heads[number] = head
     path = folder / "importance.safetensors"
-    return Learnt(body, heads, load_file(path) if path.is_file() else None)
+    return sequence.restored(heads, load_file(path) if path.is_file() else None, folder)
 
 
 def _conclude(work: Work) -> dict[str, Any]:
@@ -227,11 +254,14 @@ def sequence_of(recipe: Recipe, tokens: bool) -> Pipeline:
         stages.append(
             Stage(
                 f"learn-{phase + 1}",
-                1,
+                2,
                 (*reads, LEARNT) if phase else reads,
                 (LEARNT,),
                 lambda loaded, _, phase=phase: _learn_settings(loaded, phase),
                 lambda work, phase=phase: _learn(work, phase),
+                decide=lambda work, phase=phase: _decide(work, phase),
+                decides=tuple(_named(phase).values()),
+                informs=(_named(phase)["finetune.seconds_per_token"],),
                 resumes="checkpoints/step-*",
             )
         )

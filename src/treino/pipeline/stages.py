@@ -22,6 +22,7 @@ from treino.pipeline.corpus_stages import (
     pacing,
     truth_of,
 )
+from treino.pipeline.finetuning import FINETUNING_DECISIONS
 from treino.pipeline.stage import Decisions, Pipeline, Stage, Work
 from treino.recipe import PROMPT, Recipe
 from treino.recipe.load import LoadedRecipe
@@ -224,9 +225,11 @@ def _report_settings(loaded: LoadedRecipe, language: str) -> Any:
 
 def _pretrain_settings(loaded: LoadedRecipe, language: str) -> Any:
     recipe = loaded.recipe
+    # What says nothing leaves the keys of earlier runs as they are.
+    unused = ("method", "lora_rank") if recipe.pretrain.method == "full" else ()
     settings = {
         "model": dump(recipe.model),
-        "pretrain": dump(recipe.pretrain, leave_out=("base", "checkpoint_seconds", "shard")),
+        "pretrain": dump(recipe.pretrain, leave_out=("base", "checkpoint_seconds", "shard", *unused)),
     }
     curriculum = pacing(recipe)
     return settings | ({"order": curriculum} if curriculum else {})
@@ -243,6 +246,7 @@ PRETRAINING: Pipeline = (
         _pretrain,
         decide=_decide,
         decides=(
+            "pretrain.device",
             "pretrain.precision",
             "pretrain.compile",
             "pretrain.rows_at_once",
@@ -250,7 +254,7 @@ PRETRAINING: Pipeline = (
             "pretrain.steps",
             "pretrain.tokens_per_second",
         ),
-        informs=("pretrain.tokens_per_second",),
+        informs=("pretrain.device", "pretrain.tokens_per_second"),
         resumes="checkpoints/step-*",
     ),
     Stage(
@@ -262,7 +266,6 @@ PRETRAINING: Pipeline = (
         _evaluate,
     ),
 )
-FINETUNING_DECISIONS = ("finetune.rows_at_once", "finetune.recompute", "finetune.seconds_per_token")
 
 ADOPTING: Pipeline = (Stage("adopt", 1, (), (MODEL,), lambda loaded, _: None, _adopt, reads=_adopt_reads),)
 

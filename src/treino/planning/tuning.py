@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from treino.messages import N_, Message
-from treino.planning.activations import WORD, forward_bytes
+from treino.planning.activations import WORD, forward_bytes, head_bytes
 from treino.planning.fit import smaller
 from treino.planning.memory import memory, trained_parameters
 from treino.planning.parameters import Architecture, count
@@ -26,13 +26,14 @@ class TuningWish:
     """A fine-tuning of a model that is held beside it, as `treino.planning.fit` wants to know it.
 
     Attributes:
-        work: of a step; its rows are as long as the longest that it meets. With the method "frozen" it is the pass through the
-            body, so many rows at a time.
+        work: of a step; its rows are as long as the longest that it meets. Of a classifier by the method "frozen" it is the
+            pass through the body, so many rows at a time.
         patience: the weights of the best look are kept beside those that are trained.
         anchors: copies of the trained weights that cures compare them with, and numbers as large.
         distillation: whether the base model answers, too.
         old: rows and tokens of old text in a step.
-        vectors: numbers that a frozen body gives for all texts together.
+        vectors: numbers that a frozen body gives for all texts together, where they are kept: under a classifier's head.
+        looked: rows that are looked at together, where memory does not ask for fewer.
         recompute: whether layers may be computed again in the backward pass, or not.
         offers: what a recipe can be changed to, the gentlest first: {setting: fields of `work`}; `shorter`: whether the context
             is the recipe's to shorten.
@@ -45,6 +46,7 @@ class TuningWish:
     distillation: bool = False
     old: tuple[int, int] = (0, 0)
     vectors: int = 0
+    looked: int = ROWS_LOOKED_AT
     recompute: Sequence[bool] = (False, True)
     offers: Sequence[tuple[str, str, dict[str, Any]]] = ()
     shorter: bool = False
@@ -61,6 +63,11 @@ class TuningWish:
     def accumulation(self) -> int:
         return self.work.accumulation
 
+    @property
+    def cached(self) -> bool:
+        """Whether the body is passed through once and for all, by the method "frozen"."""
+        return self.work.method == "frozen" and self.work.classes > 0
+
     def parts(self, **changes: Any) -> dict[str, int]:
         """Bytes by part at the worst moment, `total` their sum, with some fields of `work` changed: those of a step
         (`treino.planning.memory`), and
@@ -68,20 +75,25 @@ class TuningWish:
         - looks: rows that are only looked at, in float32: where that takes more than a step does, in place of activations;
           where steps run in our own kernels (bfloat16), beside them, for the C library keeps the blocks of both (measured)
         - best, cures: copies of trained weights, and what the old task's rows and answers take
+        - logits: of a language model's own head on a frozen body, with the gradient of its matrix
         - vectors: of a frozen body
         - merging: the whole model in float32, where it comes narrow or in 4 bits out of a copy and goes back into one
         """
         work = replace(self.work, **changes)
         parts = memory(self.model, work)
         trained = trained_parameters(self.model, work)
+        if work.method == "frozen" and not work.classes:
+            parts["logits"] = head_bytes(
+                self.model, self.model.vocabulary, work.tokens, work.precision, kernels=work.kernels
+            )
         if self.old[0]:
             again = replace(work, batch=self.old[0], context=self.old[1], classes=0, packed=True)
             rehearsed = memory(self.model, again)
             parts = max(parts, rehearsed, key=lambda one: one["total"])
-        rows = work.batch if work.batch < self.work.batch else max(work.batch, ROWS_LOOKED_AT)
+        rows = work.batch if work.batch < self.work.batch else max(work.batch, self.looked)
         seen = forward_bytes(self.model, rows * work.context, "float32")
         parts["looks"] = seen if work.kernels else max(0, seen - parts["activations"] - parts["logits"])
-        parts["best"] = WORD * trained if self.patience and work.method != "frozen" else 0
+        parts["best"] = WORD * trained if self.patience and not (work.method == "frozen" and work.classes) else 0
         parts["cures"] = WORD * trained * self.anchors
         if self.distillation:
             parts["cures"] += DISTILLED_BYTES * work.tokens * self.model.vocabulary
@@ -90,7 +102,9 @@ class TuningWish:
         whole = WORD * count(self.model)["total"]
         held = parts["weights"] + parts["constants"] + parts["float32"]
         step = sum(parts.values()) - held - parts["base"]
-        narrowed = work.method == "qlora" or (work.method == "lora" and work.precision == "bfloat16")
+        narrowed = (work.method == "qlora" and not work.stream) or (
+            work.method == "lora" and work.precision == "bfloat16"
+        )
         parts["merging"] = max(0, whole - held - step) if narrowed else 0
         return parts | {"total": sum(parts.values())}
 
@@ -108,9 +122,13 @@ class TuningWish:
 
     def changes(self, room: int) -> Iterator[Message]:
         """Changes of the recipe, each of which alone fits into `room` bytes with a row at a time, the gentlest first."""
+        told: set[str] = set()
         for setting, value, fields in self.offers:
+            if "rank" in fields and setting in told:
+                continue  # the largest that fits is enough
             need = self.bytes(**self._least | fields)
             if need <= room and any(getattr(self.work, name) != wanted for name, wanted in fields.items()):
+                told.add(setting)
                 yield Message(
                     N_("{setting} = {value} ({need:bytes})"),
                     {"setting": setting, "value": value, "need": need - self.work.base},

@@ -99,6 +99,7 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
 def _check(recipe: Recipe) -> None:
     """Refuse what does not fit together."""
     _check_shape(recipe)
+    _check_continuing(recipe)
     _check_order(recipe)
     _check_finetuning(recipe)
     _check_method(recipe)
@@ -126,6 +127,35 @@ def _check_base(recipe: Recipe) -> None:
             setting=sorted(given)[0],
         )
     check_remote(recipe)
+
+
+def _check_continuing(recipe: Recipe) -> None:
+    """Refuse ways of pretraining that would train nothing, start anew, or find no model to put an adapter beside."""
+    settings = recipe.pretrain
+    if settings.method == "full":
+        return
+    about: dict[str, Any] = {"key": "pretrain.method", "method": settings.method}
+    fix = N_('take pretrain.method = "full", "lora" or "qlora"')
+    if settings.method == "frozen":
+        raise UsageError(
+            N_("{key} = {method} leaves the body as it is, and the body is what pretraining trains"), fix=fix, **about
+        )
+    if settings.method == "scratch":
+        raise UsageError(
+            N_("{key} = {method} forgets the model that it goes on from"), fix=N_("leave out pretrain.base"), **about
+        )
+    if not settings.base:
+        raise UsageError(
+            N_("{key} = {method} puts an adapter beside a model, and there is none to go on from"),
+            fix=N_("name it: pretrain.base = the folder of a run or of a model"),
+            **about,
+        )
+    if settings.optimiser == "muon":
+        raise UsageError(
+            N_("{key} = {method} trains adapters, which the optimiser muon is not for"),
+            fix=N_('set pretrain.optimiser = "adamw"'),
+            **about,
+        )
 
 
 def _check_order(recipe: Recipe) -> None:
@@ -179,7 +209,7 @@ def _check_finetuning(recipe: Recipe) -> None:
 
 
 def _check_sequence(recipe: Recipe) -> None:
-    """Refuse a sequence beside labelled rows of one task, and by methods that leave the body or put adapters beside it."""
+    """Refuse a sequence beside labelled rows of one task, and by methods that no task could hand on to the next."""
     if not recipe.sequence.given:
         return
     if recipe.labels.given or recipe.chat.given:
@@ -189,10 +219,17 @@ def _check_sequence(recipe: Recipe) -> None:
             key="sequence.tasks",
             other="labels.source" if recipe.labels.given else "chat.source",
         )
-    if recipe.finetune.method != "full":
+    if recipe.finetune.method == "scratch":
         raise UsageError(
-            N_("a sequence trains the whole body: {key} = {method} is not for it"),
-            fix=N_('leave it out, or set it to "full"'),
+            N_("a sequence hands one body on from task to task: {key} = {method} would throw it away before each"),
+            fix=N_('take finetune.method = "full", "frozen", "lora" or "qlora"'),
+            key="finetune.method",
+            method=recipe.finetune.method,
+        )
+    if recipe.finetune.method == PROMPT:
+        raise UsageError(
+            N_("{key} = {method} trains nothing that a sequence could forget"),
+            fix=N_('take finetune.method = "full", "frozen", "lora" or "qlora"'),
             key="finetune.method",
             method=recipe.finetune.method,
         )
@@ -203,7 +240,7 @@ def _check_sequence(recipe: Recipe) -> None:
 
 def _tunes(recipe: Recipe) -> bool:
     """Whether anything follows the pretraining."""
-    return recipe.labels.given or recipe.chat.given
+    return recipe.labels.given or recipe.chat.given or recipe.sequence.given
 
 
 def _check_method(recipe: Recipe) -> None:

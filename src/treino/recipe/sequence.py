@@ -20,7 +20,11 @@ class LessonSettings(Settings):
 
 
 class SequenceSettings(Settings):
-    """[sequence]: tasks that one body learns one after the other, by what [finetune] says, each judged after each."""
+    """[sequence]: tasks that one body learns one after the other, by what [finetune] says, each judged after each.
+
+    With `finetune.method` "full" the body goes on from task to task; with "lora" and "qlora" it stays, and one adapter goes on;
+    with "frozen" each task has its head alone, and nothing is forgotten.
+    """
 
     tasks: tuple[LessonSettings, ...] = setting((), N_("the tasks in their order: [[sequence.tasks]] name, source"))
     order: tuple[str, ...] = setting((), N_("names of the tasks in the order of learning (empty: each once)"))

@@ -47,6 +47,14 @@ class PretrainSettings(Settings):
         "",
         N_("run or model folder to go on from: its weights, shape and tokenizer (empty: a fresh model)"),
     )
+    method: Literal["full", "lora", "qlora", "frozen", "scratch"] = setting(
+        "full",
+        N_(
+            'how a base model goes on: "full" trains it as a whole, "lora" an adapter beside its layers, "qlora" the same '
+            "beside layers in 4 bits"
+        ),
+    )
+    lora_rank: int = setting(64, N_("rank of that adapter: a text asks for more than a task does"), ge=1, le=4096)
     budget: Annotated[str, AfterValidator(_check_budget)] = setting(
         "2M tokens", N_('how long to train: "2M tokens", "10 min", "100 epochs" or "500 steps"'), beginner=True
     )

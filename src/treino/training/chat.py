@@ -16,11 +16,12 @@ from treino.messages import N_
 from treino.models.adapter_folder import save_adapter
 from treino.models.base import LanguageModel
 from treino.models.folder import save_model
+from treino.planning.tuning import TuningWish
 from treino.recipe import FinetuneSettings
 from treino.tokens.chat import Chat, Rendered, Turn
 from treino.tokens.conversations import encode
 from treino.tokens.packing import IGNORED, Batch, PackedRows, make_batch
-from treino.training.foresight import RATE, Arranged, Decided, Load, arranged, decided, seconds_per_token, tell, wish_of
+from treino.training.foresight import Arranged, Decided, Load, arranged, decided, seconds_per_token, tell, wish_of
 from treino.training.loop import train
 from treino.training.methods import Method, Origin, close, facts_of, merge_checked, parameter_counts
 from treino.training.plan import Precision
@@ -164,7 +165,7 @@ class ChatTuning:
             DoesNotFit: with changes of the recipe that would fit.
         """
         load = self.load(settings)
-        wish = wish_of(self.origin, settings, load)
+        wish = self._wish(settings, load)
         self.arrangement = arranged(wish, self.origin.device)
         model, method = self._built(settings)
         plan = method.plan(len(load.tokens), watched=False)
@@ -172,9 +173,12 @@ class ChatTuning:
 
     def foresee(self, settings: FinetuneSettings, decisions: Mapping[str, Any], output: Path) -> None:
         """Take the decisions, and say what the training is expected to need, where it was measured."""
-        if decisions[RATE]:
-            load = self.load(settings)
-            self.arrangement = tell(wish_of(self.origin, settings, load), load, settings, decisions, output, "chat")
+        load = self.load(settings)
+        self.arrangement = tell(self._wish(settings, load), load, settings, decisions, output, "chat")
+
+    def _wish(self, settings: FinetuneSettings, load: Load) -> TuningWish:
+        old = Method(self.origin, settings).old_load()
+        return wish_of(self.origin.body, self.origin.device, settings, load, old=old)
 
     def _built(self, settings: FinetuneSettings) -> tuple[LanguageModel, Method]:
         """A model ready to be trained by the settings' method.

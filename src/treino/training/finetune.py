@@ -145,7 +145,7 @@ class Finetuning:
 
     def wish(self, settings: FinetuneSettings, load: Load) -> TuningWish:
         """The same as the planner describes it."""
-        return wish_of(self.origin, settings, load)
+        return wish_of(self.body, self.device, settings, load, old=Method(self.origin, settings).old_load())
 
     def decide(self, settings: FinetuneSettings) -> Decided:
         """How the steps fit into memory, and how fast they are: measured on a model that is thrown away.
@@ -170,8 +170,6 @@ class Finetuning:
         """Take the decisions, and say what the training is expected to need; the words that it does not know, too."""
         if self.unknown:
             events.emit("note.unknown_words", share=self.unknown)
-        if settings.stream:
-            return
         load = self.load(settings)
         self.arrangement = tell(self.wish(settings, load), load, settings, decisions, output)
 

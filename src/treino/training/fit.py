@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import reduce
+from functools import cache, reduce
 from typing import TYPE_CHECKING
 
 import torch
 
 from treino.errors import DoesNotFit
-from treino.measure import available_memory, resident_memory
+from treino.measure import available_memory, release_memory, resident_memory
 from treino.messages import N_, Message
+from treino.models.build import build_model
 from treino.planning.fit import Arrangement, PretrainingWish, Wish, arrange, smallest_changes
 from treino.planning.work import BASE_BYTES
 from treino.recipe import ModelSettings, PretrainSettings, feed_forward_width
+from treino.tokens.packing import Batch
+from treino.training.objective import NextToken
 from treino.training.ranks import ALONE, Ranks
 from treino.training.together import can_share
 
@@ -42,9 +45,9 @@ def fitted(
     Raises:
         DoesNotFit: with at most three changes of settings, each of which would fit.
     """
-    on_cpu = device.type == "cpu"
+    on_cpu = device.type != "cuda"  # mps shares the machine's memory
+    base = base_memory(device)
     free = available_memory() if on_cpu else torch.cuda.mem_get_info()[0]
-    base = (resident_memory() or BASE_BYTES) if on_cpu else 0
     wish = _wish(shape, vocabulary, settings, batch, base, precision, packed, kernels)
     ways = _ways(settings, shape, ranks)
     if free is None:
@@ -74,8 +77,28 @@ def fitted(
 
 
 def base_memory(device: torch.device) -> int:
-    """Bytes that are taken before a training is built: those of this process; on a card, whose free memory counts, none."""
-    return (resident_memory() or BASE_BYTES) if device.type == "cpu" else 0
+    """Bytes that are taken before a training is built: those of this process, with all that torch loads when it first trains;
+    on a card, whose free memory counts, none.
+    """
+    if device.type == "cuda":
+        return 0
+    _first_step()
+    return resident_memory() or BASE_BYTES
+
+
+@cache
+def _first_step() -> None:
+    """One step of a tiny model: some 90 MB of code and tables come into a process that trains for the first time, which are no
+    part of what the model needs.
+    """
+    shape = ModelSettings(width=128, embedding=128, layers=1, heads=2, kv_heads=2, feed_forward=256, context=64)
+    with torch.random.fork_rng(devices=()):
+        model = build_model(shape, 256)
+        ids = torch.zeros(4, 64, dtype=torch.long)
+        places = torch.arange(64).expand(4, 64)
+        NextToken().sums(model, Batch(ids, ids, places, torch.zeros_like(ids)))["next_token"].backward()
+        torch.optim.AdamW(model.parameters(), fused=True).step()
+    release_memory()
 
 
 def fitting(wish: Wish, base: int, device: torch.device, last_resort: str) -> Arrangement:
@@ -84,7 +107,7 @@ def fitting(wish: Wish, base: int, device: torch.device, last_resort: str) -> Ar
     Raises:
         DoesNotFit: with at most three changes of settings, each of which would fit; where there is none, with the last resort.
     """
-    room = available_memory() if device.type == "cpu" else torch.cuda.mem_get_info()[0]
+    room = available_memory() if device.type != "cuda" else torch.cuda.mem_get_info()[0]
     if room is None:
         return Arrangement(wish.batch, False not in wish.recompute)
     if found := arrange(wish, room + base):

@@ -17,8 +17,10 @@ from treino.messages import N_, Message
 from treino.models.base import LanguageModel
 from treino.models.gpt2 import GPT2
 from treino.models.kernels import library
+from treino.models.lora import ALL
+from treino.models.nf4 import in_four_bits
 from treino.planning.configuration import from_configuration
-from treino.planning.fit import Arrangement
+from treino.planning.fit import Arrangement, smaller
 from treino.planning.flops import training_flops_per_token
 from treino.planning.forecast import SPREAD, Forecast
 from treino.planning.memory import adapter_parameters
@@ -28,7 +30,6 @@ from treino.planning.work import TARGETS, Work
 from treino.recipe import ADAPTED, FinetuneSettings
 from treino.training.calibrate import measure_speed
 from treino.training.fit import base_memory, fitting
-from treino.training.methods import Method, Origin
 from treino.training.plan import TrainingPlan
 from treino.training.task import Task
 
@@ -54,6 +55,7 @@ class Load:
         passing, looked: padded tokens of one pass over all texts, and of a look at validation; looks: passes that one takes.
         texts: those of training and validation together.
         classes: of a classifier; 0: a language model. packed: rows hold several documents.
+        steps: of all epochs together, where they are fewer than there would be; 0: they are all taken.
     """
 
     rows: int
@@ -65,6 +67,7 @@ class Load:
     classes: int = 0
     packed: bool = False
     looks: int = 2
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,24 +84,46 @@ def architecture(body: LanguageModel) -> Architecture:
     return architecture_of(body.settings, body.vocabulary)
 
 
-def wish_of(origin: Origin, settings: FinetuneSettings, load: Load) -> TuningWish:
-    """A fine-tuning as the planner describes it, beside the base model that is in memory already."""
-    body, on_cpu = origin.body, origin.device.type == "cpu"
-    frozen, half = settings.method == "frozen", settings.precision == "bfloat16"
-    plain, adapters = isinstance(body, GPT2), bool(body.matrices())
-    kernels = on_cpu and adapters and not plain and library() is not None
+def targets_named(settings: FinetuneSettings) -> str:
+    """The planner's name for the layers that get adapters; "all" where it has none."""
     named = set(settings.lora_targets)
+    return next((name for name, group in TARGETS.items() if named == set(group)), ALL)
+
+
+def adapters_of(body: LanguageModel, settings: FinetuneSettings) -> int:
+    """Numbers of the adapters that the method trains; 0: of none."""
+    if settings.method not in ADAPTED:
+        return 0
+    return adapter_parameters(architecture(body), settings.lora_rank, targets_named(settings))
+
+
+def wish_of(
+    body: LanguageModel,
+    device: torch.device,
+    settings: FinetuneSettings,
+    load: Load,
+    *,
+    old: tuple[int, int] = (0, 0),
+) -> TuningWish:
+    """A fine-tuning as the planner describes it, beside the base model that is in memory already; `old`: rows of old text in a
+    step, and their tokens.
+    """
+    on_cpu, cached = device.type == "cpu", settings.method == "frozen" and load.classes > 0
+    half, stream = settings.precision == "bfloat16", settings.stream
+    plain, adapters = isinstance(body, GPT2), bool(body.matrices() or in_four_bits(body))
+    kernels = on_cpu and adapters and not plain and library() is not None
     work = Work(
-        *(ROWS_LOOKED_AT if frozen else load.rows, load.context),
-        precision="float32" if frozen else settings.precision,
+        *(ROWS_LOOKED_AT if cached else load.rows, load.context),
+        precision="float32" if cached else settings.precision,
         method=settings.method,
         optimiser=settings.optimiser,
         classes=load.classes,
         rank=settings.lora_rank,
-        targets=next((name for name, group in TARGETS.items() if named == set(group)), "all"),
+        targets=targets_named(settings),
         packed=load.packed,
         kernels=kernels and half,
-        base=base_memory(origin.device),
+        stream=stream,
+        base=base_memory(device) - _shared(body),
         accelerator=not on_cpu,
     )
     return TuningWish(
@@ -107,24 +132,37 @@ def wish_of(origin: Origin, settings: FinetuneSettings, load: Load) -> TuningWis
         patience=bool(settings.patience and load.looked),
         anchors=bool(settings.l2_sp) + 2 * bool(settings.ewc),
         distillation=bool(settings.distillation),
-        old=Method(origin, settings).old_load(),
-        vectors=load.texts * body.settings.width,
-        recompute=(False,) if frozen or not adapters else (False, True),
+        old=old,
+        vectors=load.texts * body.settings.width if load.classes else 0,
+        looked=ROWS_LOOKED_AT if load.classes else load.rows,
+        recompute=(True,) if stream else (False,) if settings.method == "frozen" or not adapters else (False, True),
         offers=tuple(_offers(settings, kernels, adapters=adapters, four_bits=adapters and not plain)),
         shorter=not settings.base,
     )
+
+
+def _shared(body: LanguageModel) -> int:
+    """Bytes that a copy of the body has in common with it: all, of one in 4 bits (`treino.models.build.copy_of`)."""
+    if not in_four_bits(body):
+        return 0
+    return sum(tensor.nbytes for tensor in (*body.parameters(), *body.buffers()))
 
 
 def _offers(
     settings: FinetuneSettings, kernels: bool, *, adapters: bool, four_bits: bool
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """What a recipe could ask for instead, the gentlest first."""
-    if settings.optimiser == "adamw" and settings.method in ("scratch", "full"):
+    if settings.optimiser == "adamw" and settings.method != "frozen":
         yield "finetune.optimiser", '"adamw8bit"', {"optimiser": "adamw8bit"}
-    if settings.precision == "float32" and settings.method in ("scratch", "full", "lora"):
+    if settings.precision == "float32" and settings.method in ("scratch", "full", *ADAPTED):
         yield "finetune.precision", '"bfloat16"', {"precision": "bfloat16", "kernels": kernels}
+    if settings.method == "qlora" and not settings.stream:
+        yield "finetune.stream", "true", {"stream": True}
+    if settings.method in ADAPTED:
+        for rank in smaller(settings.lora_rank):
+            yield "finetune.lora_rank", str(rank), {"rank": rank}
     gentler = {"full": ("lora", "qlora", "frozen"), "lora": ("qlora", "frozen"), "qlora": ("frozen",)}
-    for method in gentler.get(settings.method, ()):
+    for method in () if settings.stream else gentler.get(settings.method, ()):
         if method not in ADAPTED or (four_bits if method == "qlora" else adapters):
             yield "finetune.method", f'"{method}"', {"method": method}
 
@@ -135,7 +173,7 @@ def arranged(wish: TuningWish, device: torch.device) -> Arranged:
     Raises:
         DoesNotFit: with at most three changes of the recipe, each of which would fit.
     """
-    found = fitting(wish, wish.work.base, device, N_("take a smaller base model, or shorter texts"))
+    found = fitting(wish, base_memory(device), device, N_("take a smaller base model, or shorter texts"))
     return _with_looks(wish, found.rows, found.recompute)
 
 
@@ -195,17 +233,21 @@ def forecast_of(
     """The forecast of one training to its last epoch, and what of its seconds comes before the first step.
 
     seconds = rate · (tokens of all epochs + those of the looks): a classifier's go forward twice (loss and accuracy), each time
-    a third of a step's work for a token where all is trained, and a half under adapters. Frozen: rate · the one pass over all
-    texts, for the head's steps take next to nothing. The low end is where early stopping ends it at the first chance.
+    a third of a step's work for a token where all is trained, a half under adapters, and nearly all of it where the head of a
+    language model alone is. A classifier's head alone: rate · the one pass over all texts, for its steps take next to nothing.
+    The low end is where early stopping ends it at the first chance.
     """
     passes = -(-wish.batch // arrangement.rows)
+    cached = wish.cached
     parts = wish.parts(batch=arrangement.rows, accumulation=passes, recompute=arrangement.recompute)
-    tokens = sum(load.tokens) * epochs
-    before = rate * load.passing if wish.work.method == "frozen" else 0.0
-    look = load.looks * load.looked / (2 if wish.work.adapted else 3)
+    whole = epochs * len(load.tokens)
+    steps = load.steps or whole
+    tokens = round(sum(load.tokens) * epochs * steps / whole)
+    before = rate * load.passing if cached else 0.0
+    look = load.looks * load.looked / {"frozen": 1, "lora": 2, "qlora": 2}.get(wish.work.method, 3)
 
     def seconds(count: int) -> float:
-        return before or rate * (count * sum(load.tokens) + (count + 1) * look)
+        return before or rate * (count * sum(load.tokens) * steps / whole + (count + 1) * look)
 
     adapted = adapter_parameters(wish.model, wish.work.rank, wish.work.targets) if wish.work.adapted else 0
     flops = training_flops_per_token(
@@ -214,12 +256,12 @@ def forecast_of(
         adapters=adapted,
         recompute=arrangement.recompute,
     )
-    worked = load.passing if before else tokens
+    worked = load.passing if cached else tokens
     found = Forecast(
         parameters=count(wish.model),
         flops={name: value * worked for name, value in flops.items()},
         memory=parts,
-        steps=epochs * len(load.tokens),
+        steps=steps,
         tokens=tokens,
         tokens_per_second=1 / rate,
         seconds=seconds(epochs),
@@ -227,12 +269,6 @@ def forecast_of(
         seconds_high=seconds(epochs) * (1 + SPREAD),
     )
     return found, before
-
-
-def unmeasured(settings: FinetuneSettings, why: str) -> Decided:
-    """The decisions for a fine-tuning of which nothing is measured beforehand."""
-    values = (settings.batch, False, 0.0)
-    return {name: (value, Message(why), {}) for name, value in zip(DECISIONS, values, strict=True)}
 
 
 def tell(

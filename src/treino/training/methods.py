@@ -19,6 +19,7 @@ from treino.errors import UsageError
 from treino.messages import N_
 from treino.models.base import LanguageModel
 from treino.models.build import copy_of
+from treino.models.device import choose
 from treino.models.folder import is_quantised, load_model, quantise_folder
 from treino.models.gpt2 import GPT2
 from treino.models.lora import LoraShape, add_adapter, merge, narrow_bases, targets_of
@@ -73,7 +74,7 @@ class Origin:
             base = _in_four_bits(base, quantised)
         self.body, self.tokenizer = load_model(base, stream=stream)
         self.seed, self.old_text = seed, old_text
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = choose().device
 
     def settled(self, settings: FinetuneSettings) -> FinetuneSettings:
         """The settings with a learning rate, where they left it to the method and the width."""
@@ -111,61 +112,15 @@ class Method:
         self.origin, self.settings = origin, settings
         self.adapted = settings.method in ADAPTED
         assert settings.stream == (origin.body.stream is not None)
-        if in_four_bits(origin.body) and settings.method not in ("qlora", "scratch"):
-            raise UsageError(
-                N_("the base model is in 4 bits, which the method {method} cannot train"),
-                fix=N_('take finetune.method = "qlora", or a base model in 16 or 32 bits'),
-                method=settings.method,
-            )
+        check_format(origin.body, settings.method)
 
     def body(self) -> LanguageModel:
         """A copy of the base model with this dropout; for `scratch`, random weights of its shape."""
         return copy_of(self.origin.body, dropout=self.settings.dropout, fresh=self.settings.method == "scratch")
 
     def prepare(self, body: LanguageModel) -> None:
-        """Freeze what the method leaves as it is, and put adapters beside the layers where it trains those.
-
-        Raises:
-            UsageError: where the model is not one for this method.
-        """
-        settings, layers = self.settings, body.settings.layers
-        if self.adapted:
-            self._adapt(body)
-        elif settings.method == "frozen":
-            body.freeze(layers + 1)
-        elif settings.freeze == "embeddings":
-            body.freeze(1)
-        elif settings.freeze != "nothing" and int(settings.freeze) > layers:
-            raise UsageError(
-                N_("finetune.freeze = {wanted:raw}, but the model has {layers:raw} layers"),
-                fix=N_('name at most as many, or "embeddings"'),
-                wanted=settings.freeze,
-                layers=layers,
-            )
-        elif settings.freeze != "nothing" and settings.freeze:
-            body.freeze(1 + int(settings.freeze))
-
-    def _adapt(self, body: LanguageModel) -> None:
-        """Freeze the body, and put adapters beside its layers."""
-        settings = self.settings
-        matrices, narrow = body.matrices(), settings.method == "qlora"
-        if not (matrices or in_four_bits(body)) or (narrow and isinstance(body, GPT2)):
-            raise UsageError(
-                N_("the method {method} is not there for a model of the kind {kind}"),
-                fix=N_('take finetune.method = "full" or "frozen"'),
-                method=settings.method,
-                kind=body.family.name if matrices else body.settings.architecture,
-            )
-        shape = LoraShape(
-            rank=settings.lora_rank,
-            alpha=settings.lora_alpha,
-            targets=settings.lora_targets,
-            dropout=settings.lora_dropout,
-            rslora=settings.rslora,
-        )
-        add_adapter(body, targets_of(body, matrices, settings.lora_targets), shape, nf4=narrow)
-        if settings.precision == "bfloat16" and not isinstance(body, GPT2):
-            narrow_bases(body)
+        """Make a body ready to be trained: see `prepare`."""
+        prepare(body, self.settings)
 
     def wired(self, objective: Objective[Any], source: BatchSource[Any]) -> tuple[Objective[Any], BatchSource[Any]]:
         """The task's objective and batches, with the terms and rows of the cures for forgetting."""
@@ -214,6 +169,66 @@ class Method:
             validate_every=per_epoch,
             patience=self.settings.patience if watched else 0,
         )
+
+
+def check_format(base: LanguageModel, method: str) -> None:
+    """Refuse a base model in 4 bits (`UsageError`) where the method would change its weights."""
+    if in_four_bits(base) and method not in ("qlora", "scratch"):
+        raise UsageError(
+            N_("the base model is in 4 bits, which the method {method} cannot train"),
+            fix=N_('take finetune.method = "qlora", or a base model in 16 or 32 bits'),
+            method=method,
+        )
+
+
+def prepare(body: LanguageModel, settings: FinetuneSettings) -> None:
+    """Freeze what the method leaves as it is, and put adapters beside the layers where it trains those.
+
+    Raises:
+        UsageError: where the model is not one for this method.
+    """
+    layers = body.settings.layers
+    if settings.method in ADAPTED:
+        shape = LoraShape(
+            rank=settings.lora_rank,
+            alpha=settings.lora_alpha,
+            targets=settings.lora_targets,
+            dropout=settings.lora_dropout,
+            rslora=settings.rslora,
+        )
+        adapt(body, shape, settings.method, settings.precision)
+    elif settings.method == "frozen":
+        body.freeze(layers + 1)
+    elif settings.freeze == "embeddings":
+        body.freeze(1)
+    elif settings.freeze != "nothing" and int(settings.freeze) > layers:
+        raise UsageError(
+            N_("finetune.freeze = {wanted:raw}, but the model has {layers:raw} layers"),
+            fix=N_('name at most as many, or "embeddings"'),
+            wanted=settings.freeze,
+            layers=layers,
+        )
+    elif settings.freeze != "nothing" and settings.freeze:
+        body.freeze(1 + int(settings.freeze))
+
+
+def adapt(body: LanguageModel, shape: LoraShape, method: str, precision: str) -> None:
+    """Freeze the body, and put adapters beside its layers: "lora", or "qlora" beside layers in 4 bits.
+
+    Raises:
+        UsageError: where the model has no layers for it.
+    """
+    matrices, narrow = body.matrices(), method == "qlora"
+    if not (matrices or in_four_bits(body)) or (narrow and isinstance(body, GPT2)):
+        raise UsageError(
+            N_("the method {method} is not there for a model of the kind {kind}"),
+            fix=N_('take finetune.method = "full" or "frozen"'),
+            method=method,
+            kind=body.family.name if matrices else body.settings.architecture,
+        )
+    add_adapter(body, targets_of(body, matrices, shape.targets), shape, nf4=narrow)
+    if precision == "bfloat16" and not isinstance(body, GPT2):
+        narrow_bases(body)
 
 
 def finetuning_plan(settings: FinetuneSettings, steps: int, seed: int) -> TrainingPlan:

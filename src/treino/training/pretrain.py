@@ -15,27 +15,32 @@ from treino import environment, events, files
 from treino.errors import DataError, DoesNotFit, UsageError
 from treino.measure import release_memory, resident_memory
 from treino.messages import N_, Message
+from treino.models.adapter_folder import save_adapter
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
+from treino.models.device import choose
 from treino.models.folder import load_model, save_model
 from treino.models.generation import generate
 from treino.models.kernels import library
-from treino.models.nf4 import in_four_bits
 from treino.planning.fit import Arrangement
 from treino.planning.flops import training_flops_per_token
 from treino.planning.forecast import Forecast, forecast
+from treino.planning.memory import adapter_parameters
+from treino.planning.tuning import TuningWish
 from treino.planning.work import BASE_BYTES
-from treino.recipe import ModelSettings, OrderSettings, PretrainSettings, parse_budget, pretraining_rate
+from treino.recipe import ADAPTED, ModelSettings, OrderSettings, PretrainSettings, parse_budget
 from treino.tokens.curriculum import with_curriculum
 from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWindows, make_batch
 from treino.tokens.shards import open_shard
 from treino.tokens.tokenizer import Tokenizer
 from treino.training.calibrate import Speed, measure_speed
 from treino.training.checkpoint import model_tensors
-from treino.training.compiling import pays
-from treino.training.fit import fitted
+from treino.training.compiling import Verdict, judged, worth_a_trial
+from treino.training.continuing import adapt_base, adapting_wish, check_base, rate_of
+from treino.training.fit import base_memory, fitted, fitting
 from treino.training.formats import Format, asked_for, format_for
 from treino.training.loop import train
+from treino.training.methods import merge_checked, parameter_counts
 from treino.training.objective import NextToken
 from treino.training.parallel import Shard, whole
 from treino.training.plan import Precision, TrainingPlan
@@ -51,9 +56,6 @@ VALIDATION_TOKENS = 16_384
 RESERVED_SHARE = 0.08
 """Part of a budget in minutes that is not given to steps (looks at validation, samples, saving), beside the time that the
 calibration itself took."""
-
-CONTINUED = 0.25
-"""Learning rate of a pretraining that goes on, over that of a fresh one: what is known is not to be overrun."""
 
 
 class Pretraining:
@@ -76,14 +78,10 @@ class Pretraining:
         self.started = time.monotonic()
         torch.set_num_threads(ranks.threads or environment.processors())
         self.brought = load_model(Path(base))[0] if base else None
-        if self.brought and in_four_bits(self.brought):
-            raise UsageError(
-                N_("{key}: a model in 4 bits cannot be trained as a whole"),
-                fix=N_("start from the model in 16 or 32 bits"),
-                key="pretrain.base",
-            )
+        if self.brought:
+            check_base(self.brought, settings, ranks.size)
         shape = self.brought.settings if self.brought else shape
-        rate = settings.learning_rate or CONTINUED * pretraining_rate(shape.width)
+        rate = rate_of(settings, shape.width)
         settings = settings.model_copy(update={"learning_rate": rate})
         self.settings, self.shape, self.seed, self.ranks = settings, shape, seed, ranks
         self.curriculum = curriculum or OrderSettings()
@@ -99,6 +97,8 @@ class Pretraining:
         arrangement, self.shard = self._fit()
         torch.manual_seed(seed)
         self.model = self.brought or build_model(shape, self.tokenizer.size)
+        if self.adapted:
+            adapt_base(self.model, settings, self.format.precision)
         if self.shard == "ddp":  # parts go to the device when it has been cut
             self.model.to(self.device)
         self.source = RowSource(self.rows, self.batch, settings.accumulation, ranks)
@@ -109,6 +109,19 @@ class Pretraining:
             source=self.source,
             validation=self._validation(tokens),
             sample=self._sample if settings.sample_prompt else None,
+        )
+
+    @property
+    def adapted(self) -> bool:
+        """Whether an adapter is trained beside the model that it goes on from."""
+        return self.settings.method in ADAPTED
+
+    def _adapting_wish(self, base: LanguageModel) -> TuningWish:
+        return adapting_wish(
+            *(base, self.settings, self.batch, self.settings.window or self.shape.context, self.device),
+            precision=self.format.precision,
+            packed=self.rows.masks_documents,
+            kernels=self._kernels(self.format.precision),
         )
 
     def _fit(self) -> tuple[Arrangement, Shard]:
@@ -123,6 +136,9 @@ class Pretraining:
                 N_("the optimiser muon needs whole matrices, and fsdp gives each process a part of them"),
                 fix=N_('set pretrain.optimiser = "adamw", or pretrain.shard = "ddp"'),
             )
+        if self.adapted and self.brought:
+            self.wish = self._adapting_wish(self.brought)
+            return fitting(self.wish, base_memory(self.device), self.device, N_("take a smaller base model")), "ddp"
         refusal = None
         arrangement, shard = Arrangement(self.batch, self.settings.recompute == "yes"), cast(Shard, "ddp")
         try:
@@ -187,17 +203,21 @@ class Pretraining:
     def decide(self) -> dict[str, tuple[Any, Message, dict[str, Any]]]:
         """What must be known before the first step: {name: (value, why, figures)}.
 
+        `pretrain.device`: the quickest that is there (`treino.models.device`).
         `pretrain.precision`: the table's format for this machine (`treino.training.formats`), unless one is asked for.
         `pretrain.steps`: steps that the budget buys; a budget in minutes buys as many as the measured speed allows. Of several
         processes one is measured, with its share of the rows, and what they tell each other is left out.
         """
-        chosen = self.format
+        chosen, where = self.format, choose(self.ranks.local_rank, self.ranks.local_size)
         amount, unit = parse_budget(self.settings.budget)
-        speed = self._speed(self._plan(steps=100, precision=chosen.precision))
+        plan = self._plan(steps=100, precision=chosen.precision)
+        eager = self._speed(plan)
+        verdict = self._verdict(plan, eager, self.steps_for(amount, unit, eager))
+        speed = verdict.speed
         steps = self.steps_for(amount, unit, speed)
-        compiling = self._compiles(steps * speed.seconds_per_step, chosen.precision)
         return {
-            "pretrain.compile": (compiling, Message(self._why(compiling)), {}),
+            "pretrain.compile": (verdict.compiles, verdict.reason, {}),
+            "pretrain.device": (self.device.type, where.reason, {}),
             "pretrain.precision": (chosen.precision, chosen.reason, {}),
             "pretrain.rows_at_once": (self.arrangement.rows, Message(self._why_rows()), {}),
             "pretrain.recompute": (self.arrangement.recompute, Message(self._why_recompute()), {}),
@@ -211,8 +231,8 @@ class Pretraining:
 
     def _speed(self, plan: TrainingPlan) -> Speed:
         """Measured on this model; where no process will hold it whole, on one of two layers, by the ratio of their work."""
-        if self.shard == "ddp":
-            return measure_speed(self.task, plan)
+        if self.shard == "ddp":  # layers on disk have no copy
+            return measure_speed(self.task, plan, throw_away=self.model.stream is not None)
         shallow = self.shape.model_copy(update={"layers": min(2, self.shape.layers)})
         work, least = (
             training_flops_per_token(shape, self.tokenizer.size, shape.context)["total"]
@@ -229,12 +249,19 @@ class Pretraining:
             return asked_for(self.settings.precision)
         return format_for(self.device, kernels=self._kernels("bfloat16"), width=self.shape.width)
 
-    def _compiles(self, seconds: float, precision: str) -> bool:
-        """Whether the steps are to be compiled, which take so many seconds as they are."""
+    def _verdict(self, plan: TrainingPlan, eager: Speed, steps: int) -> Verdict:
+        """Whether the steps are to be compiled: by a short trial, where the run is long enough for it."""
         if self.settings.compile != "auto":
-            return self.settings.compile == "yes"
-        one_shape = self.rows.one_length
-        return pays(seconds, self.device, kernels=self._kernels(precision), one_shape=one_shape)
+            return Verdict(self.settings.compile == "yes", Message(N_("asked for")), eager)
+        if self.adapted:
+            return Verdict(False, Message(N_("adapters are not compiled")), eager)
+        worth = self.ranks.size == 1 and worth_a_trial(
+            steps * eager.seconds_per_step,
+            self.device,
+            kernels=self._kernels(plan.precision),
+            one_shape=self.rows.one_length,
+        )
+        return judged(eager, steps, (lambda: self._speed(replace(plan, compile=True))) if worth else None)
 
     def _why_rows(self) -> str:
         return N_("all at once") if self.arrangement.rows == self.batch else N_("more would not fit into memory")
@@ -244,11 +271,6 @@ class Pretraining:
             return N_("asked for")
         return N_("it would not fit into memory otherwise") if self.arrangement.recompute else N_("it fits without")
 
-    def _why(self, compiling: bool) -> str:
-        if self.settings.compile != "auto":
-            return N_("asked for")
-        return N_("it pays within this run") if compiling else N_("it would not pay within this run")
-
     def steps_for(self, amount: float, unit: str, speed: Speed) -> int:
         """Steps of a budget; tokens count as places in rows, the unit in which the work is done."""
         if unit == "steps":
@@ -256,7 +278,7 @@ class Pretraining:
         if unit == "epochs":
             return max(1, round(amount * self.steps_per_epoch))
         if unit == "minutes":
-            left = 60 * amount * (1 - RESERVED_SHARE) - (time.monotonic() - self.started)
+            left = 60 * amount * (1 - RESERVED_SHARE) - (time.monotonic() - self.started) - speed.cold_seconds
             return max(1, int(left / speed.seconds_per_step))
         return max(1, math.ceil(amount / self._tokens_per_step))
 
@@ -275,16 +297,29 @@ class Pretraining:
         rows = self.rows.for_training(plan.steps * plan.batch * plan.accumulation)
         task = replace(self.task, source=RowSource(rows, plan.batch, plan.accumulation, self.ranks))
         progress = train(task, plan, output / "checkpoints", records, self.ranks)
-        model = self._gathered()
+        model = self.model.to("cpu") if self.adapted else self._gathered()
         if model is None:
             return {}
+        merged = self._merged(model.eval(), output) if self.adapted else {}
         save_model(model.eval(), self.tokenizer, output / "model")
         for name in ("history", "validation", "samples"):
             files.write_json(records / f"{name}.json", getattr(progress, name))
         files.remove_folder(output / "checkpoints")
         several = {"ranks": self.ranks.size, "shard": plan.shard} if self.ranks.size > 1 else {}
         facts = self._facts(plan, progress.history, progress.validation, progress.samples, progress.seconds)
-        return facts | several
+        return facts | several | merged
+
+    def _merged(self, model: LanguageModel, output: Path) -> dict[str, Any]:
+        """Write the adapter, and merge it into the model's weights."""
+        counts = parameter_counts(model)
+        save_adapter(model, output / "adapter")
+        some = make_batch(self.rows, [self.rows.locate(0)]).to(torch.device("cpu"))
+        difference = merge_checked(model, lambda: model(some.ids, positions=some.positions, segments=some.segments))
+        return {
+            "parameters": counts["total"],
+            "trainable_parameters": counts["trainable"],
+            "merge_difference": difference,
+        }
 
     def _gathered(self) -> LanguageModel | None:
         """The whole trained model on the processor, in the first process; the others only hand over their parts."""
@@ -330,7 +365,7 @@ class Pretraining:
         """What the training needs; memory is that of one process, with its share of the rows."""
         release_memory()
         rows = share(plan.batch * plan.accumulation, self.arrangement.rows, self.ranks.rank, self.ranks.size)
-        return forecast(
+        found = forecast(
             self.shape,
             self.tokenizer.size,
             batch=plan.batch,
@@ -352,6 +387,19 @@ class Pretraining:
             shard="weights" if self.shard == "fsdp" else "none",
             common=self.ranks.size > 1 and self.shard == "ddp" and can_share(self.ranks),
         )
+        return self._adapting_forecast(found, plan, max(map(len, rows)), len(rows)) if self.adapted else found
+
+    def _adapting_forecast(self, found: Forecast, plan: TrainingPlan, rows: int, passes: int) -> Forecast:
+        """The same for an adapter: what is trained, and the memory, are others."""
+        again = self.arrangement.recompute
+        flops = training_flops_per_token(
+            *(self.wish.model, 0, self.wish.context),
+            method=self.settings.method,
+            adapters=adapter_parameters(self.wish.model, self.settings.lora_rank),
+            recompute=again,
+        )
+        memory = self.wish.parts(batch=rows, accumulation=passes, recompute=again)
+        return replace(found, flops={part: value * found.tokens for part, value in flops.items()}, memory=memory)
 
     def _looks_seconds(self, plan: TrainingPlan, tokens_per_second: float) -> float:
         """What the looks at validation should take: forward passes alone, which are a third of a step's work."""

@@ -1,5 +1,8 @@
 """One body, task after task: each a classification with a head of its own, with cures for forgetting the ones before.
 
+The body is trained as a whole (`full`), or stays as it is while heads are learnt (`frozen`), or stays and has one adapter
+beside it that goes on from task to task (`lora`, `qlora`): a task then changes what those before it stand on, as with `full`.
+
 What counts as old are the classifications learnt before and, where its text is given, the language of the base model. With
 `equal` every way takes as many floating-point operations as plain fine-tuning: what rehearsal, distillation and the Fisher
 information cost is taken from the number of its steps.
@@ -16,23 +19,41 @@ import torch
 from torch import Tensor, nn
 
 from treino import files
+from treino.models.adapter_folder import load_adapter
 from treino.models.base import LanguageModel
 from treino.models.build import copy_of
-from treino.models.classifier import Classifier
-from treino.planning.flops import forward_flops_per_token
-from treino.recipe import FinetuneSettings, finetuning_rate
+from treino.models.classifier import Classifier, features
+from treino.models.folder import load_model
+from treino.models.lora import copy_adapters
+from treino.planning.flops import forward_flops_per_token, training_flops_per_token
+from treino.planning.tuning import TuningWish
+from treino.recipe import ADAPTED, FinetuneSettings, finetuning_rate
 from treino.tokens.labelled import BucketedRows, ClassBatch, Pieces
 from treino.tokens.packing import Rows
-from treino.training.classification import Classification, PieceSource
+from treino.training.classification import Classification, FeatureSource, PieceSource
 from treino.training.cures import Anchored, OldLanguage, Rehearsed, WithOldTasks, class_fisher, language_fisher
+from treino.training.foresight import (
+    Arranged,
+    Decided,
+    Load,
+    adapters_of,
+    arranged,
+    decided,
+    seconds_of_pass,
+    seconds_per_token,
+    tell,
+    wish_of,
+)
 from treino.training.loop import train
-from treino.training.methods import finetuning_plan
+from treino.training.methods import check_format, finetuning_plan, prepare
 from treino.training.objective import Objective, Penalty
 from treino.training.source import BatchSource, RowSource
 from treino.training.task import Task
 
 TRAINING, FORWARD, THROUGH_A_FROZEN_HEAD = 3, 1, 2
 """Forward passes that a part costs: learnt from; asked; crossed forwards and backwards without a gradient of its own."""
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -49,6 +70,7 @@ class Learnt:
     """A body after some phases, and what belongs to it.
 
     Attributes:
+        body: with the adapter beside it, where the method trains one.
         heads: of the lessons learnt so far, by their number.
         importance: the sum of the old tasks' Fisher information by the body's parameters, where EWC asks for it; the
             quadratics of several tasks are one, about the newest weights (Huszár 2018, 1712.03847).
@@ -109,10 +131,16 @@ class TaskSequence:
     """Learns lessons one after the other.
 
     Args:
-        base: the body that the sequence starts from; it is not changed.
+        base: the body that the sequence starts from; its weights are not changed.
         old_rows: the text of the base model, where its language is to be kept as well.
-        settings: epochs, batch, rate and the cures with their strengths, as for one fine-tuning.
+        settings: method, epochs, batch, rate and the cures with their strengths, as for one fine-tuning.
         equal: as many FLOPs as without cures.
+
+    Attributes:
+        arrangement: how the rows of a step go through the model; None: together.
+
+    Raises:
+        UsageError: for a base model that the method cannot train.
     """
 
     def __init__(
@@ -125,10 +153,13 @@ class TaskSequence:
         old_rows: Rows | None = None,
         equal: bool = True,
     ) -> None:
+        check_format(base, settings.method)
         self.base, self.lessons, self.seed, self.old_rows, self.equal = base, lessons, seed, old_rows, equal
-        rate = settings.learning_rate or finetuning_rate("full", base.settings.width)
+        rate = settings.learning_rate or finetuning_rate(settings.method, base.settings.width)
         self.settings = settings.model_copy(update={"learning_rate": rate})
-        self.language = OldLanguage(copy_of(base, dropout=0.0)) if old_rows is not None else None
+        self.adapted = settings.method in ADAPTED
+        self.language = OldLanguage(base) if old_rows is not None else None
+        self.arrangement: Arranged | None = None
 
     def start(self) -> Learnt:
         """The base model, with nothing learnt; where EWC asks for it, with what its language needs of each weight."""
@@ -139,32 +170,121 @@ class TaskSequence:
             importance = language_fisher(body, self.old_rows, settings.ewc_rows, settings.ewc_labels, self.seed)
         return Learnt(body, {}, importance)
 
+    def restored(self, heads: Mapping[int, nn.Module], importance: Mapping[str, Tensor] | None, folder: Path) -> Learnt:
+        """A state of which the body stands in a folder: as `model/`, or as `adapter/` of the base model."""
+        if not self.adapted:
+            return Learnt(load_model(folder / "model")[0], heads, importance)
+        body = copy_of(self.base, dropout=self.settings.dropout)
+        prepare(body, self.settings)
+        load_adapter(body, folder / "adapter")
+        return Learnt(body, heads, importance)
+
     def learn(self, before: Learnt, number: int, output: Path, phase: int = 0) -> tuple[Learnt, dict[str, Any]]:
-        """Learn a lesson on top of what was learnt `before`, which is left as it is; the new state, and facts."""
+        """Learn a lesson on top of what was learnt `before`, whose weights stay as they are; the new state, and facts."""
         torch.manual_seed(self.seed * 1009 + phase)
-        lesson, settings = self.lessons[number], self.settings
-        classifier = Once(copy_of(before.body, dropout=settings.dropout), lesson.labels, settings.dropout)
-        if number in before.heads:
-            classifier.head.load_state_dict(before.heads[number].state_dict())
-        pieces = lesson.pieces["training"]
-        order = BucketedRows([len(ids) for ids in pieces.ids], settings.batch, self.seed * 1009 + phase)
-        old = self._old(before, number)
-        objective, source = self._wired(PieceSource(pieces, order), old)
-        plain = settings.epochs * order.steps_per_epoch
-        steps, flops = self._steps(plain, pieces, order, old, first=phase == 0)
-        plan = finetuning_plan(settings, steps, self.seed * 1009 + phase)
-        task = Task(classifier, objective, source, penalties=self._penalties(classifier.body, before))
+        classifier = self._built(before, number)
+        counts = classifier.parameter_counts()
+        task, old = self._task(classifier, before, number, phase)
+        steps, plain, flops = self._steps(number, old, phase)
+        plan = finetuning_plan(self.settings, steps, self.seed * 1009 + phase)
+        task = replace(task, penalties=self._penalties(classifier.body, before))
         progress = train(task, plan, output / "checkpoints")
         files.remove_folder(output / "checkpoints")
         after = Learnt(classifier.body.eval(), {**before.heads, number: classifier.head.eval()}, before.importance)
-        if settings.ewc:
+        if self.settings.ewc:
             after = self.remember(after, number)
-        return after, {"steps": steps, "plain_steps": plain, "flops": flops, "train_seconds": progress.seconds}
+        facts = {"steps": steps, "plain_steps": plain, "flops": flops, "train_seconds": progress.seconds}
+        return after, facts | {"parameters": counts}
+
+    def load(self, number: int, steps: int = 0) -> Load:
+        """What a lesson puts through the model in an epoch; `steps`: of all its training, where cures leave fewer."""
+        pieces, order = self.lessons[number].pieces["training"], self._order(number, 0)
+        tokens = [_places(pieces, order.rows(step)) for step in range(order.steps_per_epoch)]
+        return Load(
+            rows=min(self.settings.batch, len(pieces)),
+            context=max(map(len, pieces.ids)),
+            tokens=tokens,
+            passing=sum(tokens),
+            looked=0,
+            texts=len(pieces),
+            classes=len(self.lessons[number].labels),
+            steps=steps,
+        )
+
+    def decide(self, before: Learnt, number: int, phase: int) -> Decided:
+        """How the steps of a phase fit into memory, and how fast they are: measured on a model that is thrown away.
+
+        Raises:
+            DoesNotFit: with changes of the recipe that would fit.
+        """
+        load = self.load(number)
+        wish = self._wish(before, load)
+        self.arrangement = arranged(wish, CPU)
+        torch.manual_seed(self.seed)
+        classifier = self._built(before, number)
+        if self.settings.method == "frozen":
+            pieces = self.lessons[number].pieces["training"]
+            some = pieces.batch(pieces.by_length()[-load.rows :])
+            return decided(self.arrangement, wish, seconds_of_pass(classifier.eval(), some.inputs))
+        task, _ = self._task(classifier, before, number, phase)
+        plan = finetuning_plan(self.settings, len(load.tokens), self.seed)
+        return decided(self.arrangement, wish, seconds_per_token(task, plan, load))
+
+    def foresee(
+        self, before: Learnt, number: int, phase: int, decisions: Mapping[str, Any], output: Path, stage: str
+    ) -> None:
+        """Take the decisions of a phase, and say what it is expected to need."""
+        torch.manual_seed(self.seed)
+        steps, _, _ = self._steps(number, self._old(before, number), phase)
+        load = self.load(number, steps)
+        self.arrangement = tell(self._wish(before, load), load, self.settings, decisions, output, stage)
+
+    def _wish(self, before: Learnt, load: Load) -> TuningWish:
+        settings, old = self.settings, (0, 0)
+        if settings.rehearsal and (before.heads or self.language):
+            lengths = [max(map(len, self.lessons[key].pieces["training"].ids)) for key in before.heads]
+            old = self._rehearsed_rows, max([*lengths, self.base.longest_row if self.language else 0])
+        wish = wish_of(self.base, CPU, settings, load, old=old)
+        return replace(wish, patience=False, distillation=bool(settings.distillation and self.language))
+
+    def _built(self, before: Learnt, number: int) -> Once:
+        """Body and head ready to be trained by the method, the body with the numbers that it had before."""
+        settings, labels = self.settings, self.lessons[number].labels
+        body = before.body
+        if settings.method != "frozen":
+            body = copy_of(self.base if self.adapted else before.body, dropout=settings.dropout)
+        classifier = Once(body, labels, settings.dropout)
+        if number in before.heads:
+            classifier.head.load_state_dict(before.heads[number].state_dict())
+        classifier.head.requires_grad_(True)
+        prepare(body, settings)
+        copy_adapters(before.body, body)
+        if self.arrangement:
+            body.recompute = self.arrangement.recompute
+        return classifier
+
+    def _order(self, number: int, phase: int) -> BucketedRows:
+        pieces = self.lessons[number].pieces["training"]
+        return BucketedRows([len(ids) for ids in pieces.ids], self.settings.batch, self.seed * 1009 + phase)
+
+    def _task(self, classifier: Once, before: Learnt, number: int, phase: int) -> tuple[Task[Any], dict[int, Any]]:
+        """The training but for what holds the body by its parameters; and what is old to it."""
+        pieces, order, old = (
+            self.lessons[number].pieces["training"],
+            self._order(number, phase),
+            self._old(before, number),
+        )
+        if self.settings.method == "frozen":
+            source = FeatureSource(features(classifier, pieces), torch.from_numpy(pieces.targets), order)
+            return Task(classifier.head, Classification(), source), old
+        at_once = self.arrangement.rows if self.arrangement else None
+        objective, batches = self._wired(PieceSource(pieces, order, at_once), old)
+        return Task(classifier, objective, batches), old
 
     def _old(self, before: Learnt, number: int) -> dict[int, Any]:
         """What is old to a lesson, by its number; −1 is the language."""
         old: dict[int, Any] = {-1: self.language} if self.language else {}
-        frozen = Once(copy_of(before.body, dropout=0.0), ("", "")).eval().requires_grad_(False)
+        frozen = Once(before.body, ("", "")).eval().requires_grad_(False)
         return old | {key: OldClasses(head, frozen) for key, head in before.heads.items() if key != number}
 
     def _wired(self, source: BatchSource[Any], old: Mapping[int, Any]) -> tuple[Objective[Any], BatchSource[Any]]:
@@ -212,31 +332,38 @@ class TaskSequence:
         before = learnt.importance or {}
         return replace(learnt, importance={name: value + before.get(name, 0.0) for name, value in found.items()})
 
-    def _steps(
-        self, plain: int, pieces: Pieces, order: BucketedRows, old: Mapping[int, Any], *, first: bool
-    ) -> tuple[int, float]:
-        """Steps of a phase, and their FLOPs: Σ tokens × forward FLOPs × what each pass costs."""
-        settings = self.settings
+    def _steps(self, number: int, old: Mapping[int, Any], phase: int) -> tuple[int, int, float]:
+        """Steps of a phase, those without cures, and FLOPs: Σ tokens × forward FLOPs × what each pass costs."""
+        settings, pieces, order = self.settings, self.lessons[number].pieces["training"], self._order(number, phase)
+        plain = settings.epochs * order.steps_per_epoch
         context = max(map(len, pieces.ids))
-        cost = forward_flops_per_token(self.base.settings, self.base.vocabulary, context)
+        shape = self.base.settings, self.base.vocabulary, context
+        cost = forward_flops_per_token(*shape)
         body, head = cost["body"] + cost["attention"], cost["head"]
-        new = sum(_places(pieces, order.rows(step)) for step in range(order.steps_per_epoch)) / order.steps_per_epoch
-        usual, step, once = TRAINING * body * new, TRAINING * body * new, 0.0
+        places = sum(_places(pieces, order.rows(step)) for step in range(order.steps_per_epoch))
+        if settings.method == "frozen":  # one pass over the texts; the head's own steps take next to nothing
+            return plain, plain, float(places * body)
+        adapters = adapters_of(self.base, settings)
+        trained = training_flops_per_token(*shape, method=settings.method, adapters=adapters)
+        learnt = trained["total"] - trained["head"]
+        new = places / order.steps_per_epoch
+        step, once = learnt * new, 0.0
         if settings.rehearsal and old:
             share = self._rehearsed_rows / len(old)
             for key in old:
                 tokens = share * (self._old_length(key) if key >= 0 else self.base.longest_row)
-                step += tokens * (TRAINING * body + (THROUGH_A_FROZEN_HEAD * head if key < 0 else 0.0))
+                step += tokens * (learnt + (THROUGH_A_FROZEN_HEAD * head if key < 0 else 0.0))
         if settings.distillation and old:
             # Classes are asked of vectors that are there already; language goes over the new texts once more.
             step += new * FORWARD * body if any(key >= 0 for key in old) else 0.0
-            language = (FORWARD + TRAINING) * body + (FORWARD + THROUGH_A_FROZEN_HEAD) * head
+            language = FORWARD * body + learnt + (FORWARD + THROUGH_A_FROZEN_HEAD) * head
             step += new * language if -1 in old else 0.0
         if settings.ewc:  # the Fisher information is paid for by the phase that uses it
-            once += settings.ewc_rows * new / settings.batch * TRAINING * body if any(key >= 0 for key in old) else 0.0
-            once += settings.ewc_rows * self.base.longest_row * TRAINING * (body + head) if first and -1 in old else 0.0
-        steps = max(1, round((plain * usual - once) / step)) if self.equal else plain
-        return steps, steps * step + once
+            asked = settings.ewc_rows * TRAINING
+            once += asked * new / settings.batch * body if any(key >= 0 for key in old) else 0.0
+            once += asked * self.base.longest_row * (body + head) if phase == 0 and -1 in old else 0.0
+        steps = max(1, round((plain * learnt * new - once) / step)) if self.equal else plain
+        return steps, plain, steps * step + once
 
     def _old_length(self, key: int) -> float:
         pieces = self.lessons[key].pieces["training"]

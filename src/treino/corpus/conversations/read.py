@@ -5,7 +5,6 @@ JSON, JSON lines, YAML, CSV and Parquet.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,19 +12,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from treino.corpus.conversations.yaml import read_yaml
-from treino.corpus.sources.raw import Problems, Unreadable, read_text
-from treino.corpus.sources.read import kind_of
-from treino.corpus.sources.tables import (
-    TEXT_COLUMNS,
-    Record,
-    Table,
-    csv_table,
-    json_records,
-    parquet_columns,
-    parquet_records,
-    usual_column,
-)
+from treino.corpus.conversations.tables import FORMS, LISTS, files_of, table_of
+from treino.corpus.sources.raw import Problems
+from treino.corpus.sources.tables import TEXT_COLUMNS, Record, check_column, usual_column
 from treino.errors import DataError
 from treino.messages import N_
 
@@ -81,14 +70,6 @@ ANSWER_COLUMNS = (
 PASSAGES = ("context", "contexto")
 """Columns of what a question is about."""
 
-LISTS = ("messages", "conversations", "conversation", "mensagens", "conversa", "dialogue", "dialog")
-"""Keys of a conversation as a list."""
-
-_FIX = N_(
-    "give rows with messages (role, content), conversations (from, value) or lists of texts, instruction and output, question "
-    "and answer (with a context or not), or with a column for the conversation, the speaker and the text"
-)
-
 
 @dataclass(frozen=True)
 class Conversation:
@@ -105,112 +86,12 @@ def read_conversations(path: Path, settings: ChatSettings, problems: Problems) -
     Raises:
         DataError: for a missing file, one of another kind, or columns in which no conversation can be found.
     """
-    for file in _files(path):
-        table = _table_of(file, problems)
+    for file in files_of(path):
+        table = table_of(file, problems)
         first = next(table.records, None)
         if first is not None:
             records = chain([first], table.records)
             yield from _of_records(records, first, table.names or list(first.values), file.name, settings, problems)
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    found = sorted(item for item in path.rglob("*") if item.is_file() and _kind(item)) if path.is_dir() else []
-    if not found:
-        raise DataError(N_("there are no conversations in {path}"), fix=_FIX, path=str(path))
-    return found
-
-
-def _kind(path: Path) -> str | None:
-    if path.suffix.lower() == ".parquet":
-        return "parquet"
-    if path.suffix.lower() in (".yml", ".yaml"):
-        return "yaml"
-    kind = "json" if path.suffix.lower() == ".json" else kind_of(path)
-    return kind if kind in ("json", "csv") else None
-
-
-def _table_of(path: Path, problems: Problems) -> Table:
-    """A file's rows, with the names of its columns where it has one set of them."""
-    kind, nothing = _kind(path), Table([], 0, iter(()))
-    if kind == "csv":
-        return csv_table(path, problems, path.name) or nothing
-    if kind == "parquet":
-        try:
-            names = parquet_columns(path, nested=True)
-        except Unreadable as error:
-            problems.add(path.name, str(error))
-            return nothing
-        return Table(names, 0, parquet_records(path, names, problems, path.name))
-    if kind == "json":
-        whole = _whole(path, problems) if path.suffix.lower() == ".json" else None
-        return Table(
-            [], 0, json_records(path, problems, path.name) if whole is None else _objects(path, whole, problems)
-        )
-    if kind == "yaml":
-        return Table([], 0, _objects(path, _rows_of(_yaml(path, problems)), problems))
-    raise DataError(N_("{path} is not a file of conversations"), fix=_FIX, path=str(path))
-
-
-def _yaml(path: Path, problems: Problems) -> Any:
-    """The content of a YAML file; of a broken one what stands before the break."""
-    content, trouble = read_yaml(read_text(path, problems, path.name) or "[]")
-    if trouble:
-        line, rule = trouble
-        problems.add(f"{path.name}:{line}", rule)
-        if isinstance(content, dict) and not any(isinstance(value, list) for value in content.values()):
-            return []  # it broke off before its rows
-    return [] if content is None else content
-
-
-def _whole(path: Path, problems: Problems) -> list[Any] | None:
-    """The rows of a file that is one JSON value. None: it is not, and may have an object in each line."""
-    try:
-        return _rows_of(json.loads(read_text(path, problems, path.name) or "[]"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _rows_of(content: Any) -> list[Any]:
-    """The rows of a whole file: a list, a list within an object (`{"data": [...]}`), questions by passage, or one conversation.
-    A row that is a list of texts is a conversation.
-    """
-    if isinstance(content, dict):
-        named = next((content[key] for key in LISTS if isinstance(content.get(key), list)), None)
-        if named is None:
-            content = next((value for value in content.values() if isinstance(value, list)), [content])
-        else:
-            content = named if any(isinstance(item, list) for item in named) else [content]
-    rows = content if isinstance(content, list) else [content]
-    if any(isinstance(row, dict) and isinstance(row.get("paragraphs"), list) for row in rows):
-        return list(_asked_of_passages(rows))
-    return rows
-
-
-def _asked_of_passages(articles: list[Any]) -> Iterator[dict[str, Any]]:
-    """Rows {question, context, answers} of SQuAD's nested form: articles → paragraphs → qas."""
-    for passage in _tables(articles, "paragraphs"):
-        for question in _tables([passage], "qas"):
-            asked = {"question": question.get("question"), "answers": question.get("answers")}
-            yield asked | {"context": passage.get("context")}
-
-
-def _tables(rows: list[Any], key: str) -> Iterator[Mapping[str, Any]]:
-    """The tables in the lists that stand under a key of each row."""
-    for row in rows:
-        found = row.get(key) if isinstance(row, Mapping) else None
-        yield from (item for item in found if isinstance(item, Mapping)) if isinstance(found, list) else ()
-
-
-def _objects(path: Path, rows: list[Any], problems: Problems) -> Iterator[Record]:
-    for number, row in enumerate(rows, 1):
-        line = getattr(rows, "lines", {number - 1: number})[number - 1]
-        values = {"conversation": row} if isinstance(row, list) else row
-        if isinstance(values, dict):
-            yield Record(line, values, str(row)[:200])
-        else:
-            problems.add(f"{path.name}:{line}", "not_an_object", str(row)[:200])
 
 
 def _of_records(
@@ -230,16 +111,18 @@ def _of_records(
     conversation = settings.conversation or usual_column(CONVERSATION_COLUMNS, names, [])
     if speaker and conversation:
         text = settings.text or usual_column(TEXT_COLUMNS, names, [])
-        _check((conversation, speaker, text or "text"), ("conversation", "speaker", "text"), names, name)
+        for column, setting in ((conversation, "conversation"), (speaker, "speaker"), (text, "text")):
+            check_column(column or setting, names, name, f"chat.{setting}")
         yield from _table(records, (conversation, speaker, text), name, settings, problems)
         return
     answer = settings.answer or usual_column(ANSWER_COLUMNS, names, [])
     question = settings.question or usual_column(QUESTION_COLUMNS, [item for item in names if item != answer], [])
     if not question and not answer:
         raise DataError(
-            N_("no conversation can be found in the columns: {names}"), where=name, fix=_FIX, names=", ".join(names)
+            N_("no conversation can be found in the columns: {names}"), where=name, fix=FORMS, names=", ".join(names)
         )
-    _check((question or "question", answer or "answer"), ("question", "answer"), names, name)
+    for column, setting in ((question, "question"), (answer, "answer")):
+        check_column(column or setting, names, name, f"chat.{setting}")
     more = usual_column(("input", "entrada", *PASSAGES), [item for item in names if item != question], [])
     for record in records:
         asked, added = (_text(record.values.get(column)) for column in (question, more))
@@ -260,19 +143,6 @@ def _answer(value: Any) -> str:
         return _text(value)
     texts = [_text(item.get("text") if isinstance(item, Mapping) else item) for item in value]
     return Counter(texts).most_common(1)[0][0] if texts else ""
-
-
-def _check(columns: tuple[str, ...], settings: tuple[str, ...], names: list[str], where: str) -> None:
-    for column, setting in zip(columns, settings, strict=True):
-        if column not in names:
-            raise DataError(
-                N_("there is no column {column} among: {names}"),
-                where=where,
-                fix=N_('name it: {setting} = "..."'),
-                column=column,
-                names=", ".join(names),
-                setting=f"chat.{setting}",
-            )
 
 
 def _text(value: Any) -> str:
