@@ -25,18 +25,18 @@ from treino.messages import N_
 from treino.recipe import FinetuneSettings
 
 STRENGTHS: dict[str, tuple[float, ...]] = {
-    "l2_sp": (0.01, 0.1, 1.0),
-    "ewc": (10.0, 100.0, 1000.0),
-    "rehearsal": (0.1, 0.25, 0.5),
-    "distillation": (0.1, 0.3, 1.0),
+    "l2_sp": (0.1, 1.0),
+    "ewc": (1000.0, 10000.0),
+    "rehearsal": (0.1, 0.25),
+    "distillation": (0.1, 1.0),
 }
-"""The strengths at which each cure is drawn."""
+"""The strengths at which each cure is drawn; strength 0 is training without one."""
 
 PLAIN = "plain"
 SHOWN = ((0, 0), (1, 1), (1, 0), (2, 2), (2, 0))
 """The bars: (phase, task judged after it): A, then B, A again, C, A again."""
 
-PARTS = {"training": 480, "validation": 120, "test": 240}
+PARTS = {"training": 320, "validation": 80, "test": 240}
 QUICK_PARTS = {"training": 160, "validation": 40, "test": 80}
 EPOCHS, SEEDS = 3, 4
 TRIED_STEPS = 6

@@ -49,13 +49,17 @@ def _bars(bars: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, transla
         grey, hatch, _ = LOOKS[cure]
         places = [group + (number - (len(bars) - 1) / 2) * width for group in range(len(row))]
         means = [bar["mean"] for bar in row]
-        reach = [0.0 if bar["low"] is None else bar["mean"] - bar["low"] for bar in row]
+        reach = [
+            (bar["mean"] - max(0.0, bar["low"]), min(1.0, bar["high"]) - bar["mean"])
+            for bar in row
+            if bar["low"] is not None
+        ]
         axis.bar(
-            places, means, width, yerr=reach if any(reach) else None, capsize=2, error_kw={"linewidth": 0.8},
+            places, means, width, yerr=list(zip(*reach, strict=True)) or None, capsize=2, error_kw={"linewidth": 0.8},
             color=grey, edgecolor="black", hatch=hatch, label=translator.text(CURE_NAMES[cure]),
         )  # fmt: skip
     axis.set_xticks(range(len(BARS)), [translator.text(text, a="A", b="B", c="C") for text in BARS])
-    axis.set_ylim(0, 1)
+    axis.set_ylim(0, 1.04)
     axis.yaxis.set_major_formatter(lambda value, _: translator.percent(value, 0))
     axis.set_ylabel(translator.text(N_("accuracy on held-out texts")))
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=len(bars), frameon=False)
@@ -65,8 +69,9 @@ def _bars(bars: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, transla
 def _trade(found: Mapping[str, Any], folder: Path, translator: Translator) -> list[Path]:
     figure, axis = _figure((7.5, 5.5))
     for cure in CURE_NAMES:
-        rows = sorted((row for row in found["rows"] if row["cure"] == cure), key=lambda row: row["strength"])
-        if not rows:
+        # Every line sets out from training without a cure, which is that cure at the strength 0.
+        rows = sorted((row for row in found["rows"] if row["cure"] in (cure, "plain")), key=lambda row: row["strength"])
+        if len(rows) < 2 and cure != "plain":
             continue
         x, y = [fmean(row["lost"]) for row in rows], [fmean(row["gained"]) for row in rows]
         grey, _, sign = LOOKS[cure]
@@ -74,12 +79,12 @@ def _trade(found: Mapping[str, Any], folder: Path, translator: Translator) -> li
         axis.plot(
             x, y, "--" if cure in ("ewc", "distillation") else "-", color="0.4", marker=sign, markersize=size,
             markerfacecolor=grey, markeredgecolor="black", label=translator.text(CURE_NAMES[cure]),
+            markevery=slice(0 if cure == "plain" else 1, None), zorder=3 if cure == "plain" else 2,
         )  # fmt: skip
-        if len(rows) > 1:
-            for place in (0, -1):
-                text = _strength(rows[place]["strength"], translator)
-                aside = (-8, -14) if cure == "ewc" else (6, 6)
-                axis.annotate(text, (x[place], y[place]), aside, textcoords="offset points", fontsize=8)
+        for place in range(1, len(rows)):
+            text = _strength(rows[place]["strength"], translator)
+            aside = (-8, -14) if cure == "ewc" else (7, 6)
+            axis.annotate(text, (x[place], y[place]), aside, textcoords="offset points", fontsize=8)
     axis.margins(0.12)
     for side, text in (("x", N_("forgotten of A (accuracy)")), ("y", N_("learnt of B and C (accuracy)"))):
         getattr(axis, f"{side}axis").set_major_formatter(lambda value, _: translator.percent(value, 0))
@@ -184,8 +189,8 @@ def forgetting_page(
     )
     trade = writer.say(
         N_(
-            "Each point is a cure at one strength, the ends of a line at its weakest and strongest. To the left less is "
-            "forgotten, further up more is learnt: the best place is at the top left."
+            "Each line sets out from training without a cure, and each point on it is the cure at the strength written beside "
+            "it. To the left less is forgotten, further up more is learnt: the best place is at the top left."
         )
     )
     sections = [
