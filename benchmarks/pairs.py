@@ -8,14 +8,12 @@ checks by its processor time. A pair's ratio cancels what is slow about the mach
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import math
 import os
 import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -200,8 +198,3 @@ def machine() -> str:
         model = f"{fields.get('model name', model)} (family {fields.get('cpu family', '?')})"
         flags = set(fields.get("flags", "").split())
     return ", ".join([model, *(flag for flag in FLAGS if flag in flags)])
-
-
-def own_versions() -> str:
-    """Versions of this interpreter and of torch in it."""
-    return f"Python {sys.version.split()[0]}, torch {importlib.metadata.version('torch')}"

@@ -43,7 +43,7 @@ SAME_IN_BOTH = {
     "{method} {base}", "{count} × {chip}", "API", "FLOPs", "LoRA", "QLoRA",
     *("CPF", "CNPJ", "CEP", "CORPUS", "ID"),
     "BASE", "F1", "GPU", "Macro-F1", "Micro-F1", "Python", "Transformer", "classes", "d", "embedding", "feed-forward",
-    "macro-F1", "threads", "tokens", "torch", "treino", "{condition}: {margin:3}", "classes: {labels}",
+    "Corpus: {path}", "macro-F1", "threads", "tokens", "torch", "treino", "{condition}: {margin:3}", "classes: {labels}",
 }  # fmt: skip
 """Words that Brazilians use as they are."""
 
@@ -292,7 +292,7 @@ def test_the_language_is_that_of_the_variable_or_the_locale(
 
 
 def words(text: str) -> set[str]:
-    return set(re.findall(r"[a-zà-ÿ]+", text.lower()))
+    return set(re.findall(r"[a-zà-ÿ_]+", text.lower()))
 
 
 SPOKEN = [

@@ -30,10 +30,15 @@ class Examples(torch.utils.data.Dataset):
 
 
 class Observed(Trainer):
-    """Keeps the loss of the last step, unrounded."""
+    """Keeps the loss of the last step, unrounded, and how many of its tokens are no padding."""
 
-    def training_step(self, *arguments: Any, **keywords: Any) -> torch.Tensor:
-        self.last_loss = super().training_step(*arguments, **keywords)
+    last_loss: torch.Tensor
+    last_tokens: int
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **keywords: Any) -> torch.Tensor:
+        present = inputs.get("attention_mask")
+        self.last_tokens = inputs["input_ids"].numel() if present is None else int(present.sum())
+        self.last_loss = super().training_step(model, inputs, *rest, **keywords)
         return self.last_loss
 
 
@@ -49,7 +54,7 @@ class TakeTurns(TrainerCallback):
 
     def on_step_end(self, _arguments: Any, _state: Any, control: Any, **_: Any) -> None:
         assert self.trainer is not None
-        self.turns.done(self.trainer.last_loss)
+        self.turns.done(self.trainer.last_loss, self.trainer.last_tokens)
         control.should_training_stop = not self.turns.going
 
 
@@ -96,6 +101,26 @@ def adapted(base: LlamaForCausalLM, weights: str) -> torch.nn.Module:
     return peft.get_peft_model(base, settings)
 
 
+def plain(rate: float = LEARNING_RATE, warm_up: int = WARM_UP) -> dict[str, Any]:
+    """What all contenders share, in the Trainer's terms: AdamW and its schedule, no evaluation, nothing stored or told."""
+    return {
+        "max_steps": 10**6,
+        "use_cpu": True,  # the default without a GPU, but bf16 asks for it by name
+        "learning_rate": rate,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": warm_up,
+        "weight_decay": WEIGHT_DECAY,
+        "adam_beta1": BETAS[0],
+        "adam_beta2": BETAS[1],
+        "max_grad_norm": CLIP,
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+
+
 def run(
     turns: Turns,
     shape: Shape,
@@ -112,20 +137,7 @@ def run(
         settings = TrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=shape.rows,
-            max_steps=10**6,
-            use_cpu=True,  # the default without a GPU, but bf16 asks for it by name
-            learning_rate=rate,
-            lr_scheduler_type="constant_with_warmup",
-            warmup_steps=warm_up,
-            weight_decay=WEIGHT_DECAY,
-            adam_beta1=BETAS[0],
-            adam_beta2=BETAS[1],
-            max_grad_norm=CLIP,
-            logging_strategy="no",
-            save_strategy="no",
-            eval_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
+            **plain(rate, warm_up),
             **arguments,
         )
         callback = TakeTurns(turns)

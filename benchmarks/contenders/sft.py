@@ -11,38 +11,16 @@ import torch
 from datasets import Dataset
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast, TrainerCallback
+from transformers import PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
 from contenders import huggingface
-from contenders.shapes import BETAS, CLIP, LEARNING_RATE, WARM_UP, WEIGHT_DECAY, Shape
+from contenders.shapes import Shape
 from contenders.turns import Turns
 
 
-class Observed(SFTTrainer):
-    """Keeps the loss of the last step, and how many of its tokens are no padding."""
-
-    def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **keywords: Any) -> torch.Tensor:
-        present = inputs.get("attention_mask")
-        self.last_tokens = inputs["input_ids"].numel() if present is None else int(present.sum())
-        self.last_loss = super().training_step(model, inputs, *rest, **keywords)
-        return self.last_loss
-
-
-class TakeTurns(TrainerCallback):
-    """A turn ends where a step ends, so that fetching batches counts as it does in training."""
-
-    def __init__(self, turns: Turns) -> None:
-        self.turns = turns
-        self.trainer: Observed | None = None
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self.turns.ready()
-
-    def on_step_end(self, _arguments: Any, _state: Any, control: Any, **_: Any) -> None:
-        assert self.trainer is not None
-        self.turns.done(self.trainer.last_loss, self.trainer.last_tokens)
-        control.should_training_stop = not self.turns.going
+class Observed(huggingface.Observed, SFTTrainer):
+    """TRL's trainer, observed."""
 
 
 def conversations(data: Path) -> Dataset:
@@ -80,24 +58,11 @@ def run(turns: Turns, shape: Shape, data: Path, **arguments: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = SFTConfig(
             output_dir=folder,
-            max_steps=10**6,
-            use_cpu=True,
-            learning_rate=LEARNING_RATE,
-            lr_scheduler_type="constant_with_warmup",
-            warmup_steps=WARM_UP,
-            weight_decay=WEIGHT_DECAY,
-            adam_beta1=BETAS[0],
-            adam_beta2=BETAS[1],
-            max_grad_norm=CLIP,
-            logging_strategy="no",
-            save_strategy="no",
-            eval_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
+            **huggingface.plain(),
             **arguments,
         )
         learner = huggingface.model(shape, data)
-        callback = TakeTurns(turns)
+        callback = huggingface.TakeTurns(turns)
         if settings.packing or settings.padding_free:
             check_isolation(learner.eval())
         trainer = Observed(

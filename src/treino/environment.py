@@ -96,6 +96,11 @@ def fault_point() -> str | None:
     return os.environ.get("TREINO_FAULT")
 
 
+def device_asked_for() -> str:
+    """The device that the user wants computations on (`TREINO_DEVICE`: cuda, mps or cpu), "" for the quickest that is there."""
+    return os.environ.get("TREINO_DEVICE", "").strip().lower()
+
+
 def processors() -> int:
     """Processors that this process may use: its affinity, where the system tells it, or fewer by `OMP_NUM_THREADS`.
 

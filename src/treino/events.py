@@ -56,6 +56,9 @@ TEXTS: dict[str, str] = {
     ),
     "compile.started": N_("compiling the training step: about a minute now, faster steps afterwards"),
     "warning.compile_failed": N_("the training step could not be compiled ({reason}); it runs as it is"),
+    "warning.flex_failed": N_(
+        "flex attention does not work here ({reason}); packed documents are kept apart by a mask"
+    ),
     "train.started": "",
     "train.step": "",
     "train.validation": "",
@@ -122,6 +125,16 @@ def progress(what: str, done: float, total: float | None, unit: str) -> None:
         return
     _last_progress[what] = now
     emit("progress", what=what, done=done, total=total, unit=unit)
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Nobody hears what happens inside the `with` block."""
+    heard, _listeners[:] = list(_listeners), []
+    try:
+        yield
+    finally:
+        _listeners[:] = heard
 
 
 @contextlib.contextmanager

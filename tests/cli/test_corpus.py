@@ -72,11 +72,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def english(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TREINO_LANG", "en")
-
-
 def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
     """Standard output of a command that must end with `code`; its standard error where that is not 0."""
     capsys.readouterr()

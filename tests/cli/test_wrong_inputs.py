@@ -164,7 +164,6 @@ def test_a_wrong_input_is_explained_and_changes_nothing(
 ) -> None:
     wrong.prepare(place)
     monkeypatch.chdir(place)
-    monkeypatch.setenv("TREINO_LANG", "en")
     before = snapshot(place / "runs")
     code = run_command(list(wrong.arguments))
     check(wrong, code, capsys.readouterr().err, before, place / "runs")
@@ -202,7 +201,6 @@ def test_an_unreadable_file_among_good_ones_is_set_aside(
 
     monkeypatch.setattr(raw, "open_bytes", refuse)
     monkeypatch.chdir(place)
-    monkeypatch.setenv("TREINO_LANG", "en")
     assert run_command(["run", "mini.toml"]) == 0
     assert "fechado.txt" in capsys.readouterr().err
 
@@ -223,7 +221,6 @@ def test_a_failing_write_at_each_stage_leaves_everything_as_it_was(
 ) -> None:
     """The disk is full from the stage's first write on (injected); afterwards the same command goes through."""
     monkeypatch.chdir(place)
-    monkeypatch.setenv("TREINO_LANG", "en")
     arguments = ["run", "mini.toml", "--set", STAGES[stage], "--lock", "runs/mini/recipe.lock.toml"]
     before = snapshot(place / "runs")
     original = files.write_bytes
@@ -253,7 +250,6 @@ def test_a_run_folder_in_use_is_refused(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setenv("TREINO_LANG", "en")
     before = snapshot(place / "runs")
     with RunFolder(place / "runs", "mini").exclusive():
         assert run_command(["run", "mini.toml"]) == 6
@@ -265,7 +261,6 @@ def test_an_artefact_of_a_newer_schema_is_refused(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setenv("TREINO_LANG", "en")
     record = next((place / "runs" / "store").glob("clean-*")) / "stage.json"
     record.write_text(json.dumps(files.read_json(record) | {"schema": 99}), encoding="utf-8")
     before = snapshot(place / "runs")
@@ -278,7 +273,6 @@ def test_a_corrupted_shard_is_named_set_aside_and_made_again(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setenv("TREINO_LANG", "en")
     shard = next((place / "runs" / "store").glob("tokenise-*")) / "training.bin"
     before = shard.read_bytes()
     shard.write_bytes(before[:-2] + b"\x07\x07")

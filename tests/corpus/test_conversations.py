@@ -19,6 +19,13 @@ TURNS = (("user", "Olá"), ("assistant", "Bom dia"), ("user", "Tudo?"), ("assist
 PAIR = (("user", "Olá"), ("assistant", "Bom dia"))
 
 
+ASKED = {
+    "id": "q",
+    "question": "Onde?",
+    "answers": [{"text": text, "answer_start": 1} for text in ("sala", "na sala", "na sala")],
+}
+
+
 def lines(*rows: object) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
@@ -53,6 +60,17 @@ FORMS = {
         TURNS,
     ),
     "texts.jsonl": (lines({"conversation": ["Olá", "Bom dia"]}), PAIR),
+    "lists.json": (json.dumps({"conversations": [["Olá", "Bom dia"]]}), PAIR),
+    "chatterbot.yml": ("categories:\n- oi\nconversations:\n- - Olá\n  - Bom dia\n  - Tudo?\n  - Sim\n", TURNS),
+    "roles.yaml": ("- messages:\n  - {role: user, content: Olá}\n  - {role: assistant, content: Bom dia}\n", PAIR),
+    "squad.json": (
+        json.dumps({"data": [{"paragraphs": [{"context": "A sala 3.", "qas": [ASKED]}]}], "version": "1"}, indent=1),
+        (("user", "Onde?\n\nA sala 3."), ("assistant", "na sala")),
+    ),
+    "squad.jsonl": (
+        lines({"id": "1", "context": "A sala 3.", "question": "Onde?", "answers": {"text": ["na sala"], "answer_start": [1]}}),
+        (("user", "Onde?\n\nA sala 3."), ("assistant", "na sala")),
+    ),
 }  # fmt: skip
 
 
@@ -127,6 +145,56 @@ def test_a_question_is_dealt_to_one_part_alone_and_nothing_usable_is_an_error(tm
     assert caught.value.exit_code == 3
     with pytest.raises(DataError, match="there are no conversations in"):
         read(tmp_path / "nowhere.csv")
+
+
+def test_yaml_stays_text_with_its_lines_and_is_kept_up_to_a_break(tmp_path: Path) -> None:
+    path, problems = tmp_path / "c.yml", Problems()
+    path.write_text(
+        "conversations:\n- - Sim?\n  - no\n- - só\n- - Quanto?\n  - 42\n- - !!python/name:os.system x\n  - ok\n"
+        "- - Olá\n  - 'sem fim\n",
+        encoding="utf-8",
+    )
+    found = read(path, problems)
+    said = [[content for _, content in one.messages] for one in found]
+    assert said == [["Sim?", "no"], ["Quanto?", "42"], ["x", "ok"]]
+    assert [one.place for one in found] == ["c.yml:2", "c.yml:5", "c.yml:7"]
+    assert {row["id"]: row["rule"] for row in problems.rows} == {"c.yml:4": "no_answer", "c.yml:11": "broken_yaml"}
+
+
+@pytest.mark.parametrize(
+    "text, rule, place",
+    [
+        ("a: &a [x, x]\nb: &b [*a, *a]\nconversations:\n- [*b, *b]\n", "yaml_reference", "bad.yml:2"),
+        ("- " * 100_000, "yaml_too_deep", "bad.yml:1"),
+        ("[" * 100_000, "yaml_too_deep", "bad.yml:1"),
+        ("conversations: - Olá", "broken_yaml", "bad.yml:1"),
+    ],
+    ids=["bomb", "deep", "deep flow", "broken"],
+)
+def test_yaml_is_bounded_and_says_where_it_ends(text: str, rule: str, place: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.yml").write_text(text, encoding="utf-8")
+    problems = Problems()
+    assert read(tmp_path, problems) == []
+    assert (problems.rows[0]["id"], problems.rows[0]["rule"]) == (place, rule)
+    with pytest.raises(DataError, match=r"holds no conversation that can be used; the first problem") as caught:
+        gather(ChatSettings(source="bad.yml"), WorldSettings(), tmp_path, 1, tmp_path / "out")
+    assert place in str(caught.value)
+    (tmp_path / "good.yml").write_text(FORMS["chatterbot.yml"][0], encoding="utf-8")
+    assert [one.messages for one in read(tmp_path)] == [TURNS]
+
+
+def test_questions_on_one_passage_are_dealt_together(tmp_path: Path) -> None:
+    passages = [
+        {"context": f"Passagem {number}.", "qas": [ASKED | {"question": f"Pergunta {n}?"} for n in range(4)]}
+        for number in range(40)
+    ]
+    passages[0]["qas"].append({"question": "Sem resposta?", "answers": [], "is_impossible": True})
+    (tmp_path / "q.json").write_text(json.dumps({"data": [{"paragraphs": passages}]}), encoding="utf-8")
+    facts = gather(ChatSettings(source="q.json", validation=0.25), WorldSettings(), tmp_path, 3, tmp_path / "out")
+    parts = [read_part(tmp_path / "out", name) for name in ("training", "validation")]
+    about = [{talk[0]["content"].split("\n\n")[1] for talk in part} for part in parts]
+    assert not about[0] & about[1] and sum(map(len, about)) == 40 and sum(map(len, parts)) == 160
+    assert facts["removed_by_rule"] == {"no_answer": 1}
 
 
 def test_the_town_talks_in_turns(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_calibration_error_of_known_answers() -> None:
     chances = np.array([[0.85, 0.15]] * 8 + [[0.55, 0.45]] * 2)
     truth = [0, 0, 0, 0, 1, 1, 1, 1, 0, 1]
     assert measure(truth, chances, ("a", "b"), resamples=2)["calibration_error"] == pytest.approx(0.29)
-    bins = reliability(np.array(truth), chances.argmax(1), chances.max(1))
+    bins = reliability(chances.max(1), np.array(truth) == chances.argmax(1))
     assert [item["rows"] for item in bins] == [2, 8]
 
 

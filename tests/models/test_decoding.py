@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from small_models import close, make
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from treino.models import decoding
 from treino.models.base import LanguageModel
-from treino.models.decoding import Decoder, KernelDecoder, PlainDecoder, decoder_for
+from treino.models.decoding import Decoder, KernelDecoder, PlainDecoder, StepDecoder, decoder_for, steps_alike
 from treino.models.families import OWN, Family, RopeScaling
 from treino.models.generation import Choice, Continuation
 from treino.models.kernels import build
@@ -246,7 +250,7 @@ def test_a_place_too_many_or_too_few_in_the_memory_is_seen() -> None:
     for wrong in (-1, 1):
         other = PlainDecoder(model, 2, 20)
         other.read([0, 1], [ids[0][:12], ids[1][:5]])
-        other._cache._counts[1] += wrong  # type: ignore[attr-defined]
+        other._cache.counts[1] += wrong
         now = PlainDecoder(model, 2, 20)
         now.read([0, 1], [ids[0][:12], ids[1][:5]])
         one, two = now.read([0, 1], [[3], [4]]), other.read([0, 1], [[3], [4]])
@@ -280,3 +284,101 @@ def test_rows_of_any_length_go_on_as_if_alone(precision: decoding.Precision) -> 
                 begin = max(0, end - 40) if end == len(row) - 45 or end <= 40 else end - 20
                 with torch.no_grad():
                     assert int(model(torch.tensor([row[begin:end]]))[0, -1].argmax()) == row[end]
+
+
+class Recorded(TorchDispatchMode):
+    """What a CUDA graph does, on a CPU: the operations of one run of a function, to be repeated on the same tensors with the
+    numbers that were passed then.
+    """
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+        with self:
+            function()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **kwargs or {})
+        self.operations.append((function, args, kwargs or {}, result))
+        return result
+
+    def __call__(self) -> None:
+        for function, args, kwargs, result in self.operations:
+            for old, new in zip(*(tree_flatten(item)[0] for item in (result, function(*args, **kwargs))), strict=True):
+                if isinstance(old, Tensor) and old.untyped_storage().data_ptr() != new.untyped_storage().data_ptr():
+                    old.copy_(new)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("name", [*SHAPES, "gpt2"])
+def test_recorded_steps_go_on_as_plain_ones_do(name: str, bfloat16: bool) -> None:
+    """Ragged rows, some of which rest, one that begins anew, up to the last place of the memory."""
+    model = people()[name]
+    ids = some(3, 31)
+    plain, steps = (kind(model, 3, 30, bfloat16=bfloat16) for kind in (PlainDecoder, StepDecoder))
+    with torch.inference_mode():
+        assert isinstance(steps, StepDecoder)
+        steps._take = Recorded(steps._once)
+    ends = [12, 1, 5]
+
+    def both(rows: list[int], news: list[list[int]]) -> None:
+        one, other = plain.read(rows, news), steps.read(rows, news)
+        assert relative(one, other) < TOLERANCE if bfloat16 else close(one, other)
+        assert not close(one[:1], other[-1:], 1000) or len(rows) == 1
+
+    both([0, 1, 2], [row[:end] for row, end in zip(ids, ends, strict=True)])
+    for rows in ([2, 0, 1], [1], [0, 2], *[[0, 1, 2]] * 3):
+        both(rows, [[ids[row][ends[row]]] for row in rows])
+        for row in rows:
+            ends[row] += 1
+    for decoder in (plain, steps):
+        decoder.forget(1)
+    both([1, 0], [ids[2][:7], [5]])
+    for end in range(18, 30):
+        both([1, 0], [[ids[1][end]], [ids[0][end]]])
+
+
+def test_steps_make_the_tokens_that_the_plain_memory_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through rows that end early, and past the memory."""
+    model = small("heads of 64, one for keys, stretched")
+    model.context = 40
+    prompts = [row[:length] for row, length in zip(some(3, 60), (60, 3, 22), strict=True)]
+
+    def ids(**choice: Any) -> list[list[int]]:
+        rows = Continuation(model, prompts, Choice(3, **choice), tokens=45, stops=range(290, 301), precision="float32")
+        list(rows)
+        return rows.ids
+
+    choices = [{"greedy": True}, {"seed": 3, "temperature": 3.0, "top_p": 0.9}]
+    plain = [ids(**choice) for choice in choices]
+    made: list[StepDecoder] = []
+
+    def stepping(model: LanguageModel, rows: int, length: int, precision: str) -> StepDecoder:
+        made.append(StepDecoder(model, rows, length))
+        return made[-1]
+
+    monkeypatch.setattr("treino.models.generation.decoder_for", stepping)
+    assert [ids(**choice) for choice in choices] == plain and len(made) == 2
+    assert len({len(row) - len(prompt) for row, prompt in zip(plain[1], prompts, strict=True)}) > 1
+
+
+def test_no_step_looks_at_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On tensors without numbers a step can be taken; one that looked, or had a shape that depends on them, could not."""
+    with FakeTensorMode(), torch.no_grad():
+        model = small("heads of 32")
+        steps = StepDecoder(model, 3, 30)
+        steps._once()
+        assert steps._logits.shape == (3, VOCABULARY)
+        monkeypatch.setattr(type(steps._memory), "reach", lambda self, new: int(self.places.max()) + new)
+        with pytest.raises(DataDependentOutputException):
+            steps._once()
+
+
+def test_which_models_step_alike() -> None:
+    model = small("heads of 32")
+    assert steps_alike(model)
+    assert not steps_alike(model.train())
+    assert not steps_alike(make(VOCABULARY, architecture="lstm"))
+    other = small("heads of 32")
+    other.model.layers[0].unshard = lambda: None  # type: ignore[union-attr]  # as in a layer that others have parts of
+    assert not steps_alike(other)

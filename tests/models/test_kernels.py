@@ -17,7 +17,7 @@ from small_models import make
 from torch import Tensor
 
 from treino import events
-from treino.models import head, transformer
+from treino.models import attention, head, transformer
 from treino.models.families import OWN, Family
 from treino.models.head import head_loss
 from treino.models.kernels import build, ops
@@ -80,7 +80,7 @@ def test_attention_and_its_gradient_follow_the_formula(
     wanted = reference(exact, angles.cos().double(), angles.sin().double(), segments, heads)
     wanted.backward(upper.double())
     own = qkv.requires_grad_()
-    got = ops.RotaryAttention.apply(own, angles.cos(), angles.sin(), transformer.first_places(segments, own), heads)
+    got = ops.RotaryAttention.apply(own, angles.cos(), angles.sin(), attention.first_places(segments, own), heads)
     got.backward(upper)
     # Each output is rounded once and made of weights and rotated inputs that were each rounded once.
     assert relative(got, wanted) < 1.5 * ROUNDING
@@ -95,7 +95,7 @@ def test_a_fault_in_attention_would_be_seen(fault: str) -> None:
     heads = ops.Heads(2, 1, 64)
     qkv = torch.randn(1, 100, 4 * 64).bfloat16()
     angles, segments = 6 * torch.rand(1, 100, 32), documents(1, 100, [30, 70])
-    first = transformer.first_places(segments, qkv)
+    first = attention.first_places(segments, qkv)
     got = ops.attention_forward(qkv, angles.cos(), angles.sin(), first, heads)[0]
     if fault == "scale":
         qkv = qkv * 1.1
@@ -114,7 +114,7 @@ def test_documents_in_a_row_do_not_touch_each_other() -> None:
     one = torch.randn(1, 90, 6 * 32).bfloat16()
     other = one.clone()
     other[:, :40] = torch.randn(1, 40, 6 * 32)
-    first = transformer.first_places(documents(1, 90, [40]), one)
+    first = attention.first_places(documents(1, 90, [40]), one)
     rotation = torch.ones(1, 90, 16), torch.zeros(1, 90, 16)
     a, b = (ops.attention_forward(x, *rotation, first, heads)[0] for x in (one, other))
     assert torch.equal(a[:, 40:], b[:, 40:]) and not torch.equal(a[:, :40], b[:, :40])
@@ -125,7 +125,7 @@ def fused_and_plain(monkeypatch: pytest.MonkeyPatch, work: Any) -> tuple[Any, An
     with torch.autocast("cpu", torch.bfloat16):
         fused = work()
     with monkeypatch.context() as patch:
-        patch.setattr(transformer, "usable", lambda x: False)
+        patch.setattr(attention, "usable", lambda x: False)
         patch.setattr(head, "usable", lambda x: False)
         return fused, work()
 
@@ -270,7 +270,7 @@ def test_torch_knows_attention_by_name_and_its_compiler_sees_through(rotated: bo
     heads = ops.Heads(2, 1, 32)
     qkv = torch.randn(2, 20, 4 * 32).bfloat16()
     angles, segments = torch.rand(2, 20, 16), documents(2, 20, [7])
-    first = transformer.first_places(segments, qkv)
+    first = attention.first_places(segments, qkv)
     tables = (angles.cos(), angles.sin()) if rotated else (None, None)
     numbers = [heads.queries, heads.keys, heads.size]
     given = (qkv, *tables, first, numbers)

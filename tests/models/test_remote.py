@@ -20,8 +20,10 @@ from remote_server import Reply, Rule, serving
 from treino import environment
 from treino.errors import MachineError, UsageError
 from treino.models.answers import Answers
-from treino.models.prompted import OPTIONAL, PROBE, Prompt, Prompted, chances, masked, parse
+from treino.models.naming import chances, parse, parse_several
+from treino.models.prompted import OPTIONAL, PROBE, Prompt, Prompted, masked
 from treino.models.remote import MOST_BYTES, Answer, Broken, Refused, Remote, retry_after
+from treino.models.several import NO_ANSWER
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "oi"}]}
 LABELS = ("bom", "mau", "muito bom")
@@ -157,6 +159,26 @@ def test_the_class_that_an_answer_names(text: str, named: int | None) -> None:
     assert parse(text, LABELS) == named
 
 
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ('{"labels": ["mau", "bom"]}', [0, 1]),
+        ('```json\n{"labels": ["Muito bom.", "muito bom"]}\n```', [2]),
+        ('<think>{"labels": ["mau"]}</think>{"labels": []}', []),
+        ('["mau"]', [1]),
+        ('{"labels": ["mau", "péssimo"]}', None),
+        ('{"labels": ["mau", null]}', None),
+        ('{"labels": "mau"}', None),
+        ('{"label": "mau"}', None),
+        ("mau, bom", None),
+        ('{"labels": ["ma', None),
+        ("", None),
+    ],
+)
+def test_the_classes_that_an_answer_names(text: str, named: list[int] | None) -> None:
+    assert parse_several(text, LABELS) == named
+
+
 def step(token: str, **others: float) -> tuple[str, float, tuple[tuple[str, float], ...]]:
     logs = {name: math.log(share) for name, share in others.items()}
     return token, logs[token], tuple(logs.items())
@@ -245,6 +267,27 @@ def test_no_answer_is_a_row_of_zeros_and_only_what_may_mend_is_asked_again(answe
         assert asking.count.unanswered == 3
         assert asking.count.troubles == {"refused": 1, "broken": 1}
         assert answers(server.address).unanswered(["proibido", "lixo", "prosa", "bonito"]) == ["proibido", "lixo"]
+
+
+def test_of_several_classes_ones_and_of_no_list_no_answer(answers: Any) -> None:
+    said = {"mau e bom": ["mau", "bom"], "nada": [], "errado": ["outra"]}
+
+    def rule(body: dict[str, Any]) -> Reply:
+        if "response_format" in body:
+            return Reply("no schemas here", 400)
+        return Reply(json.dumps({"labels": said.get(body["messages"][-1]["content"], ["bom"])}))
+
+    with serving(rule) as server:
+        shown = (("um", '["bom", "mau"]'), ("outro", "[]"))
+        asking = answers(server.address, several=True, examples=shown)
+        assert asking.predict([*said]).tolist() == [[1, 1, 0], [0, 0, 0], [NO_ANSWER] * 3]
+        assert (asking.count.unanswered, asking.graded, asking.without) == (1, False, ["response_format"])
+        contents = [message["content"] for message in server.asked[-1][1]["messages"]]
+        assert contents[1:5] == ["um", '{"labels": ["bom", "mau"]}', "outro", '{"labels": []}']
+        first = server.asked[0][1]
+        assert "logprobs" not in first
+        schema = first["response_format"]["json_schema"]["schema"]
+        assert schema["properties"] == {"labels": {"type": "array", "items": {"type": "string", "enum": [*LABELS]}}}
 
 
 def test_what_is_no_such_server_is_told_at_once(answers: Any) -> None:

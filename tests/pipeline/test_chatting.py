@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from treino.cli.main import build
+sys.path.insert(0, str(Path(__file__).parent))
+from test_finetuning import toml
+
+from treino.cli.main import build, run_command
 from treino.errors import UsageError
 from treino.pipeline.api import Run, load, run
 from treino.pipeline.stages import pipeline_of
@@ -79,7 +83,7 @@ def test_a_run_again_runs_nothing_and_text_is_shown_only_where_it_may_be(folder:
     last = [json.loads(line) for line in log]
     start = max(n for n, row in enumerate(last) if row["kind"] == "run.started")
     assert "Quem mia" not in "".join(log[start:])
-    files = list((private.artefacts["chat"].folder / "records").iterdir())
+    files = [path for path in (private.artefacts["chat"].folder / "records").rglob("*") if path.is_file()]
     assert not any("Quem mia" in path.read_text(encoding="utf-8") for path in files)
 
 
@@ -119,9 +123,64 @@ def test_one_task_a_recipe(folder: Path) -> None:
         load_recipe(recipe_of(folder, labels={"source": "world"}))
     with pytest.raises(UsageError, match="conversations have none"):
         load_recipe(recipe_of(folder, finetune={"class_weights": True}))
-    with pytest.raises(UsageError, match=r"search\.trials is set, but there are no labelled texts"):
-        load_recipe(recipe_of(folder, search={"trials": 3}))
     with pytest.raises(UsageError, match="lora is not there for a model of the kind lstm"):
         load_recipe(recipe_of(folder, finetune={"method": "lora"}, model={"architecture": "lstm", "width": 32}))
     stages = [stage.name for stage in pipeline_of(load_recipe("chat").recipe)]
     assert stages[0] == "gather" and stages[-2:] == ["chat", "report"]
+
+
+def test_a_search_goes_on_until_the_gate_is_passed(
+    folder: Path, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first rate learns too little; the first that the gate lets pass is chosen, and ends the search."""
+    monkeypatch.setenv("TREINO_LANG", "en")
+    tables = {
+        "finetune": {"base": str(finished.model_folder), "method": "lora", "learning_rate": 1e-3, "epochs": 1},
+        "search": {"trials": 4, "vary": ["learning_rate", "lora_rank"]},
+        "gate": {"require": ["loss <= before - 0.011", "end_of_turn >= 0.0"]},
+    }
+    done = run(recipe_of(folder, **tables), runs=tmp_path, language="en")
+    facts = done.facts["chat"]
+    trials, chosen = facts["trials"], facts["trials"][facts["chosen"]]
+    assert done.passed and 1 < len(trials) <= 4 and facts["chosen"] == len(trials) - 1
+    assert [trial["passed"] for trial in trials] == [False] * (len(trials) - 1) + [True]
+    assert trials[0]["tried"] == {"learning_rate": 1e-3, "lora_rank": 16}
+    assert 4 <= facts["settings"]["lora_rank"] == chosen["tried"]["lora_rank"] <= 64
+    assert facts["held_out"]["after"]["loss"] == chosen["figures"]["loss"] < facts["held_out"]["before"]["loss"]
+    assert facts["gate"][0]["threshold"] == pytest.approx(facts["held_out"]["before"]["loss"] - 0.011)
+    config = json.loads((done.artefacts["chat"].folder / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["r"] == chosen["tried"]["lora_rank"]
+    page = done.report.read_text(encoding="utf-8")
+    assert "Settings that were tried, judged on the held-out" in page and "The gate is passed" in page
+    missed = toml(
+        tmp_path / "missed.toml", recipe_of(folder, **tables | {"search": {}, "gate": {"require": ["loss <= 0.01"]}})
+    )
+    assert run_command(["run", str(missed), "--runs", str(tmp_path)]) == 5
+    told = capsys.readouterr()
+    assert "The gate, on the held-out conversations:" in told.out and "1 of 1 thresholds missed" in told.err
+
+
+@pytest.mark.parametrize(
+    "tables, said",
+    [
+        ({"search": {"trials": 2}, "chat": {"validation": 0.0}}, "search.trials is set, but no conversations are held"),
+        (
+            {"gate": {"require": ["loss <= 1"]}, "chat": {"validation": 0.0}},
+            "gate.require is set, but no conversations",
+        ),
+        ({"gate": {"require": ["macro_f1 >= 0.5"]}}, "not measured here; known are loss, end_of_turn, before"),
+        ({"gate": {"require": ["loss <= tfidf"]}}, "not measured here"),
+        (
+            {"search": {"trials": 2, "vary": ["lora_rank"]}},
+            "search.vary varies the rank of adapters, and the method full",
+        ),
+        ({"chat": {"source": ""}, "search": {"trials": 2}}, "no labelled texts and no conversations"),
+        (
+            {"chat": {"source": ""}, "labels": {"source": "world"}, "gate": {"require": ["loss <= 1"]}},
+            "known are accuracy",
+        ),
+    ],
+)
+def test_what_nothing_could_judge_is_refused(folder: Path, tables: dict[str, dict[str, object]], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load_recipe(recipe_of(folder, **tables))

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from remote_server import Reply, serving
 from test_finetuning import recipe
 
 import treino
@@ -24,7 +26,9 @@ from treino.errors import DataError, UsageError
 from treino.evaluation.measures import figure
 from treino.evaluation.several import fit_one_against_rest, measure_several
 from treino.models.classifier_folder import load_classifier
-from treino.models.several import best_thresholds, named
+from treino.models.several import NO_ANSWER, best_thresholds, named
+from treino.pipeline.api import open_run
+from treino.pipeline.comparison import compare
 from treino.recipe import CleanSettings, LabelSettings, WorldSettings
 from treino.recipe.load import load_recipe
 from treino.tokens.labelled import ClassBatch
@@ -170,6 +174,12 @@ def test_measures_are_scikit_learns() -> None:
     holes = np.where(np.arange(300)[:, None] < 5, np.nan, chances)
     assert measure_several(truth, holes, list("abcd"), thresholds)["unjudged"] == 5
     assert figure({"accuracy": {"mean": 0.7}}, "micro_f1") == 0.7
+    # An answer that names nothing that counts misses its classes, and is wrong where there are none, too.
+    silent = np.arange(300)[:, None] < 20
+    mute = measure_several(truth, np.where(silent, NO_ANSWER, chances), list("abcd"), thresholds)
+    assert mute["unanswered"] == 20
+    assert mute["accuracy"]["mean"] == pytest.approx((truth == said)[20:].all(1).sum() / 300)
+    assert mute["micro_f1"]["mean"] == pytest.approx(f1_score(truth, said & ~silent, average="micro"))
 
 
 def test_thresholds_are_the_best_of_all() -> None:
@@ -272,8 +282,32 @@ def test_a_frozen_body_learns_several_classes_too(tuned: tuple[treino.Run, Path]
     assert 0 <= facts["judge"]["test"]["micro_f1"] <= 1
 
 
-def test_a_prompt_names_one_class(table: Path, tmp_path: Path) -> None:
-    remote = {"address": "http://127.0.0.1:9/v1", "model": "m", "allow": ["http://127.0.0.1:9"]}
-    content = {"labels": {"source": str(table)}, "finetune": {"method": "prompt"}, "remote": remote}
-    with pytest.raises(UsageError, match="names one class for each text"):
-        treino.run(content, runs=tmp_path)
+def test_a_prompt_names_several_in_a_comparison_too(table: Path, tmp_path: Path) -> None:
+    """Every text with "longo" gets a class that is not there; of all others the words are the classes."""
+
+    def by_words(body: dict[str, Any]) -> Reply:
+        text = body["messages"][-1]["content"]
+        return Reply(json.dumps({"labels": ["lento" if word == "longo" else word for word in CLASSES if word in text]}))
+
+    with serving(by_words) as server:
+        content = recipe(
+            finetune={"method": "frozen", "epochs": 1, "thresholds": "validation"},
+            remote={"allow": [server.address], "address": server.address, "model": "m", "shots": [2, 0]},
+        )
+        content["labels"] = {"source": str(table)}
+        (asked,) = compare(content, ["prompt"], runs=tmp_path)["rows"]
+        run = open_run(asked["run"], runs=tmp_path)
+        rows = run.facts["split"]["rows"]
+        assert len(server.asked) == 2 * (rows["validation"] + 1) + rows["test"]
+        messages = next(body["messages"] for _, body in server.asked if len(body["messages"]) > 2)
+        shown = [json.loads(message["content"])["labels"] for message in messages if message["role"] == "assistant"]
+        assert all(sum(name in classes for classes in shown) >= 2 for name in CLASSES) and shown.count([]) == 2
+    test = json.loads((run.artefacts["judge"].folder / "judgement.json").read_text(encoding="utf-8"))["test"]
+    parts = [row.label for row in read_split(run.artefacts["split"].folder, "test")]
+    wrong = sum("longo" in label for label in parts)
+    assert (test["unanswered"], test["rows"]) == (wrong, len(parts)) and 0 < wrong < len(parts)
+    assert asked["accuracy"]["mean"] == pytest.approx(1 - wrong / len(parts))
+    assert [row["precision"] for row in test["by_class"]] == [1, 1, None]
+    assert [row["recall"] for row in test["by_class"]][2] == 0 < asked["macro_f1"]["mean"] < 1
+    page = run.report.read_text(encoding="utf-8")
+    assert "those that the answer names" in page and "how sure it is" in page and "named no class" in page

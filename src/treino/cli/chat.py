@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from treino.cli.options import Command, decimal_number, echo_json, json_option, runs_option, whole_number
+from treino.cli.options import Command, echo_json, json_option, runs_option, sampling_options
 from treino.cli.text import _
 
 
@@ -27,19 +27,7 @@ from treino.cli.text import _
 @click.argument("run", metavar=_("RUN"))
 @click.argument("message", metavar=_("[MESSAGE]"), required=False)
 @click.option("--system", default="", metavar=_("TEXT"), help=_("Instruction before the conversation."))
-@click.option(
-    "--tokens", type=whole_number(), default=200, show_default=True, metavar="N", help=_("Make at most so many tokens.")
-)
-@click.option(
-    "--temperature",
-    type=decimal_number(),
-    default=0.7,
-    show_default=True,
-    metavar="T",
-    help=_("Lower makes bold choices rarer, higher more frequent."),
-)
-@click.option("--greedy", is_flag=True, help=_("Always take the likeliest token."))
-@click.option("--seed", type=whole_number(), metavar="N", help=_("Equal seeds give equal text."))
+@sampling_options(200, 0.7)
 @runs_option
 @json_option
 def command(run: str, message: str | None, system: str, runs: Path | None, as_json: bool, **options: Any) -> None:

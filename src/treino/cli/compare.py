@@ -77,15 +77,12 @@ def command(
 def _print(found: dict) -> None:
     """The tables of the page as lines of text."""
     from treino.report.comparison import comparison_tables
-    from treino.report.writer import Writer
+    from treino.report.writer import Writer, text_table
 
     for title, head, rows, notes in comparison_tables(found, Writer(translator().language)):
         click.echo(title)
-        lines = [[_plain(cell) for cell in line] for line in (head, *rows)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-        for first, *others in lines:
-            cells = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True))
-            click.echo("  ".join([f"{first:<{widths[0]}}", *cells]).rstrip())
+        for line in text_table([[_plain(cell) for cell in line] for line in (head, *rows)]):
+            click.echo(line)
         for note in notes:
             click.echo(_plain(note))
         click.echo()

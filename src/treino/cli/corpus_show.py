@@ -70,10 +70,12 @@ def print_corpus(facts: Mapping[str, Any]) -> None:
     from treino.corpus.rules import RULES
     from treino.report.data_card import by_rule, order_messages, step_cells
     from treino.report.labels import PARTS
+    from treino.report.writer import text_table
 
     translate = translator()
     head = [_("step"), _("documents in"), _("documents out"), _("text out"), _("removed"), _("changed"), _("time")]
-    print_table(head, step_cells(facts["steps"], translate))
+    for line in text_table([head, *step_cells(facts["steps"], translate)]):
+        click.echo(line)
     for title, counts in zip((_("removed"), _("changed")), by_rule(facts["steps"]), strict=True):
         for rule, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
             click.echo(f"  {title}: {_(RULES[rule]) if rule in RULES else rule} [{rule}]  {translate.number(count)}")
@@ -87,14 +89,6 @@ def print_corpus(facts: Mapping[str, Any]) -> None:
         click.echo(_("languages: {shares}", shares=text))
     for message in order_messages(facts.get("order") or {}):
         click.echo(translate.message(message))
-
-
-def print_table(head: list[str], rows: list[list[str]]) -> None:
-    """Columns as wide as their widest cell, the first one to the left."""
-    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
-    for row in (head, *rows):
-        cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
-        click.echo("  ".join([f"{row[0]:<{widths[0]}}", *cells]))
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:

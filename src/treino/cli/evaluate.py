@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from treino.cli.options import Command, echo_json, json_option, runs_option
+from treino.cli.options import Command, column_option, echo_json, json_option, runs_option
 from treino.cli.text import _, translator
 
 
@@ -25,7 +25,7 @@ from treino.cli.text import _, translator
 )
 @click.argument("model", metavar=_("MODEL"))
 @click.argument("data", type=click.Path(path_type=Path), metavar=_("DATA"))
-@click.option("--column", default="", metavar=_("COLUMN"), help=_("Column of the text (found by its name)."))
+@column_option
 @click.option("--label", default="", metavar=_("COLUMN"), help=_("Column of the label (found by its name)."))
 @click.option("--language-model", is_flag=True, help=_("Judge a run's language model, though it has a classifier."))
 @runs_option

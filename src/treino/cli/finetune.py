@@ -57,11 +57,8 @@ def command(
     from treino.pipeline.run_folder import find_run
     from treino.recipe.load import load_recipe
 
-    if chat and (given["label"] or given["trials"] or require):
-        raise UsageError(
-            N_("--chat has no use for --label, --trials and --require: conversations have no classes"),
-            fix=N_("leave them out"),
-        )
+    if chat and given["label"]:
+        raise UsageError(N_("--chat has no use for --label: conversations have no classes"), fix=N_("leave it out"))
     hub = is_hub_name(base)
     if hub:
         folder = Path(base.partition("@")[0])

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from treino.cli.options import Command, decimal_number, echo_json, json_option, runs_option, whole_number
+from treino.cli.options import (
+    Command,
+    decimal_number,
+    echo_json,
+    json_option,
+    runs_option,
+    sampling_options,
+    whole_number,
+)
 from treino.cli.text import _
 
 
@@ -25,17 +33,7 @@ from treino.cli.text import _
 @click.option(
     "--top", type=whole_number(1, 1000), metavar="N", help=_("Show the likeliest next tokens as bars instead of text.")
 )
-@click.option(
-    "--tokens", type=whole_number(), default=60, show_default=True, metavar="N", help=_("Make at most so many tokens.")
-)
-@click.option(
-    "--temperature",
-    type=decimal_number(),
-    default=0.8,
-    show_default=True,
-    metavar="T",
-    help=_("Lower makes bold choices rarer, higher more frequent."),
-)
+@sampling_options(60, 0.8)
 @click.option("--top-k", type=whole_number(), metavar="K", help=_("Choose among the K likeliest tokens only."))
 @click.option(
     "--top-p",
@@ -43,8 +41,6 @@ from treino.cli.text import _
     metavar="P",
     help=_("Choose among the likeliest tokens whose probabilities add up to P."),
 )
-@click.option("--greedy", is_flag=True, help=_("Always take the likeliest token."))
-@click.option("--seed", type=whole_number(), metavar="N", help=_("Equal seeds give equal text."))
 @click.option("--stop", multiple=True, metavar=_("TEXT"), help=_("End before this text; may be repeated."))
 @click.option("--stream", is_flag=True, help=_("Print the text while it is made."))
 @runs_option

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,37 @@ def set_option(function: Any) -> Any:
         metavar=_("TABLE.NAME=VALUE"),
         help=_("Change one setting; may be repeated."),
     )(function)
+
+
+def column_option(function: Any) -> Any:
+    return click.option("--column", default="", metavar=_("COLUMN"), help=_("Column of the text (found by its name)."))(
+        function
+    )
+
+
+def sampling_options(tokens: int, temperature: float) -> Callable[[Any], Any]:
+    """How a model's words are drawn, with these defaults."""
+    options = (
+        click.option(
+            "--tokens",
+            type=whole_number(),
+            default=tokens,
+            show_default=True,
+            metavar="N",
+            help=_("Make at most so many tokens."),
+        ),
+        click.option(
+            "--temperature",
+            type=decimal_number(),
+            default=temperature,
+            show_default=True,
+            metavar="T",
+            help=_("Lower makes bold choices rarer, higher more frequent."),
+        ),
+        click.option("--greedy", is_flag=True, help=_("Always take the likeliest token.")),
+        click.option("--seed", type=whole_number(), metavar="N", help=_("Equal seeds give equal text.")),
+    )
+    return lambda function: functools.reduce(lambda made, option: option(made), reversed(options), function)
 
 
 def runs_folder(runs: Path | None) -> Path:

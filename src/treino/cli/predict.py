@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from treino.cli.options import Command, echo_json, json_option, runs_option
+from treino.cli.options import Command, column_option, echo_json, json_option, runs_option
 from treino.cli.text import _, translator
 
 
@@ -30,7 +30,7 @@ from treino.cli.text import _, translator
     metavar=_("FILE"),
     help=_("Read texts from a CSV, JSON lines, Parquet or text file (one a line)."),
 )
-@click.option("--column", default="", metavar=_("COLUMN"), help=_("Column of the text (found by its name)."))
+@column_option
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),

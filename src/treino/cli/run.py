@@ -183,12 +183,13 @@ def _sequence_lines(finished: Run) -> list[str]:
 
 
 def check_gate(finished: Run, *, shown: bool = False) -> None:
-    """Show the thresholds where the recipe sets some; exit code 5 where the test rows missed one."""
+    """Show the thresholds where the recipe sets some; exit code 5 where one was missed."""
     if finished.passed is None:
         return
-    rows = finished.facts["judge"]["gate"]
+    chat = finished.facts.get("chat")
+    rows = (chat or finished.facts["judge"])["gate"]
     if shown:
-        click.echo(_("The gate, on the test rows:"))
+        click.echo(_("The gate, on the held-out conversations:") if chat else _("The gate, on the test rows:"))
         for row in rows:
             mark = "✓" if row["passed"] else "✗"
             text = _("reached {value:3}, needed {threshold:3}, margin {margin:3}", **row)
@@ -196,7 +197,7 @@ def check_gate(finished: Run, *, shown: bool = False) -> None:
     if finished.passed:
         return
     if shown:
-        _show_trials(finished.facts["finetune"]["trials"])
+        _show_trials((chat or finished.facts["finetune"])["trials"])
     from treino.errors import GateFailed
     from treino.messages import N_
 
@@ -204,7 +205,7 @@ def check_gate(finished: Run, *, shown: bool = False) -> None:
     worst = min(missed, key=lambda row: row["margin"])
     raise GateFailed(
         N_("the gate is not passed: {count} of {all} thresholds missed, {condition} by {short:3}"),
-        fix=N_("what was tried stands in the report; more labels, other settings or more trials may help"),
+        fix=N_("what was tried stands in the report; more data, other settings or more trials may help"),
         count=len(missed),
         all=len(rows),
         condition=worst["condition"],

@@ -73,6 +73,7 @@ def _print_run(content: dict) -> None:
 def _print_phases(rows: list[Phase]) -> None:
     from treino.report.labels import LABELS
     from treino.report.phases import place
+    from treino.report.writer import text_table
 
     translate = translator()
     columns = (_("phase"), _("look"), _("pretraining loss"), _("validation loss"), _("fine-tuning accuracy"))
@@ -86,10 +87,8 @@ def _print_phases(rows: list[Phase]) -> None:
         )
         for row in rows
     ]
-    widths = [max(len(line[column]) for line in (columns, *cells)) for column in range(len(columns))]
-    for line in (columns, *cells):
-        first = f"{line[0]:<{widths[0]}}  {line[1]:<{widths[1]}}"
-        click.echo("  ".join([first, *(f"{line[column]:>{widths[column]}}" for column in range(2, len(columns)))]))
+    for line in text_table([columns, *cells], left=2):
+        click.echo(line)
 
 
 def _print_stage(content: dict) -> None:

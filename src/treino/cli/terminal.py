@@ -99,7 +99,7 @@ class TerminalView:
         if values.get("expected_seconds") and values["expected_seconds"] > 2:
             line += _(", about {seconds:seconds} as last time", seconds=values["expected_seconds"])
         self._print(line, "cyan")
-        self._told = time.monotonic()
+        self._lines, self._what, self._told = 0, values["stage"], time.monotonic()
 
     def _on_stage_cached(self, values: dict[str, Any]) -> None:
         self._print(_("✓ {stage}  ready (took {seconds:seconds})", **values), "dim")

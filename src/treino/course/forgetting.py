@@ -199,32 +199,34 @@ def one_seed(job: Job) -> dict[str, Any]:
     """A once, then B and C without a cure and with each, all judged."""
     import torch
 
+    from treino.evaluation.sequence import judged
+
     torch.set_num_threads(1)  # the models are small: a second thread waits more than it works
     sequence, lessons = _ready(job)
     with tempfile.TemporaryDirectory(prefix="treino-lab-") as folder:
         first, _ = sequence.learn(sequence.start(), 0, Path(folder))
-        rows = [_go_on(job, first, {}, Path(folder))]
-        for cure, values in job.strengths.items():
-            rows += [_go_on(job, first, {cure: value}, Path(folder)) for value in values]
+        ways = [{}] + [{cure: value} for cure, values in job.strengths.items() for value in values]
+        begun = judged(first, lessons, 0)
+        rows = [_go_on(job, first, begun, way, Path(folder)) for way in ways]
     return {"tasks": [lesson.name for lesson in lessons], "rows": rows}
 
 
-def _go_on(job: Job, first: Any, cure: dict[str, float], folder: Path) -> dict[str, Any]:
-    from treino.evaluation.sequence import row_of
+def _go_on(job: Job, first: Any, begun: float, cure: dict[str, float], folder: Path) -> dict[str, Any]:
+    """B and C after what was learnt `first`, of which `begun` is the accuracy."""
+    from treino.evaluation.sequence import judged, row_of
 
     sequence, lessons = _ready(job, **cure)
-    state = sequence.remember(first, 0) if "ewc" in cure else first
-    matrix, flops = [row_of(state, lessons)], 0.0
+    state, flops, shown = sequence.remember(first, 0) if "ewc" in cure else first, 0.0, [begun]
     for number in (1, 2):
         state, facts = sequence.learn(state, number, folder, phase=number)
-        matrix.append(row_of(state, lessons))
         flops += facts["flops"]
+        shown += [judged(state, lessons, task) for phase, task in SHOWN if phase == number]
     return {
         "cure": next(iter(cure), PLAIN),
         "strength": next(iter(cure.values()), 0.0),
-        "shown": [matrix[phase][task] for phase, task in SHOWN],
-        "lost": matrix[0][0] - matrix[2][0],
-        "gained": (matrix[1][1] + matrix[2][2]) / 2,
+        "shown": shown,
+        "lost": shown[0] - shown[4],
+        "gained": (shown[1] + shown[3]) / 2,
         "average": statistics.mean(row_of(state, lessons, "validation")),
         "flops": flops,
     }

@@ -29,7 +29,6 @@ BYTES = 2
 PARTS = {"training": 480, "validation": 0, "test": 400}
 QUICK_PARTS = {"training": 160, "validation": 0, "test": 160}
 EPOCHS, SEEDS = 3, 4
-FROZEN, FULL = "frozen", "full"
 TRIED_ROWS = 96
 
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from treino.evaluation.measures import SMALLEST
+
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 """C of the logistic regression, the inverse of its L2 penalty, of which validation chooses one."""
 
@@ -31,8 +33,8 @@ class Baseline(Protocol):
 
 
 @dataclass(frozen=True)
-class Majority:
-    """Every text gets the shares of the classes among the training rows; so the answer is always the commonest class."""
+class Shares:
+    """Every text gets the shares of the classes among the training rows; so the likeliest is always the commonest class."""
 
     shares: np.ndarray
 
@@ -60,9 +62,9 @@ class Tfidf:
         return {"analyser": self.analyser, "strength": self.strength}
 
 
-def fit_majority(targets: Sequence[int], classes: int) -> Majority:
+def fit_majority(targets: Sequence[int], classes: int) -> Shares:
     """The shares of the classes."""
-    return Majority(np.bincount(targets, minlength=classes) / len(targets))
+    return Shares(np.bincount(targets, minlength=classes) / len(targets))
 
 
 def fit_tfidf(
@@ -87,7 +89,7 @@ def fit_tfidf(
         for strength in STRENGTHS:
             fitted = _fit(texts, targets, analyser, strength, classes, balanced)
             chances = fitted.predict(validation)[np.arange(len(truth)), truth]
-            loss = float(np.average(-np.log(np.maximum(chances, 1e-12)), weights=weights))
+            loss = float(np.average(-np.log(np.maximum(chances, SMALLEST)), weights=weights))
             if loss < lowest:
                 best, lowest = fitted, loss
     assert best is not None

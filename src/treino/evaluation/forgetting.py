@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from treino.evaluation.loss import token_losses
+from treino.evaluation.loss import mean_loss
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
 from treino.models.classifier_folder import is_classifier, load_classifier
@@ -33,11 +33,11 @@ def forgetting(base: Path, tuned: Path, tokens: Path) -> dict[str, float | int] 
     after_it = (
         with_original_head(load_classifier(tuned)[0].body, model) if is_classifier(tuned) else load_model(tuned)[0]
     )
-    ends = tokenizer.end_of_text, tokenizer.begin_of_text
-    before, after = (
-        float(np.concatenate(token_losses(item, documents, *ends)).mean(dtype=np.float64)) for item in (model, after_it)
-    )
-    return {"before": before, "after": after, "tokens": sum(len(document) + 1 for document in documents)}
+    return {
+        "before": mean_loss(model, documents, tokenizer),
+        "after": mean_loss(after_it, documents, tokenizer),
+        "tokens": sum(len(document) + 1 for document in documents),
+    }
 
 
 def held_out_documents(tokens: Path) -> list[np.ndarray]:

@@ -13,6 +13,7 @@ from treino import events
 from treino.messages import N_
 from treino.models.base import LanguageModel
 from treino.models.lstm import LSTM
+from treino.tokens.tokenizer import Tokenizer
 
 TOKENS_AT_ONCE = 8192
 """Places of a batch: bounds the vectors."""
@@ -55,6 +56,12 @@ def token_losses(
         done += len(taken)
         events.progress("evaluate", done, done + len(windows), N_("windows"))
     return losses
+
+
+def mean_loss(model: LanguageModel, documents: Sequence[np.ndarray], tokenizer: Tokenizer) -> float:
+    """The mean of `token_losses` over all tokens and end tokens of documents, in nats."""
+    losses = token_losses(model, documents, tokenizer.end_of_text, tokenizer.begin_of_text)
+    return float(np.concatenate(losses).mean(dtype=np.float64))
 
 
 def spans(length: int, context: int) -> list[tuple[int, int, int]]:

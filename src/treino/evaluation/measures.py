@@ -24,7 +24,7 @@ def measure(
 
     accuracy: share of right rows, with Wilson's 95 % interval. macro_f1: mean of F1 = 2TP / (2TP + FP + FN) over the
     classes that occur as truth or as answer, with an interval by bootstrap over rows. log_loss: mean −ln p(truth).
-    calibration_error: Σ_bins share · |accuracy − confidence| over ten bins of equal width (Naeini et al. 2015).
+    calibration_error: of the likeliest class's probability.
     """
     judged = ~np.isnan(probabilities).any(1)
     truth, chances = np.asarray(targets)[judged], probabilities[judged]
@@ -37,29 +37,53 @@ def measure(
         return {"rows": 0, "unjudged": int((~judged).sum())}
     # Rows are independent, so drawing rows with replacement is drawing the cells of the confusion matrix.
     draws = np.random.default_rng(seed).multinomial(rows, confusion.ravel() / rows, size=resamples)
-    drawn = f1_by_class(draws.reshape(resamples, classes, classes + 1))
-    by_class = f1_by_class(confusion[None])
-    bins = reliability(truth, answers, chances.max(1))
+    drawn, counts = (_counts(cells.reshape(-1, classes, classes + 1)) for cells in (draws, confusion))
+    drawn_by_class, by_class = f1(drawn), f1(counts)[0]
+    bins = reliability(chances.max(1), truth == answers)
     return {
         "rows": rows,
         "unjudged": int((~judged).sum()),
         "accuracy": {"mean": float((truth == answers).mean())} | wilson(int((truth == answers).sum()), rows),
-        "macro_f1": interval(float(np.nanmean(by_class)), np.nanmean(drawn, 1)),
+        "macro_f1": interval(float(np.nanmean(by_class)), np.nanmean(drawn_by_class, 1)),
         "log_loss": float(-np.log(np.maximum(chances[np.arange(rows), truth], SMALLEST)).mean()),
-        "calibration_error": sum(item["rows"] * abs(item["accuracy"] - item["confidence"]) for item in bins) / rows,
+        "calibration_error": calibration_error(bins),
         "reliability": bins,
-        "by_class": [_one_class(confusion, number, label, by_class[0], drawn) for number, label in enumerate(labels)],
+        "by_class": figures_by_class(labels, counts[0], by_class, drawn_by_class),
         "confusion": confusion[:, :classes].tolist(),
     } | ({"unanswered": int(confusion[:, classes].sum())} if confusion[:, classes].any() else {})
 
 
-def f1_by_class(confusion: np.ndarray) -> np.ndarray:
-    """F1 (draws, classes) of confusion matrices (draws, truth, answer, where a last column more is no answer); NaN for a class
-    that neither occurs nor is said.
+def _counts(confusion: np.ndarray) -> np.ndarray:
+    """The counts (draws, [TP, FP, FN], classes) of confusion matrices (draws, truth, answer); an answer more is none."""
+    right = np.diagonal(confusion, axis1=1, axis2=2)
+    return np.stack([right, confusion.sum(1)[:, : right.shape[1]] - right, confusion.sum(2) - right], 1)
+
+
+def f1(counts: np.ndarray) -> np.ndarray:
+    """F1 = 2TP / (2TP + FP + FN) (draws, classes) of counts (draws, [TP, FP, FN], classes); NaN for a class that neither
+    occurs nor is said.
     """
-    right = np.diagonal(confusion, axis1=1, axis2=2).astype(float)
-    total = confusion.sum(1)[:, : right.shape[1]] + confusion.sum(2)
+    right, wrong, missed = (counts[:, place].astype(float) for place in range(3))
+    total = 2 * right + wrong + missed
     return np.divide(2 * right, total, out=np.full_like(right, np.nan), where=total > 0)
+
+
+def figures_by_class(
+    labels: Sequence[str], counts: np.ndarray, by_class: np.ndarray, drawn: np.ndarray
+) -> list[dict[str, Any]]:
+    """Rows, precision TP / (TP + FP), recall TP / (TP + FN) and F1 of each class, from counts ([TP, FP, FN], classes), `f1` of
+    them and of what was drawn; None where the figure is undefined.
+    """
+    return [
+        {
+            "label": label,
+            "rows": int(right + missed),
+            "precision": float(right / (right + wrong)) if right + wrong else None,
+            "recall": float(right / (right + missed)) if right + missed else None,
+            "f1": None if math.isnan(mean) else interval(float(mean), draws),
+        }
+        for label, (right, wrong, missed), mean, draws in zip(labels, counts.T, by_class, drawn.T, strict=True)
+    ]
 
 
 def wilson(right: int, rows: int) -> dict[str, float]:
@@ -71,16 +95,22 @@ def wilson(right: int, rows: int) -> dict[str, float]:
     return {"low": max(0.0, (middle - reach) / scale), "high": min(1.0, (middle + reach) / scale)}
 
 
-def reliability(truth: np.ndarray, answers: np.ndarray, confidence: np.ndarray) -> list[dict[str, float]]:
-    """Rows, mean confidence and accuracy in ten bins of the answer's probability; empty bins are left out."""
+def reliability(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:
+    """Rows, mean confidence and share that is right, in ten bins of the confidence; empty bins are left out."""
     place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    found = []
-    for number in range(BINS):
-        inside = place == number
-        if inside.any():
-            right = float((truth[inside] == answers[inside]).mean())
-            found.append({"rows": int(inside.sum()), "confidence": float(confidence[inside].mean()), "accuracy": right})
-    return found
+    insides = (place == number for number in range(BINS))
+    return [
+        {"rows": int(it.sum()), "confidence": float(confidence[it].mean()), "accuracy": float(right[it].mean())}
+        for it in insides
+        if it.any()
+    ]
+
+
+def calibration_error(bins: Sequence[dict[str, float]]) -> float:
+    """Σ_bins share of the rows · |accuracy − confidence| of `reliability`'s ten bins of equal width (Naeini et al. 2015)."""
+    return sum(item["rows"] * abs(item["accuracy"] - item["confidence"]) for item in bins) / sum(
+        item["rows"] for item in bins
+    )
 
 
 def figure(measures: dict[str, Any], name: str, label: str = "") -> float:
@@ -93,17 +123,6 @@ def figure(measures: dict[str, Any], name: str, label: str = "") -> float:
         value = measures["accuracy" if name == "micro_f1" and name not in measures else name]
     value = value["mean"] if isinstance(value, dict) else value
     return math.nan if value is None else float(value)
-
-
-def _one_class(confusion: np.ndarray, number: int, label: str, f1: np.ndarray, drawn: np.ndarray) -> dict[str, Any]:
-    right, said, there = confusion[number, number], confusion[:, number].sum(), confusion[number].sum()
-    return {
-        "label": label,
-        "rows": int(there),
-        "precision": float(right / said) if said else None,
-        "recall": float(right / there) if there else None,
-        "f1": None if math.isnan(f1[number]) else interval(float(f1[number]), drawn[:, number]),
-    }
 
 
 def interval(mean: float, draws: np.ndarray) -> dict[str, float]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from treino.evaluation.baselines import ANALYSERS, STRENGTHS, UNTUNED, Baseline, fit_vectors
-from treino.evaluation.measures import BINS, SMALLEST, interval, wilson
+from treino.evaluation.baselines import ANALYSERS, STRENGTHS, UNTUNED, Shares, fit_vectors
+from treino.evaluation.measures import (
+    SMALLEST,
+    calibration_error,
+    f1,
+    figures_by_class,
+    interval,
+    reliability,
+    wilson,
+)
 from treino.models.several import named
 
 
@@ -24,26 +31,27 @@ def measure_several(
     seed: int = 1,
 ) -> dict[str, Any]:
     """All measures of probabilities (rows, classes) against the true classes, zeros and ones of the same shape; rows of NaN
-    are left out and counted.
+    are left out and counted. A row of `NO_ANSWER` is wrong, though its text have no class: it misses its classes, and is held
+    against no other.
 
     accuracy: share of rows with exactly the right classes (subset accuracy), with Wilson's 95 % interval. F1 = 2TP / (2TP +
     FP + FN): micro_f1 with the counts of all classes together, macro_f1 the mean over the classes that occur as truth or as
     answer, both with intervals by bootstrap over rows. log_loss: mean binary cross-entropy over rows and classes.
-    calibration_error: Σ_bins share · |share that has the class − mean probability| over all rows and classes.
+    calibration_error: of the probability of every class, against the share that has it.
     """
     judged = ~np.isnan(chances).any(1)
     truth, chances = np.asarray(targets, bool)[judged], chances[judged]
     rows, unjudged = len(truth), int((~judged).sum())
     if not rows:
         return {"rows": 0, "unjudged": unjudged}
-    said = named(chances, thresholds)
+    said, silent = named(chances, thresholds), (chances < 0).any(1)
+    chances = np.maximum(chances, 0.0)
     counts = _counts(truth, said)
     drawn = _drawn(truth, said, resamples, seed)
     by_class, drawn_by_class = f1(counts[None])[0], f1(drawn)
     micro, drawn_micro = f1(counts[None].sum(2, keepdims=True))[0, 0], f1(drawn.sum(2, keepdims=True))[:, 0]
-    exact = int((truth == said).all(1).sum())
-    bins = _reliability(truth, chances)
-    kept = np.clip(chances, SMALLEST, 1 - SMALLEST)
+    exact = int(((truth == said).all(1) & ~silent).sum())
+    bins = reliability(chances.ravel(), truth.ravel())
     return {
         "several": True,
         "rows": rows,
@@ -52,28 +60,17 @@ def measure_several(
         "accuracy": {"mean": exact / rows} | wilson(exact, rows),
         "macro_f1": interval(_mean(by_class[None])[0], _mean(drawn_by_class)),
         "micro_f1": interval(float(np.nan_to_num(micro)), drawn_micro),
-        "log_loss": float(-np.where(truth, np.log(kept), np.log1p(-kept)).mean()),
-        "calibration_error": sum(item["rows"] * abs(item["accuracy"] - item["confidence"]) for item in bins)
-        / truth.size,
+        "log_loss": cross_entropy(truth, chances),
+        "calibration_error": calibration_error(bins),
         "reliability": bins,
-        "by_class": [
-            {
-                "label": label,
-                "rows": int(truth[:, number].sum()),
-                "precision": _ratio(counts[0, number], counts[0, number] + counts[1, number]),
-                "recall": _ratio(counts[0, number], counts[0, number] + counts[2, number]),
-                "f1": None if math.isnan(by_class[number]) else interval(by_class[number], drawn_by_class[:, number]),
-            }
-            for number, label in enumerate(labels)
-        ],
-    }
+        "by_class": figures_by_class(labels, counts, by_class, drawn_by_class),
+    } | ({"unanswered": int(silent.sum())} if silent.any() else {})
 
 
-def f1(counts: np.ndarray) -> np.ndarray:
-    """F1 (draws, classes) of counts (draws, [TP, FP, FN], classes); NaN for a class that neither occurs nor is said."""
-    right, wrong, missed = (counts[:, place].astype(float) for place in range(3))
-    total = 2 * right + wrong + missed
-    return np.divide(2 * right, total, out=np.full_like(right, np.nan), where=total > 0)
+def cross_entropy(truth: np.ndarray, chances: np.ndarray) -> float:
+    """−[y ln p + (1 − y) ln(1 − p)], the mean over rows and classes."""
+    chances = np.clip(chances, SMALLEST, 1 - SMALLEST)
+    return float(-np.where(truth, np.log(chances), np.log1p(-chances)).mean())
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -96,32 +93,6 @@ def _drawn(truth: np.ndarray, said: np.ndarray, resamples: int, seed: int) -> np
     each = np.stack([there & told, ~there & told, there & ~told], 1).reshape(len(patterns), -1)
     draws = np.random.default_rng(seed).multinomial(len(truth), often / len(truth), size=resamples)
     return (draws @ each.astype(np.int64)).reshape(resamples, 3, truth.shape[1])
-
-
-def _reliability(truth: np.ndarray, chances: np.ndarray) -> list[dict[str, float]]:
-    """Decisions, mean probability and share that has the class, in ten bins of the probability; empty bins are left out."""
-    flat, true = chances.ravel(), truth.ravel()
-    place = np.minimum((flat * BINS).astype(int), BINS - 1)
-    inside = [place == number for number in range(BINS)]
-    return [
-        {"rows": int(bin_.sum()), "confidence": float(flat[bin_].mean()), "accuracy": float(true[bin_].mean())}
-        for bin_ in inside
-        if bin_.any()
-    ]
-
-
-def _ratio(part: int, whole: int) -> float | None:
-    return float(part / whole) if whole else None
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Every text gets, of each class, its share of the training rows."""
-
-    shares: np.ndarray
-
-    def predict(self, texts: Sequence[str]) -> np.ndarray:
-        return np.tile(self.shares, (len(texts), 1))
 
 
 @dataclass(frozen=True)
@@ -169,13 +140,7 @@ def fit_one_against_rest(
     if not len(validation):
         return fit(*UNTUNED)
     made = [fit(analyser, strength) for analyser in ANALYSERS for strength in STRENGTHS]
-    return min(made, key=lambda one: cross_entropy(one, validation, truth))
-
-
-def cross_entropy(baseline: Baseline, texts: Sequence[str], truth: np.ndarray) -> float:
-    """Mean binary cross-entropy over texts and classes."""
-    chances = np.clip(baseline.predict(texts), SMALLEST, 1 - SMALLEST)
-    return float(-np.where(np.asarray(truth, bool), np.log(chances), np.log1p(-chances)).mean())
+    return min(made, key=lambda one: cross_entropy(np.asarray(truth, bool), one.predict(validation)))
 
 
 def _regression(weights: Any, column: np.ndarray, strength: float, balanced: bool) -> Any:

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from treino.models.attention import sight
 from treino.models.base import LanguageModel
 from treino.models.families import Family
 from treino.models.head import head_loss
-from treino.models.transformer import INITIAL_DEVIATION, Attention, KeyValueCache, Places, attention_mask
+from treino.models.transformer import INITIAL_DEVIATION, Attention, KeyValueCache, Places
 
 if TYPE_CHECKING:
     from treino.recipe import ModelSettings
@@ -119,7 +120,8 @@ class GPT2(LanguageModel):
         x = self.transformer.wte(ids) + self.transformer.wpe(positions)
         x = F.dropout(x, self.settings.dropout, self.training)
         unrotated = torch.empty(0, device=x.device)
-        places = Places(unrotated, unrotated, attention_mask(segments, before, x), filled=before)
+        size = self.settings.width // self.settings.heads
+        places = Places(unrotated, unrotated, sight(x, size, segments, cache, kernels=False), before)
         for layer, block in enumerate(self.transformer.h):
             x = self.through(block, x, places, cache, layer)
         if cache:

@@ -1,11 +1,11 @@
-"""A classifier that is a prompt: a remote model is shown the classes, perhaps examples, and the text, and names a class."""
+"""A classifier that is a prompt: a remote model is shown the classes, perhaps examples, and the text, and names a class, or
+those of several that the text has.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,16 +16,24 @@ import numpy as np
 
 from treino import events, interruption
 from treino.corpus.filters.personal_data import find, mask
+from treino.corpus.labelled.read import classes_of
 from treino.errors import UsageError
 from treino.messages import N_
 from treino.models.answers import Answers
+from treino.models.naming import chances, parse, parse_several
 from treino.models.remote import Answer, Broken, Refused, Remote
+from treino.models.several import NO_ANSWER
 from treino.planning.asking import tokens
 
 INSTRUCTION = "Diga a que classe pertence o texto do usuário."
+INSTRUCTION_SEVERAL = "Diga a que classes pertence o texto do usuário."
 """What is asked where the recipe has no words of its own; in Portuguese, as most texts are."""
 
 FORM = 'As classes são: {labels}. Responda só com JSON, {{"label": "<classe>"}}: o nome de uma única classe, sem explicação.'
+FORM_SEVERAL = (
+    "As classes são: {labels}. Um texto pode ter várias classes, uma ou nenhuma. Responda só com JSON, "
+    '{{"labels": ["<classe>", …]}}: os nomes de todas as classes do texto, [] se não tem nenhuma, sem explicação.'
+)
 TOP = 5
 """Likeliest tokens that are asked for in each place of the answer."""
 
@@ -37,56 +45,61 @@ OPTIONAL = ("response_format", "logprobs", "temperature", "max_tokens")
 `max_tokens` goes its newer name.
 """
 
-_THOUGHTS = re.compile(r"<think>.*?</think>", re.S)
-
 
 @dataclass(frozen=True)
 class Prompt:
     """What makes such a classifier: who is asked, in what words, with which examples (text, class) shown.
 
-    Personal data in the examples are masked already.
+    Personal data in the examples are masked already. Where a text may have several classes or none, the second part of an
+    example is all of them as `treino.corpus.labelled.read.joined` writes them.
     """
 
     address: str
     model: str
     labels: tuple[str, ...]
     examples: tuple[tuple[str, str], ...] = ()
-    instruction: str = INSTRUCTION
+    instruction: str = ""
     answer_tokens: int = 64
+    several: bool = False
 
     def messages(self, text: str) -> list[dict[str, str]]:
         """The conversation that ends in the text (masked)."""
         names = ", ".join(json.dumps(label, ensure_ascii=False) for label in self.labels)
-        said = [{"role": "system", "content": f"{self.instruction} {FORM.format(labels=names)}"}]
+        form, usual = (FORM_SEVERAL, INSTRUCTION_SEVERAL) if self.several else (FORM, INSTRUCTION)
+        said = [{"role": "system", "content": f"{self.instruction or usual} {form.format(labels=names)}"}]
         for shown, label in self.examples:
-            answer = json.dumps({"label": label}, ensure_ascii=False)
-            said += [{"role": "user", "content": shown}, {"role": "assistant", "content": answer}]
+            answer = {"labels": classes_of(label)} if self.several else {"label": label}
+            said += [
+                {"role": "user", "content": shown},
+                {"role": "assistant", "content": json.dumps(answer, ensure_ascii=False)},
+            ]
         return [*said, {"role": "user", "content": text}]
 
     def body(self, text: str, without: Sequence[str] = ()) -> dict[str, Any]:
         """The request, without the fields that the server was found to refuse."""
-        label = {"type": "string", "enum": list(self.labels)}
-        schema = {
-            "type": "object",
-            "properties": {"label": label},
-            "required": ["label"],
-            "additionalProperties": False,
-        }
         fields = {
             "response_format": {
                 "type": "json_schema",
-                "json_schema": {"name": "answer", "strict": True, "schema": schema},
+                "json_schema": {"name": "answer", "strict": True, "schema": self._schema()},
             },
             "logprobs": True,
             "top_logprobs": TOP,
             "temperature": 0,
             "max_tokens": self.answer_tokens,
         }
+        # The tokens of a list say how likely each name is after those before it, and that is no probability of a class.
+        without = [*without, "logprobs"] if self.several else without
         left_out = {*without, *(["top_logprobs"] if "logprobs" in without else [])}
         kept = {name: value for name, value in fields.items() if name not in left_out}
         if "max_tokens" in without:
             kept["max_completion_tokens"] = self.answer_tokens
         return {"model": self.model, "messages": self.messages(text), **kept}
+
+    def _schema(self) -> dict[str, Any]:
+        """The JSON Schema of an answer."""
+        one = {"type": "string", "enum": list(self.labels)}
+        name, value = ("labels", {"type": "array", "items": one}) if self.several else ("label", one)
+        return {"type": "object", "properties": {name: value}, "required": [name], "additionalProperties": False}
 
 
 @dataclass
@@ -153,8 +166,11 @@ class Prompted:
         """Probabilities (texts, classes) for texts that are masked already; a row of zeros where no class was named.
 
         Where the server gives log-probabilities, they are those of the classes' names (`chances`); else the named class has 1,
-        and `graded` is False from then on.
+        and `graded` is False from then on. Where a text may have several classes, all that are named have 1, and a row of
+        `NO_ANSWER` is an answer that is no list of classes.
         """
+        if self.prompt.several:
+            return self._sets(texts)
         found = np.zeros((len(texts), len(self.prompt.labels)))
         for number, answer in self._answers(texts):
             named = parse(answer.text, self.prompt.labels)
@@ -164,6 +180,19 @@ class Prompted:
             graded = chances(answer.steps, self.prompt.labels, named)
             self.graded &= graded is not None
             found[number] = np.eye(len(self.prompt.labels))[named] if graded is None else graded
+        return found
+
+    def _sets(self, texts: Sequence[str]) -> np.ndarray:
+        """Ones for the classes that each answer names, zeros for the others."""
+        self.graded = False
+        found = np.zeros((len(texts), len(self.prompt.labels)))
+        for number, answer in self._answers(texts):
+            named = parse_several(answer.text, self.prompt.labels)
+            self.count.unanswered += named is None
+            if named is None:
+                found[number] = NO_ANSWER
+            else:
+                found[number, named] = 1.0
         return found
 
     def _answers(self, texts: Sequence[str]) -> Iterator[tuple[int, Answer]]:
@@ -257,7 +286,7 @@ class Prompted:
                     address=self.prompt.address,
                     reason=reason,
                 )
-            if kind == "refused" and all(name in self.without for name in OPTIONAL):
+            if kind == "refused" and not self._optional():
                 raise UsageError(
                     N_("{address} refuses even a greeting: {reason}"),
                     fix=N_("check remote.model, and what the server says"),
@@ -271,11 +300,16 @@ class Prompted:
                 self.count.add(self._estimated(PROBE, answer), sent=True)
         self._settled = True
 
+    def _optional(self) -> list[str]:
+        """The fields of a request that may still be left out."""
+        body = self.prompt.body(PROBE, self.without)
+        return [name for name in OPTIONAL if name in body]
+
     def _leave_out(self, answer: Answer) -> bool:
         """Whether a refused request may be put with a field less; that field is left out from now on."""
         if not answer.trouble.startswith("refused"):
             return False
-        left = [name for name in OPTIONAL if name not in self.without]
+        left = self._optional()
         named = [name for name in left if name in answer.trouble]
         for name in (named or left)[:1]:
             self.without.append(name)
@@ -291,81 +325,3 @@ def masked(texts: Sequence[str], kinds: Counter[str]) -> list[str]:
         kinds.update(finding.kind for finding in findings)
         found.append(mask(text, findings))
     return found
-
-
-def parse(text: str, labels: Sequence[str]) -> int | None:
-    """The class that an answer names: of JSON its "label"; of other text, the whole, or the one class that is named in it
-    (of names within each other the longest). None where that is no class, or more than one.
-    """
-    text = _THOUGHTS.sub(" ", text).strip()
-    said = _label_in(text)
-    names = {_even(label): number for number, label in enumerate(labels)}
-    exact = {label.strip(): number for number, label in enumerate(labels)}
-    if said is not None:
-        return exact.get(said.strip(), names.get(_even(said)))
-    if _even(text) in names:
-        return names[_even(text)]
-    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True) if name)
-    mentioned = set(re.findall(rf"(?<!\w)(?:{pattern})(?!\w)", text.casefold())) if pattern else set()
-    return names[mentioned.pop()] if len(mentioned) == 1 else None
-
-
-def _label_in(text: str) -> str | None:
-    """The "label" of an answer in JSON, which may stand in a fence; None where it is no such JSON."""
-    start, end = text.find("{"), text.rfind("}")
-    if start < 0 or end < start:
-        return None
-    try:
-        value = json.loads(text[start : end + 1])
-    except (ValueError, RecursionError):
-        return None
-    label = value.get("label") if isinstance(value, dict) else None
-    return str(label) if isinstance(label, str | int) else None
-
-
-def _even(text: str) -> str:
-    return text.casefold().strip(" \t\n\"'`.,:;!*“”")
-
-
-def chances(
-    steps: Sequence[tuple[str, float, Sequence[tuple[str, float]]]], labels: Sequence[str], named: int
-) -> np.ndarray | None:
-    """Probabilities of the classes by the likeliest tokens in each place where the answer names one; None without them.
-
-    Along the answer's own tokens t₁ … tₙ of the name, another token u in place i belongs to the class whose name goes on with
-    it, and adds P(t₁) … P(tᵢ₋₁) · P(u) to it (shared evenly by several); the named class gets P(t₁) … P(tₙ). What is left of 1
-    is spread evenly over all.
-    """
-    text = "".join(token for token, _, _ in steps).lower()
-    name = labels[named].lower()
-    start = text.rfind(name)
-    if not steps or start < 0 or len(text) != sum(len(token) for token, _, _ in steps):
-        return None
-    mass, path, place = np.zeros(len(labels)), 0.0, 0
-    for token, log, others in steps:
-        end = place + len(token)
-        if end > start and place < start + len(name):
-            lead, said = token.lower()[: max(0, start - place)], text[start:place] if place > start else ""
-            for other, chance in others:
-                begun = other.lower()
-                if begun == token.lower() or not begun.startswith(lead):
-                    continue
-                fits = _going_on(said + begun[len(lead) :], labels)
-                mass[fits] += math.exp(path + chance) / max(1, len(fits))
-            path += log
-        place = end
-    mass[named] += math.exp(path)
-    total = mass.sum()
-    return mass / total if total > 1 else mass + (1 - total) / len(labels)
-
-
-def _going_on(begun: str, labels: Sequence[str]) -> list[int]:
-    """The classes whose names go on with what was begun; else the one with the longest name that was begun and ended."""
-    begun = begun.lstrip()
-    if not begun:
-        return []
-    fits = [number for number, label in enumerate(labels) if label.lower().startswith(begun)]
-    if fits:
-        return fits
-    ended = [number for number, label in enumerate(labels) if begun.startswith(label.lower())]
-    return sorted(ended, key=lambda number: -len(labels[number]))[:1]

@@ -111,7 +111,6 @@ class Remote:
             headers=headers | ({"Authorization": f"Bearer {key}"} if key else {}),
         )
         self._stopped = threading.Event()
-        self.tried_again = 0
 
     def close(self) -> None:
         """Close the connections; requests that wait for their next try are given up."""
@@ -130,7 +129,6 @@ class Remote:
         trouble: Exception | None = None
         for attempt in range(self.tries):
             if attempt:
-                self.tried_again += 1
                 told = trouble.pause if isinstance(trouble, Temporary) else None
                 wait = self.pause * 2 ** (attempt - 1) if told is None else told
                 if self._stopped.wait(min(wait, LONGEST_PAUSE)):

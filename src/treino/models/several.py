@@ -9,6 +9,9 @@ import numpy as np
 HALF = 0.5
 """The threshold where nothing chooses another."""
 
+NO_ANSWER = -1.0
+"""In place of probabilities: the classes were asked for, and what came back names none that could be counted."""
+
 
 def named(chances: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
     """Which classes each text has, (texts, classes) of truth values: those whose probability reaches their threshold."""

@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from treino.models.attention import Sight, attend, sight
 from treino.models.base import Cache, LanguageModel
 from treino.models.families import OWN, Family, RopeScaling
 from treino.models.head import head_loss
-from treino.models.kernels import ops, usable
+from treino.models.kernels import ops
 from treino.models.lora import linear
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class KeyValueCache(Cache):
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self.keys, self.values = keys, values
-        self._counts = [0] * keys.shape[1]
+        self.counts = [0] * keys.shape[1]
         self._of(range(keys.shape[1]))
 
     def of(self, rows: Sequence[int]) -> KeyValueCache:
@@ -50,12 +51,12 @@ class KeyValueCache(Cache):
         self._index = torch.tensor(self._rows, device=device)
 
     def forget(self, row: int) -> None:
-        self._counts[row] = 0
+        self.counts[row] = 0
 
     @property
     def filled(self) -> int | Tensor:
         """Places that are filled in the rows of this part; where they differ, of each row: (rows, 1)."""
-        counts = [self._counts[row] for row in self._rows]
+        counts = [self.counts[row] for row in self._rows]
         if len(set(counts)) <= 1:
             return counts[0] if counts else 0
         return torch.tensor(counts, device=self.keys.device)[:, None]
@@ -65,20 +66,52 @@ class KeyValueCache(Cache):
         the longest row's last, what stands there of shorter rows being of no meaning.
         """
         new = k.shape[2]
-        first = filled if isinstance(filled, int) else int(max(self._counts[row] for row in self._rows))
         for whole, part in ((self.keys[layer], k), (self.values[layer], v)):
             if isinstance(filled, int) and self._whole:
                 whole[:, :, filled : filled + new] = part
             else:
                 places = filled + torch.arange(new, device=part.device)
                 whole[self._index[:, None], :, places] = part.transpose(1, 2).to(whole.dtype)
-        span = self.keys[layer, :, :, : first + new], self.values[layer, :, :, : first + new]
+        reach = self.reach(new)
+        span = self.keys[layer, :, :, :reach], self.values[layer, :, :, :reach]
         return span if self._whole else (span[0][self._index], span[1][self._index])
+
+    def reach(self, new: int) -> int:
+        """Places up to the last of the longest row, when so many new ones are stored."""
+        return max(self.counts[row] for row in self._rows) + new
 
     def advance(self, new: int) -> None:
         """All layers have stored so many more places."""
         for row in self._rows:
-            self._counts[row] += new
+            self.counts[row] += new
+
+
+class StepCache(KeyValueCache):
+    """The memory of another one for a step of one token in every row, told on the device alone where each stands: every step
+    is the same work on the same tensors, which a CUDA graph can repeat.
+
+    places: of each row's token, (rows, 1), int64; a place behind the last that a text can have is for rows that rest.
+    """
+
+    def __init__(self, whole: KeyValueCache, places: Tensor) -> None:
+        super().__init__(whole.keys, whole.values)
+        self.places = places
+
+    @property
+    def filled(self) -> Tensor:
+        return self.places
+
+    def store(self, layer: int, k: Tensor, v: Tensor, filled: int | Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = self.keys[layer], self.values[layer]
+        for whole, part in ((keys, k), (values, v)):
+            whole[self._index[:, None], :, self.places] = part.transpose(1, 2).to(whole.dtype)
+        return keys, values
+
+    def reach(self, new: int) -> int:
+        return self.keys.shape[3]
+
+    def advance(self, new: int) -> None:
+        """Who fills the places counts them."""
 
 
 @dataclass(frozen=True)
@@ -87,21 +120,19 @@ class Places:
 
     Attributes:
         cosine, sine: rotations, (rows or 1, length, head size / 2), float32.
-        mask: 0 where a pair may see each other, −∞ elsewhere, (rows, 1, length, length); None: every earlier place.
-        first: instead of a mask, for our own kernels: the first place that each place sees, (rows, length), int32.
+        seen: what each place sees.
         filled: places of a memory that stand before these, as `KeyValueCache.filled` has them.
     """
 
     cosine: Tensor
     sine: Tensor
-    mask: Tensor | None = None
-    first: Tensor | None = None
+    seen: Sight
     filled: int | Tensor = 0
 
     @property
     def fused(self) -> bool:
         """Whether the layers compute with our own kernels."""
-        return self.first is not None
+        return self.seen.first is not None
 
 
 class RMSNorm(nn.Module):
@@ -155,13 +186,9 @@ class Attention(nn.Module):
             return self._fused(x, places)
         rows, length, _ = x.shape
         q, k, v = self.project(x, places)
-        causal = places.mask is None
         if cache is not None:
             k, v = cache.store(layer, k, v, places.filled)
-        if self.kv_heads != self.heads:
-            k = k.repeat_interleave(self.heads // self.kv_heads, 1)
-            v = v.repeat_interleave(self.heads // self.kv_heads, 1)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=places.mask, is_causal=causal and length > 1)
+        mixed = attend(q, k, v, places.seen)
         return self.output(mixed.transpose(1, 2).reshape(rows, length, -1))
 
     def _fused(self, x: Tensor, places: Places) -> Tensor:
@@ -173,7 +200,7 @@ class Attention(nn.Module):
             )
             qkv = torch.cat((q.flatten(-2).to(v.dtype), k.flatten(-2).to(v.dtype), v), -1)
         heads = ops.Heads(self.heads, self.kv_heads, self.size)
-        mixed = ops.RotaryAttention.apply(qkv, places.cosine, places.sine, places.first, heads)
+        mixed = ops.RotaryAttention.apply(qkv, places.cosine, places.sine, places.seen.first, heads)
         return linear(mixed, self.o_proj)
 
 
@@ -265,21 +292,15 @@ class Transformer(LanguageModel):
         if positions is None:
             positions = before + torch.arange(ids.shape[1], device=ids.device)[None]
         x = F.dropout(self.model.embed_tokens(ids), self.settings.dropout, self.training)
-        places = self._places(positions, segments, None if cache is None else before, x)
+        size = head_size(self.settings, self.family)
+        turns = rotations(positions, size, self.settings.rope_theta, self.family.scaling)
+        places = Places(*turns, sight(x, size, segments, cache), before)
         delta = None
         for layer, block in enumerate(self.model.layers):
             x, delta = self.through(block, x, delta, places, cache, layer)
         if cache:
             cache.advance(ids.shape[1])
         return self.model.norm(x, delta, fused=places.fused)[1]
-
-    def _places(self, positions: Tensor, segments: Tensor | None, filled: int | Tensor | None, x: Tensor) -> Places:
-        size = head_size(self.settings, self.family)
-        cosine, sine = rotations(positions, size, self.settings.rope_theta, self.family.scaling)
-        if filled is None and size in ops.HEAD_SIZES and usable(x):
-            return Places(cosine, sine, first=first_places(segments, x))
-        filled = 0 if filled is None else filled
-        return Places(cosine, sine, attention_mask(segments, filled, x), filled=filled)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.lm_head(hidden)
@@ -303,45 +324,6 @@ class Transformer(LanguageModel):
         size = head_size(self.settings, self.family)
         shape = (self.settings.layers, rows, self.settings.kv_heads, length, size)
         return KeyValueCache(table.new_zeros(shape), table.new_zeros(shape))
-
-
-def attention_mask(segments: Tensor | None, before: int | Tensor, x: Tensor) -> Tensor | None:
-    """What is added to the scores of places x (rows, length, width) behind `before` earlier ones (of each row: (rows, 1));
-    None: every earlier place is seen.
-    """
-    length = x.shape[1]
-    if isinstance(before, Tensor):
-        own = before + torch.arange(length, device=x.device)
-        there = torch.arange(int(before.max()) + length, device=x.device)
-        return additive((there <= own[:, :, None])[:, None], x)
-    if segments is not None:
-        # Padding is a segment of its own (−1), so every place sees at least itself and no row of the softmax is empty.
-        mask = (segments[:, :, None] == segments[:, None, :]) & causal_mask(length, 0, x.device)
-        return additive(mask[:, None], x)
-    return additive(causal_mask(length, before, x.device), x) if before and length > 1 else None
-
-
-def causal_mask(length: int, before: int, device: torch.device) -> Tensor:
-    """(length, before + length): place i may see the `before` earlier ones and its own row up to itself."""
-    return torch.ones(length, before + length, dtype=torch.bool, device=device).tril(before)
-
-
-def additive(allowed: Tensor, x: Tensor) -> Tensor:
-    """0 where a pair may see each other, −∞ elsewhere, in the number format that attention computes in: made once here, or
-    every layer would make (and keep) its own.
-    """
-    kind = x.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-    return torch.zeros(allowed.shape, dtype=dtype, device=x.device).masked_fill_(~allowed, -torch.inf)
-
-
-def first_places(segments: Tensor | None, x: Tensor) -> Tensor:
-    """The first place of the segment that each place belongs to, (rows, length), int32; segments are runs of one number."""
-    if segments is None:
-        return torch.zeros(x.shape[:2], dtype=torch.int32, device=x.device)
-    places = torch.arange(segments.shape[1], dtype=torch.int32, device=segments.device).expand(segments.shape)
-    begins = F.pad(segments[:, 1:] != segments[:, :-1], (1, 0))
-    return torch.where(begins, places, 0).cummax(1).values.to(torch.int32)
 
 
 def head_size(settings: ModelSettings, family: Family) -> int:

@@ -69,8 +69,10 @@ class Run:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the test split passed the gate; None where the recipe sets no threshold."""
-        return self.facts.get("judge", {}).get("passed")
+        """Whether the test split (of a model that answers, the held-out conversations) passed the gate; None where the recipe
+        sets no threshold.
+        """
+        return self.facts.get("judge", self.facts.get("chat", {})).get("passed")
 
     @property
     def report(self) -> Path:
@@ -243,9 +245,17 @@ def load(run: str | Path | None = None, *, runs: str | Path | None = None) -> Lo
     environment.prepare()
     from treino.models.folder import load_model
 
-    if run is not None and (folder := brought_model(run)):
-        return LoadedModel(*load_model(folder))
-    return LoadedModel(*load_model(open_run(run, runs=runs).model_folder))
+    brought = brought_model(run) if run is not None else None
+    model, tokenizer = load_model(brought or open_run(run, runs=runs).model_folder)
+    return LoadedModel(_where_it_answers(model), tokenizer)
+
+
+def _where_it_answers(model: Any) -> Any:
+    """The model on an NVIDIA GPU, if one is there: steps of one token are captured there; else on the processors."""
+    from treino.models.device import choose
+
+    device = choose().device
+    return model.to(device) if device.type == "cuda" else model
 
 
 def load_classifier(run: str | Path | None = None, *, runs: str | Path | None = None) -> LoadedClassifier:

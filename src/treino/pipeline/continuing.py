@@ -57,15 +57,14 @@ def _held_out(folder: Path) -> list[np.ndarray]:
 
 def _keep(work: Work) -> dict[str, Any]:
     """Loss (nats a token) on the base model's held-out text before and after; None where that is not known."""
-    from treino.evaluation.loss import token_losses
+    from treino.evaluation.loss import mean_loss
     from treino.models.folder import load_model
 
     documents = _held_out(work.inputs[BASE])
     losses: list[float | None] = [None, None]
     for number, kind in enumerate((BASE, MODEL) if documents else ()):
         model, tokenizer = load_model(work.inputs[kind] / "model")
-        found = token_losses(model, documents, tokenizer.end_of_text, tokenizer.begin_of_text)
-        losses[number] = float(np.concatenate(found).mean(dtype=np.float64))
+        losses[number] = mean_loss(model, documents, tokenizer)
     facts = {"before": losses[0], "after": losses[1], "documents": len(documents)}
     files.write_json(work.output / "kept.json", facts)
     return facts

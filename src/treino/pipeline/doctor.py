@@ -38,16 +38,17 @@ def examine() -> list[Finding]:
     """Look at versions, processors, memory, disk, number formats, compiler and GPU."""
     import torch
 
+    from treino.models.device import choose
     from treino.models.kernels import identity
     from treino.training.formats import format_for
-    from treino.training.ranks import ALONE
 
     environment.prepare()
     memory = machine_memory()
     disk = shutil.disk_usage(Path.cwd()).free
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    chosen = format_for(ALONE.device, kernels=bool(identity()))
+    where = choose()
+    chosen = format_for(where.device, kernels=bool(identity()))
     return [
         Finding("treino", N_("treino"), __version__),
         Finding("python", N_("Python"), platform.python_version()),
@@ -83,6 +84,7 @@ def examine() -> list[Finding]:
             compiler or "-",
             note="" if compiler else N_("none is needed; some runs would be faster with one"),
         ),
+        Finding("device", N_("device of trainings"), where.device.type, note=where.reason),
         Finding("gpu", N_("GPU"), gpu or "-", note="" if gpu else N_("none is needed")),
         Finding("language", N_("language"), environment.language()),
     ]

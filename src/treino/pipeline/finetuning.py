@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from treino.evaluation.baselines import Baseline
     from treino.models.classifier import Classifier
     from treino.training.finetune import Examples, Finetuning
+    from treino.training.trouble import NotFinite
 
 LABELLED, BASELINES, CLASSIFIER, MODEL, TOKENS = "labelled", "baselines", "classifier", "model", "tokens"
 """Kinds of artefact."""
@@ -154,25 +155,19 @@ def finetune(work: Work) -> dict[str, Any]:
     trial = _Trial(recipe, splits.labels, tuning, baselines)
     folder = work.output / "records" / "trials"
     rows, chosen = search(first, recipe.search.vary, recipe.search.trials, trial, folder, recipe.seed)
-    if not rows[chosen]["facts"]:
-        raise DataError(
-            N_("the loss ran away in every trial ({count} tried)"),
-            fix=N_("lower finetune.learning_rate (now {rate:6})"),
-            count=len(rows),
-            rate=first.learning_rate,
-        )
-    _settle(work.output, chosen)
+    best = chosen_of(rows, chosen, first.learning_rate)
+    settle(work.output, chosen)
     files.remove_folder(work.output / QUANTISED)
     files.write_json(work.output / TRIALS_FILE, {"rows": rows, "chosen": chosen})
     return {
         "method": first.method,
-        "settings": first.model_dump(mode="json") | rows[chosen]["tried"],
-        "trials": [_trial_line(row) for row in rows],
+        "settings": first.model_dump(mode="json") | best["tried"],
+        "trials": [trial_line(row, main_figures(row["measures"])) for row in rows],
         "chosen": chosen,
-        "passed_on_validation": rows[chosen]["passed"] if recipe.gate.require else None,
-        "validation": main_figures(rows[chosen]["measures"]),
+        "passed_on_validation": best["passed"] if recipe.gate.require else None,
+        "validation": main_figures(best["measures"]),
         "prepare_seconds": tuning.prepared,
-        **rows[chosen]["facts"],
+        **best["facts"],
         **tuning.facts(),
     }
 
@@ -191,9 +186,7 @@ class _Trial:
         try:
             classifier, facts = self.tuning.run(settings, folder)
         except NotFinite as error:
-            files.remove_folder(folder / "checkpoints")
-            events.emit("search.ran_away", reason=error.message)
-            return {"value": WORST, "passed": False, "measures": None, "gate": [], "facts": {}}
+            return ran_away(folder, error)
         if not self._has_validation:
             return {"value": -facts["last_loss"], "passed": True, "measures": None, "gate": [], "facts": facts}
         return self._judged(classifier, facts)
@@ -253,7 +246,7 @@ def main_figures(measures: Mapping[str, Any] | None) -> dict[str, Any] | None:
     } | ({"micro_f1": measures["micro_f1"]["mean"]} if "micro_f1" in measures else {})
 
 
-def _trial_line(row: Mapping[str, Any]) -> dict[str, Any]:
+def trial_line(row: Mapping[str, Any], figures: Mapping[str, Any] | None) -> dict[str, Any]:
     """A trial as the run's facts keep it: what was tried, what came out, and how far each threshold was passed."""
     return {
         "tried": row["tried"],
@@ -261,12 +254,35 @@ def _trial_line(row: Mapping[str, Any]) -> dict[str, Any]:
         "passed": row["passed"],
         "gate": row["gate"],
         "seconds": row["facts"].get("train_seconds"),
-        "figures": main_figures(row["measures"]),
+        "figures": figures,
     }
 
 
-def _settle(output: Path, chosen: int) -> None:
-    """Put the chosen trial's model and curves in their final places."""
+def ran_away(folder: Path, error: NotFinite) -> dict[str, Any]:
+    """The outcome of a trial whose loss ran away."""
+    files.remove_folder(folder / "checkpoints")
+    events.emit("search.ran_away", reason=error.message)
+    return {"value": WORST, "passed": False, "measures": None, "gate": [], "facts": {}}
+
+
+def chosen_of(rows: Sequence[Mapping[str, Any]], chosen: int, rate: float) -> Mapping[str, Any]:
+    """The chosen trial.
+
+    Raises:
+        DataError: where no trial was trained to its end.
+    """
+    if not rows[chosen]["facts"]:
+        raise DataError(
+            N_("the loss ran away in every trial ({count} tried)"),
+            fix=N_("lower finetune.learning_rate (now {rate:6})"),
+            count=len(rows),
+            rate=rate,
+        )
+    return rows[chosen]
+
+
+def settle(output: Path, chosen: int) -> None:
+    """Put the chosen trial's model and records in their final places."""
     trial = output / "records" / "trials" / f"trial-{chosen:03d}"
     kept = [name for name in ("adapter", "model") if (trial / name).is_dir()]
     for name in kept:
@@ -275,8 +291,8 @@ def _settle(output: Path, chosen: int) -> None:
             files.remove_folder(partial)
             shutil.copytree(trial / name, partial, copy_function=_link)
             files.publish_folder(partial, output / name)
-    for name in ("history.json", "validation.json"):
-        shutil.copyfile(trial / "records" / name, output / "records" / name)
+    for record in (trial / "records").glob("*.json"):
+        shutil.copyfile(record, output / "records" / record.name)
     for name in kept:
         files.remove_folder(trial / name)
 

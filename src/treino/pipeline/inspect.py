@@ -33,7 +33,7 @@ TABLES = {
     "finetune": ("finetune", "remote", "search", "gate"),
     "judge": ("gate",),
     "gather": ("chat", "world"),
-    "chat": ("finetune", "report"),
+    "chat": ("finetune", "search", "gate", "report"),
 }
 """Tables of the recipe that a stage uses, where they are not just the one of its own name."""
 

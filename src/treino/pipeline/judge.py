@@ -89,7 +89,7 @@ def _prompted(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, Any
 
     chances, took = judged_by_prompt(work, test.texts)
     graded = took["graded"]
-    return measured_by_answers(work.loaded.recipe, test.targets, chances, splits.labels, graded), 0, took
+    return measured_by_answers(work.loaded.recipe, splits, test.targets, chances, graded), 0, took
 
 
 def _weights(work: Work) -> tuple[Path, ...]:

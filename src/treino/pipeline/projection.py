@@ -13,8 +13,9 @@ from treino.messages import N_, Message
 from treino.planning.configuration import read_configuration
 from treino.planning.facts import Facts
 from treino.planning.model import described
-from treino.planning.plan import Wanted, calculate, find_chips, price_notes
+from treino.planning.plan import calculate
 from treino.planning.throughput import Interval, efficiency
+from treino.planning.wanted import Wanted, find_chips, price_notes
 from treino.planning.work import CONTEXT_BYTES, Work
 
 

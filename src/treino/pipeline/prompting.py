@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from treino import environment, events, files
+from treino.corpus.labelled.read import classes_of
 from treino.corpus.labelled.split import LabelledRow, read_split
 from treino.errors import DoesNotFit, UsageError
 from treino.messages import N_
 from treino.models.answers import FOLDER, Answers
-from treino.models.prompted import INSTRUCTION, Count, Prompt, Prompted, masked
+from treino.models.prompted import Count, Prompt, Prompted, masked
 from treino.models.remote import Remote
+from treino.models.several import HALF
 from treino.pipeline.finetuning import (
     BASELINES,
     BASELINES_FILE,
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROMPT_FILE = "prompt.json"
+NONE = ""
+"""In place of a class: a text that has none of several."""
+
 PREVIEWED = 2
 """Requests that are shown before the first is sent, where the recipe allows examples."""
 
@@ -47,22 +52,21 @@ PREVIEWED = 2
 def prompt(work: Work) -> dict[str, Any]:
     """Choose how many examples are shown, by asking about the validation rows; writes `prompt.json`."""
     recipe, splits = work.loaded.recipe, Splits(work.inputs[LABELLED])
-    if splits.several:
-        raise UsageError(
-            N_("the method prompt names one class for each text, and these texts may have several"),
-            fix=N_("take another finetune.method, or a column with one class for each text"),
-        )
     training = read_split(work.inputs[LABELLED], "training")
     kinds: Counter[str] = Counter()
     validation, test = (splits.examples(name) for name in ("validation", "test"))
     asked, judged = masked(validation.texts, kinds), masked(test.texts, kinds)
-    prompts = [_prompt(recipe, splits.labels, training, shots, kinds) for shots in dict.fromkeys(recipe.remote.shots)]
+    tried = list(dict.fromkeys(recipe.remote.shots))
+    prompts = [_prompt(recipe, splits, training, shots, kinds) for shots in tried]
     price = price_of(recipe.remote)
     with _asking(work) as made:
         candidates = [made(candidate) for candidate in prompts]
         questions = [(one, asked) for one in candidates] + [(max(candidates, key=_size), judged)]
         expected = _announce(work, questions, kinds, price)
-        rows = [_trial(work, splits, one, asked, validation.targets) for one in candidates]
+        rows = [
+            _trial(work, splits, one, shots, asked, validation.targets)
+            for shots, one in zip(tried, candidates, strict=True)
+        ]
     chosen = max(range(len(rows)), key=lambda number: (rows[number]["value"], -number))
     counts = _total([one.count for one in candidates])
     files.write_json(work.output / PROMPT_FILE, asdict(prompts[chosen]))
@@ -78,7 +82,7 @@ def prompt(work: Work) -> dict[str, Any]:
         "parameters": {"trainable": 0, "total": None},
         "train_seconds": None,
         "local": is_local(recipe.remote.address),
-        "shots": len(prompts[chosen].examples) // len(splits.labels),
+        "shots": tried[chosen],
         "masked": dict(kinds),
         "without": candidates[chosen].without,
         "forecast": expected,
@@ -156,29 +160,39 @@ def _spent_before(work: Work) -> float:
     return sum(facts["spent"] for facts in asked if facts)
 
 
-def _prompt(recipe: Recipe, labels: list[str], training: list[LabelledRow], shots: int, kinds: Counter[str]) -> Prompt:
-    shown = examples(training, labels, shots, recipe.seed)
+def _prompt(recipe: Recipe, splits: Splits, training: list[LabelledRow], shots: int, kinds: Counter[str]) -> Prompt:
+    shown = examples(training, splits.labels, shots, recipe.seed, several=splits.several)
     texts = masked([row.text for row in shown], kinds)
     settings = recipe.remote
     return Prompt(
         settings.address,
         settings.model,
-        tuple(labels),
+        tuple(splits.labels),
         tuple((text, row.label) for text, row in zip(texts, shown, strict=True)),
-        settings.instruction or INSTRUCTION,
+        settings.instruction,
         settings.answer_tokens,
+        splits.several,
     )
 
 
-def examples(rows: Sequence[LabelledRow], labels: Sequence[str], shots: int, seed: int) -> list[LabelledRow]:
-    """So many rows of each class (all, where a class has fewer), drawn by a hash of seed and row, and shuffled by it."""
+def examples(
+    rows: Sequence[LabelledRow], labels: Sequence[str], shots: int, seed: int, *, several: bool = False
+) -> list[LabelledRow]:
+    """So many rows of each class (all, where a class has fewer), drawn by a hash of seed and row, and shuffled by it. Where a
+    text may have several classes, a row counts for each of them, and as many rows without any are shown, too.
+    """
 
     def order(row: LabelledRow) -> str:
         return hashlib.sha256(f"{seed}\0shown\0{row.id}".encode()).hexdigest()
 
     drawn = sorted(rows, key=order)
-    shown = [row for label in labels for row in [row for row in drawn if row.label == label][:shots]]
-    return sorted(shown, key=order)
+    kinds = {row.id: set(classes_of(row.label)) or {NONE} if several else {row.label} for row in drawn}
+    shown: dict[str, LabelledRow] = {}
+    for kind in [*labels, *([NONE] if several else [])]:
+        there = sum(kind in kinds[name] for name in shown)
+        more = [row for row in drawn if kind in kinds[row.id] and row.id not in shown]
+        shown |= {row.id: row for row in more[: max(0, shots - there)]}
+    return sorted(shown.values(), key=order)
 
 
 def _size(prompted: Prompted) -> int:
@@ -229,15 +243,15 @@ def _too_dear(cost: float, limit: float) -> DoesNotFit:
 
 
 def _trial(
-    work: Work, splits: Splits, prompted: Prompted, texts: Sequence[str], targets: Sequence[int]
+    work: Work, splits: Splits, prompted: Prompted, shots: int, texts: Sequence[str], targets: Sequence[Any]
 ) -> dict[str, Any]:
     """One number of examples, judged on validation; without validation rows nothing is asked."""
-    recipe, shots = work.loaded.recipe, len(prompted.prompt.examples) // len(splits.labels)
+    recipe = work.loaded.recipe
     row: dict[str, Any] = {"tried": {"shots": shots}, "value": 0.0, "passed": True, "gate": [], "figures": None}
     if not texts:
         return row | {"seconds": None}
     events.emit("remote.trial", shots=shots)
-    measures = measured_by_answers(recipe, targets, prompted.predict(texts), splits.labels, prompted.graded)
+    measures = measured_by_answers(recipe, splits, targets, prompted.predict(texts), prompted.graded)
     gate = judge_gate(
         recipe.gate.require, measures, files.read_json(work.inputs[BASELINES] / BASELINES_FILE)["validation"]
     )
@@ -251,11 +265,13 @@ def _trial(
 
 
 def measured_by_answers(
-    recipe: Recipe, targets: Sequence[int], chances: np.ndarray, labels: Sequence[str], graded: bool
+    recipe: Recipe, splits: Splits, targets: Sequence[Any], chances: np.ndarray, graded: bool
 ) -> dict[str, Any]:
     """All measures; what needs probabilities is left out where the server gives none."""
-    measures = measured_on(recipe, targets, chances, labels)
-    return measures if graded else measures | {"log_loss": None, "calibration_error": None, "reliability": []}
+    halves = [HALF] * len(splits.labels) if splits.several else None
+    measures = measured_on(recipe, targets, chances, splits.labels, halves)
+    without = {"log_loss": None, "calibration_error": None, "reliability": [], "thresholds": None}
+    return measures if graded else measures | {name: value for name, value in without.items() if name in measures}
 
 
 def _total(counts: Sequence[Count]) -> Count:

@@ -29,8 +29,8 @@ RANDOM_TRIALS = 3
 
 
 def space(settings: FinetuneSettings, vary: Sequence[str]) -> dict[str, Any]:
-    """What may be tried, around the recipe's own settings: learning rates from a tenth to ten times (by ratio), epochs from a
-    half to twice (by ratio), dropout up to 0.4, weight decay from 0.001 to 0.3 (by ratio).
+    """What may be tried, around the recipe's own settings, by ratio: learning rates from a tenth to ten times, epochs from a
+    half to twice, weight decay from 0.001 to 0.3, ranks of adapters from a quarter to four times; and dropout up to 0.4.
     """
     from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
@@ -39,6 +39,7 @@ def space(settings: FinetuneSettings, vary: Sequence[str]) -> dict[str, Any]:
         "epochs": IntDistribution(max(1, settings.epochs // 2), settings.epochs * 2, log=True),
         "dropout": FloatDistribution(0.0, 0.4),
         "weight_decay": FloatDistribution(1e-3, 0.3, log=True),
+        "lora_rank": IntDistribution(max(1, settings.lora_rank // 4), min(4096, settings.lora_rank * 4), log=True),
     }
     return {name: ranges[name] for name in vary}
 

@@ -182,7 +182,10 @@ def _gather(work: Work) -> dict[str, Any]:
 def _chat_settings(loaded: LoadedRecipe, language: str) -> Any:
     recipe = loaded.recipe
     settings = dump(recipe.finetune, leave_out=("base", "checkpoint_seconds"))
-    return {"finetune": settings, "examples": recipe.report.examples}
+    return {"finetune": settings, "examples": recipe.report.examples} | {
+        "search": dump(recipe.search),
+        "gate": dump(recipe.gate),
+    }
 
 
 def _decide_chat(work: Work) -> Decisions:
@@ -243,6 +246,7 @@ PRETRAINING: Pipeline = (
         _pretrain,
         decide=_decide,
         decides=(
+            "pretrain.device",
             "pretrain.precision",
             "pretrain.compile",
             "pretrain.rows_at_once",
@@ -250,7 +254,7 @@ PRETRAINING: Pipeline = (
             "pretrain.steps",
             "pretrain.tokens_per_second",
         ),
-        informs=("pretrain.tokens_per_second",),
+        informs=("pretrain.device", "pretrain.tokens_per_second"),
         resumes="checkpoints/step-*",
     ),
     Stage(
@@ -266,7 +270,7 @@ PRETRAINING: Pipeline = (
 ADOPTING: Pipeline = (Stage("adopt", 1, (), (MODEL,), lambda loaded, _: None, _adopt, reads=_adopt_reads),)
 
 
-GATHERING: Pipeline = (Stage("gather", 1, (), (CONVERSATIONS,), _gather_settings, _gather, reads=_gather_reads),)
+GATHERING: Pipeline = (Stage("gather", 2, (), (CONVERSATIONS,), _gather_settings, _gather, reads=_gather_reads),)
 
 
 def _chatting(before: tuple[str, ...]) -> Pipeline:
@@ -275,7 +279,7 @@ def _chatting(before: tuple[str, ...]) -> Pipeline:
     return (
         Stage(
             "chat",
-            2,
+            3,
             kinds,
             (ASSISTANT,),
             _chat_settings,
@@ -283,7 +287,7 @@ def _chatting(before: tuple[str, ...]) -> Pipeline:
             decide=_decide_chat,
             decides=FINETUNING_DECISIONS,
             informs=("finetune.seconds_per_token",),
-            resumes="checkpoints/step-*",
+            resumes="records/trials/*",
         ),
     )
 

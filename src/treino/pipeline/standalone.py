@@ -72,47 +72,35 @@ def _has_classifier(run: str | Path | None, runs: str | Path | None) -> bool:
 
 
 def evaluate_classifier(classifier: LoadedClassifier, path: Path, labels: LabelSettings) -> dict[str, Any]:
-    """All measures of a classifier on all labelled rows of a file (`treino.evaluation.measures.measure`)."""
-    from treino.corpus.labelled.read import read_labelled
-    from treino.corpus.sources.raw import Problems
-    from treino.evaluation.measures import measure
+    """All measures of a classifier on all labelled rows of a file (`treino.evaluation.measures.measure`). Of one for texts
+    with several classes (`treino.evaluation.several.measure_several`), the file has a column of lists or, where no label is
+    named, a column of numbers for each class.
 
-    if classifier.model.thresholds is not None:
-        return _evaluate_several(classifier, path, labels)
-    problems = Problems()
-    rows = list(read_labelled(path, labels, problems))
-    problems.tell()
-    if not rows:
-        raise DataError(N_("{path} holds no labelled row that can be used"), path=str(path))
-    known = list(classifier.labels)
-    for row in rows:
-        _check_known(row.label, known, row.place)
-    answers = classifier.predict([row.text for row in rows])
-    chances = np.array([[(answer["probabilities"] or {}).get(name, np.nan) for name in known] for answer in answers])
-    return {"kind": "classifier"} | measure([known.index(row.label) for row in rows], chances, known)
-
-
-def _evaluate_several(classifier: LoadedClassifier, path: Path, labels: LabelSettings) -> dict[str, Any]:
-    """The same where texts may have several classes: a column of lists, or (no label named) a column of numbers for each."""
+    Raises:
+        DataError: for a file without a usable row, or with a label that the classifier does not know.
+    """
     from treino.corpus.labelled.read import classes_of, read_labelled
     from treino.corpus.sources.raw import Problems
+    from treino.evaluation.measures import measure
     from treino.evaluation.several import measure_several
 
-    problems, known = Problems(), list(classifier.labels)
-    if path.suffix.lower() in (".csv", ".tsv", ".parquet") and not labels.label:
+    problems, known, thresholds = Problems(), list(classifier.labels), classifier.model.thresholds
+    if thresholds is not None and path.suffix.lower() in (".csv", ".tsv", ".parquet") and not labels.label:
         labels = labels.model_copy(update={"columns": tuple(known)})
     rows = list(read_labelled(path, labels, problems))
     problems.tell()
     if not rows:
         raise DataError(N_("{path} holds no labelled row that can be used"), path=str(path))
-    truth = [classes_of(row.label) if row.several else [row.label] for row in rows]
+    truth = [classes_of(row.label) if thresholds is not None and row.several else [row.label] for row in rows]
     for row, classes in zip(rows, truth, strict=True):
         for name in classes:
             _check_known(name, known, row.place)
     answers = classifier.predict([row.text for row in rows])
     chances = np.array([[(answer["probabilities"] or {}).get(name, np.nan) for name in known] for answer in answers])
+    if thresholds is None:
+        return {"kind": "classifier"} | measure([known.index(label) for (label,) in truth], chances, known)
     targets = np.array([[int(name in classes) for name in known] for classes in truth])
-    return {"kind": "classifier"} | measure_several(targets, chances, known, classifier.model.thresholds)
+    return {"kind": "classifier"} | measure_several(targets, chances, known, thresholds)
 
 
 def _check_known(label: str, known: list[str], place: str) -> None:

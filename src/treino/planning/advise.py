@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,19 +10,12 @@ from statistics import fmean
 from typing import Any
 
 from treino.messages import N_, Message
+from treino.planning.draws import Draws
 from treino.planning.facts import Facts
 from treino.planning.measured import Measured, read_comparison
 from treino.planning.options import Cards, Option, cards_of, evidence_of, options_of
-from treino.planning.plan import price_notes
 from treino.planning.scenario import ATTRIBUTES, Scenario, read_scenario
-from treino.planning.throughput import Interval
-
-DRAWS, SEED = 400, 11
-Z80 = 1.2816
-"""A normal variable lies within ± this with a probability of 80 %."""
-
-BINS = 10
-"""Into so many parts the draws are cut to ask what a trial would be worth."""
+from treino.planning.wanted import price_notes
 
 PILOT_HOURS = 2.0
 """A pilot of adapters on a part of the rows."""
@@ -135,7 +126,7 @@ def _advise(scenario: Scenario, gpu: str, facts: Facts, measured: Sequence[Measu
     able = [option for option in options if not option.limits]
     dominated = _dominated(able)
     standing = [option for option in able if option.key not in dominated]
-    draws = _Draws(scenario, standing, facts)
+    draws = Draws(scenario, standing, facts)
     choice = draws.best()
     return Advice(
         gpu=gpu,
@@ -193,106 +184,7 @@ def _signed(option: Option, name: str) -> tuple[float, float, float]:
     return -value.high, -value.middle, -value.low
 
 
-@functools.cache
-def _deviates(key: str) -> list[list[float]]:
-    """Standard normal numbers for each draw, of an option or of what all share: the same in every scenario, so that two are
-    compared by what differs between them.
-    """
-    chance = random.Random(f"{SEED} {key}")
-    return [[chance.gauss(0, 1) for _ in range(5)] for _ in range(DRAWS)]
-
-
-class _Draws:
-    """Utilities of options in many draws of what is uncertain; what options share (the reference's quality, the price of a
-    card, its efficiency) is drawn once for all of them. An option that breaks a limit in a draw is worth nothing in it.
-    """
-
-    count = DRAWS
-
-    def __init__(self, scenario: Scenario, options: Sequence[Option], facts: Facts) -> None:
-        self.scenario, self.options = scenario, list(options)
-        ends = facts.find("evidence", "reference")[scenario.task]
-        self.reference = Interval(ends[0], sum(ends) / 2, ends[1])
-        columns = [self._column(option) for option in self.options]
-        self.parts = [list(rows) for rows in zip(*columns, strict=True)]
-        self.weights = dict(scenario.weights)
-        self.utilities = self._utilities(self.weights)
-
-    def _column(self, option: Option) -> list[dict[str, float]]:
-        """An option's attributes in every draw, on a scale of 0 (useless) to 1 (free, at once, perfect)."""
-        scenario, attributes, own_cards = self.scenario, option.attributes, option.method != "api"
-        rows = []
-        for own, shared in zip(_deviates(option.key), _deviates("shared"), strict=True):
-            cost = _at(attributes["cost"], shared[1] if own_cards else own[0])
-            days = _at(attributes["days"], 0.6 * shared[2] + 0.8 * own[1] if own_cards else own[1])
-            points = _at(self.reference, shared[0]) + _at(option.difference, own[2])
-            points = min(100.0, max(0.0, points))
-            holds = cost <= scenario.budget and days <= scenario.days and points >= scenario.minimum_quality
-            rows.append(
-                {
-                    "cost": 1 - cost / scenario.budget,
-                    "days": 1 - days / scenario.days,
-                    "quality": points / 100,
-                    "control": _at(attributes["control"], own[3]) / 100,
-                    "risk": 1 - _at(attributes["risk"], own[4]) / 100,
-                    "holds": float(holds),
-                }
-            )
-        return rows
-
-    def _utilities(self, weights: Mapping[str, float]) -> list[list[float]]:
-        total = sum(weights.values())
-        return [
-            [row["holds"] * sum(weight * row[name] for name, weight in weights.items()) / total for row in rows]
-            for rows in self.parts
-        ]
-
-    def means(self, utilities: list[list[float]] | None = None) -> dict[str, float]:
-        columns = zip(*(utilities or self.utilities), strict=True) if self.options else ()
-        return {option.key: fmean(column) for option, column in zip(self.options, columns, strict=False)}
-
-    def best(self, weights: Mapping[str, float] | None = None) -> str | None:
-        means = self.means(self._utilities(weights) if weights else None)
-        return max(means, key=lambda key: means[key]) if means else None
-
-    def chances(self) -> dict[str, float]:
-        wins = [max(range(len(row)), key=row.__getitem__) for row in self.utilities if row]
-        return {option.key: wins.count(index) / self.count for index, option in enumerate(self.options)}
-
-    def regrets(self) -> dict[str, float]:
-        """Mean of what the best of each draw has over an option, in dollars."""
-        if not self.options:
-            return {}
-        top = fmean(max(row) for row in self.utilities)
-        return {key: self.dollars(top - mean) for key, mean in self.means().items()}
-
-    def dollars(self, utility: float) -> float:
-        """What a difference of utility is worth, by the weight that the user gives to money."""
-        weight = self.weights["cost"] / sum(self.weights.values())
-        return utility * self.scenario.budget / max(weight, 0.01)
-
-    def value_of_knowing(self, index: int) -> float:
-        """US dollars that it is worth to learn how well an option does its task before choosing.
-
-        Draws are ordered by its quality and cut into parts: the mean over parts of the best mean, less the best mean of all.
-        """
-        order = sorted(range(self.count), key=lambda draw: self.parts[draw][index]["quality"])
-        size = self.count // BINS
-        parts = [order[first : first + size] for first in range(0, size * BINS, size)]
-        knowing = fmean(
-            max(fmean(self.utilities[draw][option] for draw in part) for option in range(len(self.options)))
-            for part in parts
-        )
-        return max(0.0, self.dollars(knowing - max(self.means().values())))
-
-
-def _at(interval: Interval, z: float) -> float:
-    """The value that lies z deviations from the middle, each side with its own width."""
-    width = interval.high - interval.middle if z > 0 else interval.middle - interval.low
-    return max(0.0, interval.middle + z * width / Z80) if interval.low >= 0 else interval.middle + z * width / Z80
-
-
-def _changes(draws: _Draws, cards: Cards, facts: Facts, measured: Sequence[Measured]) -> list[tuple[str, str | None]]:
+def _changes(draws: Draws, cards: Cards, facts: Facts, measured: Sequence[Measured]) -> list[tuple[str, str | None]]:
     """Of the changes that are tried, those after which another option is the best."""
     found, choice = [], draws.best()
     for name, change in CHANGES:
@@ -301,7 +193,7 @@ def _changes(draws: _Draws, cards: Cards, facts: Facts, measured: Sequence[Measu
         else:
             other = _changed(draws.scenario, change)
             able = [option for option in options_of(other, cards, facts, measured) if not option.limits]
-            best = _Draws(other, able, facts).best()
+            best = Draws(other, able, facts).best()
         if best != choice:
             found.append((name, best))
     return found
@@ -319,7 +211,7 @@ def _changed(scenario: Scenario, change: Mapping[str, float | str | bool]) -> Sc
     return replace(scenario, task=str(value))
 
 
-def _chart(draws: _Draws) -> list[tuple[float, float, str]]:
+def _chart(draws: Draws) -> list[tuple[float, float, str]]:
     """Which option wins for which weights of quality and of cost; the rest is shared as the user's other weights are."""
     rest = {name: weight for name, weight in draws.weights.items() if name not in ("quality", "cost")}
     total = sum(rest.values()) or 1.0
@@ -340,7 +232,7 @@ def _chart(draws: _Draws) -> list[tuple[float, float, str]]:
     return found
 
 
-def _experiment(draws: _Draws, scenario: Scenario, facts: Facts, cards: Cards) -> tuple[Message, float, float] | None:
+def _experiment(draws: Draws, scenario: Scenario, facts: Facts, cards: Cards) -> tuple[Message, float, float] | None:
     """The trial that is worth most over its cost."""
     hour = cards.price.middle * cards.count
     best: tuple[Message, float, float] | None = None
@@ -366,7 +258,7 @@ def _experiment(draws: _Draws, scenario: Scenario, facts: Facts, cards: Cards) -
 
 
 def _reasons(
-    scenario: Scenario, options: Sequence[Option], standing: Sequence[Option], choice: str, draws: _Draws
+    scenario: Scenario, options: Sequence[Option], standing: Sequence[Option], choice: str, draws: Draws
 ) -> list[Message]:
     """Three: what the choice is best at, what it costs, and what stands against the others."""
     chosen = next(option for option in options if option.key == choice)

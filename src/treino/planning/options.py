@@ -12,10 +12,11 @@ from treino.planning.facts import Chip, Facts
 from treino.planning.measured import Measured, beside_cited, differences_for
 from treino.planning.memory import memory, serving_memory
 from treino.planning.model import Model, find_model, of_size
-from treino.planning.plan import DAY, HOUR, RESERVE, TOKENS_PER_PARAMETER, Plan, Wanted, calculate, find_chips
+from treino.planning.plan import DAY, HOUR, RESERVE, Plan, calculate
 from treino.planning.scaling import worth
 from treino.planning.scenario import Scenario
 from treino.planning.throughput import Interval, efficiency, exactly
+from treino.planning.wanted import TOKENS_PER_PARAMETER, Wanted, find_chips
 from treino.planning.work import CONTEXT_BYTES, Work
 
 MONTH = 730.0

@@ -8,6 +8,7 @@ from treino.errors import UsageError
 from treino.messages import N_
 from treino.recipe.base import DERIVED
 from treino.recipe.finetuning import ADAPTED, CURES, CURES_BY_OLD_TEXT
+from treino.recipe.judging import check_gate_and_search
 from treino.recipe.recipe import Recipe
 from treino.recipe.remote import PROMPT, check_remote
 
@@ -188,8 +189,6 @@ def _check_finetuning(recipe: Recipe) -> None:
             key="finetune.method",
         )
     wants = {
-        "gate.require": bool(recipe.gate.require),
-        "search.trials": recipe.search.trials > 1,
         "finetune.base": bool(recipe.finetune.base) and not recipe.chat.given,
         "corpus.sources": any(source.path == "labels" for source in recipe.corpus.sources),
     }
@@ -200,23 +199,12 @@ def _check_finetuning(recipe: Recipe) -> None:
                 fix=N_('name them: labels.source = "file.csv", or "world"'),
                 key=key,
             )
+    check_gate_and_search(recipe)
     if not isinstance(recipe.labels.test, str) and recipe.labels.validation + recipe.labels.test >= 1:
         raise UsageError(
             N_("{key} and labels.test together leave no row to learn from"),
             fix=N_("make them smaller: together less than 1"),
             key="labels.validation",
-        )
-    if recipe.labels.given and recipe.search.trials > 1 and not recipe.labels.validation:
-        raise UsageError(
-            N_("{key} is more than 1, but no validation rows are there to judge the trials by"),
-            fix=N_("set labels.validation to a share such as 0.15"),
-            key="search.trials",
-        )
-    if recipe.gate.require and not recipe.labels.test:
-        raise UsageError(
-            N_("{key} is set, but no test rows are there to decide by"),
-            fix=N_("set labels.test to a share such as 0.2, or to a file"),
-            key="gate.require",
         )
 
 

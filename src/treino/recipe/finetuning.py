@@ -18,6 +18,12 @@ MEASURES = ("accuracy", "macro_f1", "micro_f1", "calibration_error", "log_loss")
 CLASS_MEASURES = ("precision", "recall", "f1")
 BASELINES = ("majority", "tfidf")
 
+CHAT_MEASURES = ("loss", "end_of_turn")
+"""Measures of a model that answers, on held-out conversations: nats per token of the answers, P(end of turn) at their ends."""
+
+CHAT_BASELINES = ("before",)
+"""The base model as it was."""
+
 ADAPTED = ("lora", "qlora")
 """Methods that train adapters."""
 
@@ -57,9 +63,9 @@ def parse_condition(text: str) -> Condition:
     if not match:
         raise ValueError(text)
     measure, _, label = match["measure"].partition(".")
-    if measure not in (CLASS_MEASURES if label else MEASURES):
+    if measure not in (CLASS_MEASURES if label else MEASURES + CHAT_MEASURES):
         raise ValueError(match["measure"])
-    if match["baseline"] and match["baseline"] not in BASELINES:
+    if match["baseline"] and match["baseline"] not in BASELINES + CHAT_BASELINES:
         raise ValueError(match["baseline"])
     number = float(match["number"] or match["margin"] or 0)
     return Condition(
@@ -76,10 +82,10 @@ def _check_condition(value: str) -> str:
     try:
         parse_condition(value)
     except ValueError as error:
-        known = ", ".join((*MEASURES, *(f"{name}.CLASS" for name in CLASS_MEASURES)))
-        raise PydanticCustomError(
-            "condition", "not a condition", {"unknown": str(error), "known": known, "baselines": ", ".join(BASELINES)}
-        ) from None
+        known = ", ".join((*MEASURES, *(f"{name}.CLASS" for name in CLASS_MEASURES), *CHAT_MEASURES))
+        beside = ", ".join(BASELINES + CHAT_BASELINES)
+        values = {"unknown": str(error), "known": known, "baselines": beside}
+        raise PydanticCustomError("condition", "not a condition", values) from None
     return value
 
 
@@ -202,7 +208,7 @@ class SearchSettings(Settings):
     trials: int = setting(
         1, N_("most settings to try; the first are those of the recipe"), beginner=True, ge=1, le=1000
     )
-    vary: tuple[Literal["learning_rate", "epochs", "dropout", "weight_decay"], ...] = setting(
+    vary: tuple[Literal["learning_rate", "epochs", "dropout", "weight_decay", "lora_rank"], ...] = setting(
         ("learning_rate", "epochs", "dropout"), N_("what the trials change"), min_length=1
     )
 
@@ -211,5 +217,10 @@ class GateSettings(Settings):
     """[gate]: what the fine-tuned model must reach."""
 
     require: tuple[Annotated[str, AfterValidator(_check_condition)], ...] = setting(
-        (), N_('thresholds such as "accuracy >= 0.8" or "macro_f1 >= tfidf + 0.02"'), beginner=True
+        (),
+        N_(
+            'thresholds such as "accuracy >= 0.8" or "macro_f1 >= tfidf + 0.02"; of answers to held-out conversations '
+            '"loss <= before - 0.1" or "end_of_turn >= 0.5"'
+        ),
+        beginner=True,
     )

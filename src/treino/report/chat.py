@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from treino.messages import N_
+from treino.report.classification import gate_tile, trials_table
 from treino.report.curves import loss_figure, loss_table
 from treino.report.facts import ChatFacts
 from treino.report.labels import METHODS
@@ -41,7 +42,21 @@ def chat_section(facts: ChatFacts, writer: Writer) -> str:
     curve, validation = facts.get("curve") or [], facts.get("validation_curve") or []
     figure = loss_figure(curve, validation, writer, unit=LOSS_PER_ANSWER_TOKEN)
     drawn = f"{figure}{loss_table(curve, validation, writer)}"
-    return f"{terms(figures, 'facts')}{drawn}{_fates(facts, writer)}{_held_out(facts, writer)}{_answers(facts, writer)}"
+    parts = (_fates(facts, writer), _held_out(facts, writer), _trials(facts, writer), _answers(facts, writer))
+    return f"{terms(figures, 'facts')}{drawn}{''.join(parts)}"
+
+
+def _trials(facts: ChatFacts, writer: Writer) -> str:
+    """The trials of a search, and that the conversations which chose among them judge the chosen one, too."""
+    trials = facts.get("trials") or []
+    if len(trials) < 2:
+        return ""
+    title = writer.say(N_("Settings that were tried, judged on the held-out conversations"))
+    reached = {"loss": writer.say(N_("loss (nats per token)")), "end_of_turn": writer.say(N_("P(end of turn)"))}
+    note = writer.say(
+        N_("The same conversations chose among them, so that the figures of the chosen one flatter it a little.")
+    )
+    return f"{trials_table(trials, facts.get('chosen'), reached, title, writer)}<p>{note}</p>"
 
 
 def _fates(facts: ChatFacts, writer: Writer) -> str:
@@ -107,4 +122,5 @@ def chat_tiles(facts: Mapping[str, Any], writer: Writer) -> list[tuple[str, str]
     return [
         (writer.say(N_("loss of answers, held out")), writer.number(found["after"]["loss"], 3)),
         (writer.say(N_("P(end of turn)")), writer.percent(found["after"].get("end_of_turn"), 1)),
+        *gate_tile(facts, writer),
     ]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, cast
 
 from treino.language import Translator
 from treino.messages import N_
-from treino.report.card import FOLDER, architecture_of, label, number, plain
-from treino.report.classifier_card import front_matter
 from treino.report.facts import ChatFacts, Facts, present
 from treino.report.labels import METHODS
+from treino.report.markdown import document, front_matter, label, limits, number, use
 
 USE_TREINO = """```bash
 treino chat {folder} {text}
@@ -35,15 +33,14 @@ def chat_card(facts: dict[str, Any], language: str) -> str:
     tuned = known.get("chat")
     if not tuned:
         return ""
-    parts = [
+    return document(
         front_matter(known, "text-generation", "conversational"),
-        f"# {plain(known.get('name') or 'Treino')}",
+        known.get("name") or "Treino",
         _what_it_is(tuned, translator),
         _figures(tuned, translator),
-        "\n".join([f"## {translator.text(N_('What it cannot do'))}", "", *(f"- {translator.text(x)}" for x in LIMITS)]),
-        _use(known, translator),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        limits(LIMITS, translator),
+        use(known.get("model"), translator, USE_TREINO, USE_TRANSFORMERS, TEXT),
+    )
 
 
 def _what_it_is(tuned: ChatFacts, translator: Translator) -> str:
@@ -70,11 +67,3 @@ def _figures(tuned: ChatFacts, translator: Translator) -> str:
         ends = N_("At the end of {turns} answers it gives the end of the turn a probability of {end_of_turn:percent}.")
         said += " " + translator.text(ends, **after)
     return f"## {translator.text(N_('Evaluation'))}\n\n{said}"
-
-
-def _use(facts: Facts, translator: Translator) -> str:
-    text, folder = json.dumps(TEXT), translator.text(FOLDER)
-    parts = [f"## {translator.text(N_('How to use it'))}", USE_TREINO.format(folder=folder, text=text)]
-    if architecture_of(facts.get("model")) == "transformer":
-        parts.append(USE_TRANSFORMERS.format(folder=folder, text=text))
-    return "\n\n".join(parts)

@@ -9,7 +9,7 @@ from treino.messages import N_, Message
 from treino.recipe import PROMPT
 from treino.report.bars import Bar, bars
 from treino.report.curves import loss_figure, loss_table
-from treino.report.facts import Classification, Forgetting, GateRow, Interval, Measures, Point, Trial
+from treino.report.facts import ChatFacts, Classification, Forgetting, GateRow, Interval, Measures, Point, Trial
 from treino.report.gap import describe_gap
 from treino.report.labels import BASELINES, METHODS
 from treino.report.prompting import prompting_section
@@ -26,7 +26,7 @@ MOST_CLASSES = 30
 def finetuning_section(facts: Classification, writer: Writer) -> str:
     """Method, parameters, rows, the curves of the chosen trial with the gap named, and all trials."""
     if facts.get("method") == PROMPT:
-        return prompting_section(facts, writer) + _trials(facts.get("trials") or [], facts.get("chosen"), writer)
+        return prompting_section(facts, writer) + _trials(facts, writer)
     curve, validation = facts.get("curve") or [], facts.get("validation_curve") or []
     counts = facts.get("parameters") or {}
     rows = facts.get("rows") or {}
@@ -51,7 +51,7 @@ def finetuning_section(facts: Classification, writer: Writer) -> str:
     accuracy = loss_figure([], accuracies, writer, unit=N_("accuracy on the validation rows"))
     return (
         f"{terms(figures, 'facts')}{figure}{said}{accuracy}{loss_table(curve, validation, writer)}"
-        f"{_trials(facts.get('trials') or [], facts.get('chosen'), writer)}"
+        f"{_trials(facts, writer)}"
     )
 
 
@@ -99,13 +99,21 @@ def _gaps(facts: Classification) -> list[Message]:
     return found
 
 
-def _trials(trials: Sequence[Trial], chosen: int | None, writer: Writer) -> str:
-    """What was tried, and what each trial reached on validation."""
+def _trials(facts: Classification, writer: Writer) -> str:
+    title = writer.say(N_("Settings that were tried, judged on the validation rows"))
+    reached = {"macro_f1": writer.say(N_("macro-F1, validation"))}
+    return trials_table(facts.get("trials") or [], facts.get("chosen"), reached, title, writer)
+
+
+def trials_table(
+    trials: Sequence[Trial], chosen: int | None, reached: Mapping[str, str], title: str, writer: Writer
+) -> str:
+    """What was tried, and what each trial reached: the figures of those names, under these heads."""
     if not trials:
         return ""
     names = sorted({name for trial in trials for name in trial["tried"]})
     head = [writer.say(N_("trial")), *(escape(name) for name in names)]
-    head += [writer.say(N_("macro-F1, validation")), writer.say(N_("passed")), writer.say(N_("time"))]
+    head += [*reached.values(), writer.say(N_("passed")), writer.say(N_("time"))]
     rows = []
     for number, trial in enumerate(trials):
         mark = f" <small>({writer.say(N_('chosen'))})</small>" if number == chosen else ""
@@ -114,12 +122,12 @@ def _trials(trials: Sequence[Trial], chosen: int | None, writer: Writer) -> str:
             (
                 f"{number + 1}{mark}",
                 *(escape(f"{trial['tried'].get(name, UNKNOWN):.4g}") for name in names),
-                writer.number(figures.get("macro_f1"), 3),
+                *(writer.number(figures.get(name), 3) for name in reached),
                 _yes(trial.get("passed"), writer),
                 writer.seconds(trial.get("seconds")),
             )
         )
-    return table(head, rows, writer.say(N_("Settings that were tried, judged on the validation rows")))
+    return table(head, rows, title)
 
 
 def _yes(passed: bool | None, writer: Writer) -> str:
@@ -151,7 +159,9 @@ def classifier_section(facts: Classification, writer: Writer) -> str:
 
 
 def _thresholds(test: Measures) -> str:
-    """From which probability on a text has a class."""
+    """From which probability on a text has a class; without probabilities, that it has what is named."""
+    if not test.get("thresholds"):
+        return N_("A text may have several classes or none: those that the answer names.")
     if set(test.get("thresholds") or []) == {0.5}:
         return N_("A text may have several classes or none: those whose probability is one half or more.")
     return N_("A text may have several classes or none; from which probability on was chosen on the validation rows.")
@@ -270,7 +280,7 @@ def _calibration(test: Measures, writer: Writer) -> str:
     return details(writer.say(N_("Is it as sure as it is right?")), body)
 
 
-def gate_section(facts: Classification, writer: Writer) -> str:
+def gate_section(facts: Classification | ChatFacts, writer: Writer) -> str:
     """Each threshold with the figure that met or missed it."""
     rows = facts.get("gate") or []
     if not rows:
@@ -331,7 +341,11 @@ def headline_tiles(facts: Mapping[str, Any], writer: Writer) -> list[tuple[str, 
     if not test:
         return []
     tiles = [(writer.say(N_("macro-F1, test")), writer.number(test["macro_f1"]["mean"], 3))]
-    if facts.get("passed") is not None:
-        passed = writer.say(N_("passed")) if facts["passed"] else writer.say(N_("not passed"))
-        tiles.append((writer.say(N_("gate")), passed))
-    return tiles
+    return tiles + gate_tile(facts, writer)
+
+
+def gate_tile(facts: Mapping[str, Any], writer: Writer) -> list[tuple[str, str]]:
+    """Whether the gate is passed, where there is one."""
+    if facts.get("passed") is None:
+        return []
+    return [(writer.say(N_("gate")), writer.say(N_("passed") if facts["passed"] else N_("not passed")))]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, cast
 
 from treino.language import Translator
 from treino.messages import N_
-from treino.report.card import FOLDER, architecture_of, interval, label, markdown_table, number, plain
 from treino.report.classification import verdict_on_classifier
 from treino.report.facts import Classification, Facts, Measures, present
 from treino.report.labels import BASELINES, METHODS
+from treino.report.markdown import (
+    document,
+    family_of,
+    front_matter,
+    interval,
+    label,
+    limits,
+    markdown_table,
+    number,
+    plain,
+    use,
+)
 
 USE_TREINO = """```bash
 treino predict {folder} {text}
@@ -36,26 +46,14 @@ def classifier_card(facts: dict[str, Any], language: str) -> str:
     tuned = known.get("classification")
     if not tuned or tuned.get("method") == "prompt":  # there is no folder to put a card into
         return ""
-    parts = [
-        front_matter(known, "text-classification", "llama" if _transformer(known) else "lstm"),
-        f"# {plain(known.get('name') or 'Treino')}",
+    return document(
+        front_matter(known, "text-classification", family_of(known.get("model"))),
+        known.get("name") or "Treino",
         _what_it_is(tuned, translator),
         _evaluation(tuned, translator),
-        "\n".join([f"## {translator.text(N_('What it cannot do'))}", "", *(f"- {translator.text(x)}" for x in LIMITS)]),
-        _use(known, translator),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _transformer(facts: Facts) -> bool:
-    return architecture_of(facts.get("model")) == "transformer"
-
-
-def front_matter(facts: Facts, task: str, tag: str) -> str:
-    """What the hub reads of a card of a tuned model: licence, library, task and tags."""
-    lines = ["---", f"license: {json.dumps(facts.get('licence') or 'unknown')}"]
-    lines += [f"library_name: {'transformers' if _transformer(facts) else 'treino'}", f"pipeline_tag: {task}"]
-    return "\n".join([*lines, "tags:", "- treino", f"- {tag}", "---"])
+        limits(LIMITS, translator),
+        use(known.get("model"), translator, USE_TREINO, USE_TRANSFORMERS, TEXT),
+    )
 
 
 def _what_it_is(tuned: Classification, translator: Translator) -> str:
@@ -92,11 +90,3 @@ def _evaluation(tuned: Classification, translator: Translator) -> str:
     verdict = plain(translator.message(verdict_on_classifier(test, baselines)))
     counted = translator.text(N_("{rows} rows"), rows=test["rows"])
     return "\n\n".join([title, f"{verdict} ({counted})", markdown_table(head, rows)])
-
-
-def _use(facts: Facts, translator: Translator) -> str:
-    text, folder = json.dumps(TEXT), translator.text(FOLDER)
-    parts = [f"## {translator.text(N_('How to use it'))}", USE_TREINO.format(folder=folder, text=text)]
-    if architecture_of(facts.get("model")) == "transformer":
-        parts.append(USE_TRANSFORMERS.format(folder=folder, text=text))
-    return "\n\n".join(parts)

@@ -9,9 +9,9 @@ from typing import Any, cast
 from treino.corpus.rules import RULES
 from treino.language import Translator
 from treino.messages import N_, Message
-from treino.report.card import label, markdown_table, plain
 from treino.report.facts import Corpus, Step, present
 from treino.report.labels import LABELS, STEPS
+from treino.report.markdown import document, label, language_lines, markdown_table, plain
 from treino.report.writer import UNKNOWN
 
 LONGEST_EXAMPLE = 120
@@ -32,9 +32,9 @@ NOT_CHECKED = N_(
 def data_card(facts: Mapping[str, Any], language: str) -> str:
     """The card of `treino.report.facts.Corpus`. It shows text only if the facts hold examples."""
     known, translator = cast(Corpus, present(dict(facts))), Translator(language)
-    parts = [
+    return document(
         _front_matter(known),
-        f"# {plain(known.get('name') or 'corpus')}",
+        known.get("name") or "corpus",
         _left(known, translator),
         _sources(known, translator),
         _steps(known, translator),
@@ -43,17 +43,15 @@ def data_card(facts: Mapping[str, Any], language: str) -> str:
         _order(known, translator),
         _examples(known, translator),
         _made(known, translator),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    )
 
 
 def _front_matter(facts: Corpus) -> str:
     """YAML; every string quoted as JSON, which YAML contains, so that none can break out of its line."""
-    languages = sorted(name for name in facts.get("languages") or {} if name)
+    languages = filter(None, facts.get("languages") or {})
     licences = sorted(name for name in facts.get("licences") or {} if name)
     documents = sum(part["documents"] for part in (facts.get("parts") or {}).values())
-    lines = ["---"]
-    lines += ["language:", *(f"- {json.dumps(code)}" for code in languages)] if languages else []
+    lines = ["---", *language_lines(languages)]
     lines += [f"license: {json.dumps(licences[0] if len(licences) == 1 else 'other' if licences else 'unknown')}"]
     lines += ["task_categories:", "- text-generation", f"size_categories:\n- {size_category(documents)}"]
     lines += ["configs:", "- config_name: default", "  data_files:"]

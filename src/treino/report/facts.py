@@ -223,6 +223,10 @@ class ChatFacts(TypedDict, total=False):
     validation_curve: list[Point]
     held_out: dict[str, dict[str, Any]] | None
     answers: list[dict[str, Any]]
+    trials: list[Trial]
+    chosen: int
+    gate: list[GateRow]
+    passed: bool | None
     forgetting: Forgetting | None
 
 

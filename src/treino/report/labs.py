@@ -13,7 +13,7 @@ from treino.language import Translator
 from treino.messages import N_
 from treino.report.page import Section, page
 from treino.report.planning_figures import save
-from treino.report.writer import Writer, table
+from treino.report.writer import Writer, table, text_table
 
 CURE_NAMES = {
     "plain": N_("without a cure"),
@@ -289,7 +289,7 @@ def forgetting_lines(bars: Mapping[str, Sequence[Mapping[str, Any]]], translator
     rows = [
         [translator.text(CURE_NAMES[cure]), *(_plain(bar, translator) for bar in row)] for cure, row in bars.items()
     ]
-    return _columns([head, *rows])
+    return text_table([head, *rows])
 
 
 def ranks_lines(found: Mapping[str, Any], translator: Translator) -> list[str]:
@@ -307,19 +307,9 @@ def ranks_lines(found: Mapping[str, Any], translator: Translator) -> list[str]:
         if row["rank"] is None:
             name = N_("all weights") if row["method"] == "full" else N_("the head alone")
             rows.append([translator.text(name), "", "", "", "", _plain(row["accuracy"], translator)])
-    return _columns(rows)
+    return text_table(rows)
 
 
 def _plain(bar: Mapping[str, Any], translator: Translator) -> str:
     mean = translator.percent(bar["mean"])
     return mean if bar["low"] is None else f"{mean} ± {translator.number(100 * (bar['mean'] - bar['low']), 1)}"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]

@@ -8,7 +8,7 @@ from typing import Any
 from treino.language import Translator
 from treino.messages import N_
 from treino.report.page import Section, page
-from treino.report.writer import Writer, escape, table, terms
+from treino.report.writer import UNKNOWN, Writer, escape, table, terms
 
 MEASURES = {
     "average_accuracy": N_("average accuracy at the end"),
@@ -35,7 +35,7 @@ def sequence_page(result: Mapping[str, Any], name: str, language: str) -> str:
 
 def _matrix(result: Mapping[str, Any], writer: Writer) -> str:
     known = result["language_losses"][0] is not None
-    head = [writer.say(N_("after")), *map(escape, result["tasks"])]
+    head = [writer.say(N_("after learning")), *map(escape, result["tasks"])]
     head += [writer.say(N_("loss (nats per token)"))] if known else []
     rows = [[writer.say(N_("the base model")), *(f"({writer.percent(value)})" for value in result["before"])]]
     for task, accuracies, offered in zip(result["learnt"], result["accuracies"], result["offered"], strict=True):
@@ -50,16 +50,19 @@ def _matrix(result: Mapping[str, Any], writer: Writer) -> str:
 
 
 def _measures(result: Mapping[str, Any], writer: Writer) -> str:
-    rows = [(writer.say(title), _points(result[name], name, writer)) for name, title in MEASURES.items()]
+    rows = [(writer.say(title), _points(result[name], name, writer.translator)) for name, title in MEASURES.items()]
     rows.append((writer.say(N_("forgotten, nats a token")), writer.number(result["language_forgotten"], 3)))
     return terms(rows, "facts")
 
 
-def _points(value: float | None, name: str, writer: Writer) -> str:
+def _points(value: float | None, name: str, translator: Translator) -> str:
     """A share in percent; a difference in points, with its sign."""
-    if value is None or name == "average_accuracy":
-        return writer.percent(value)
-    return ("+" if value > 0 else "") + writer.number(100 * value, 1)
+    if value is None:
+        return UNKNOWN
+    if name == "average_accuracy":
+        return translator.percent(value)
+    sign = "+" if value > 0 else "−" if value < 0 else ""
+    return sign + translator.text(N_("{count:1} points"), count=100 * abs(value))
 
 
 def sequence_lines(result: Mapping[str, Any], translator: Translator) -> list[str]:
@@ -74,5 +77,5 @@ def sequence_lines(result: Mapping[str, Any], translator: Translator) -> list[st
         lines.append(f"{phase:>3}  {task:<16} {', '.join(known)}")
     for name, title in MEASURES.items():
         if result[name] is not None:
-            lines.append(f"     {translator.text(title)}: {translator.percent(result[name])}")
+            lines.append(f"     {translator.text(title)}: {_points(result[name], name, translator)}")
     return lines

@@ -67,7 +67,7 @@ def _sections(facts: Facts, writer: Writer) -> list[Section]:
         ("finetuning", N_("How it was fine-tuned"), finetuning_section(tuned, writer) if tuned else ""),
         ("chat", N_("How it learnt to answer"), chat_section(chat, writer) if chat else ""),
         ("classifier", N_("How good the classifier is"), classifier_section(tuned, writer) if tuned else ""),
-        ("gate", N_("Is it good enough?"), gate_section(tuned, writer) if tuned else ""),
+        ("gate", N_("Is it good enough?"), gate_section(tuned or chat or {}, writer)),
         ("forgetting", N_("What it forgot"), forgetting_section((tuned or chat or {}).get("forgetting"), writer)),
         ("phases", N_("The phases side by side"), phases_section(training, tuned, writer)),
         ("removed", N_("Documents removed and changed"), gone),

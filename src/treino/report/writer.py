@@ -1,9 +1,9 @@
-"""Words and numbers of a report: translated, in the reader's form, and escaped for HTML."""
+"""Words, numbers and tables of a report: translated, in the reader's form, and escaped for HTML."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from treino.language import Translator
@@ -71,6 +71,17 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], caption: str = "")
         f'<div class="scroll"><table>{title}<thead><tr>{columns}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def text_table(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Rows as lines of plain text, columns as wide as their widest cell: the first `left` to the left, the others to the
+    right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    forms = ["<" if column < left else ">" for column in range(len(widths))]
+    return [
+        "  ".join(map(lambda cell, form, width: f"{cell:{form}{width}}", row, forms, widths)).rstrip() for row in rows
+    ]
 
 
 def terms(rows: Iterable[tuple[str, str]], kind: str) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from treino.errors import UsageError
 from treino.messages import N_
+from treino.tokens.packing import moved
 from treino.tokens.tokenizer import Tokenizer
 
 BUCKET = 16
@@ -29,7 +30,7 @@ class ClassBatch:
 
     def to(self, device: torch.device) -> ClassBatch:
         """The batch on another device."""
-        return ClassBatch(tuple(item.to(device) for item in self.inputs), self.targets.to(device))
+        return ClassBatch(tuple(moved(item, device) for item in self.inputs), moved(self.targets, device))
 
 
 @dataclass(frozen=True)

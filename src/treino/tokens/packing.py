@@ -44,8 +44,17 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device."""
-        segments = None if self.segments is None else self.segments.to(device)
-        return Batch(self.ids.to(device), self.targets.to(device), self.positions.to(device), segments)
+        ids, targets, positions = (moved(part, device) for part in (self.ids, self.targets, self.positions))
+        return Batch(ids, targets, positions, None if self.segments is None else moved(self.segments, device))
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on another device. To a GPU of NVIDIA's it goes through pinned memory, so that the copy waits for nothing and
+    the next batch is made meanwhile.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 Row = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -1,29 +1,45 @@
-"""Whether `torch.compile` pays for a run: it makes each step faster, after a cold start of a minute."""
+"""Whether `torch.compile` pays for a run, by a trial: it makes each step faster, after a cold start of a minute."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from treino import events
+from treino.messages import N_, Message
 from treino.models.kernels.build import COMPILERS
 from treino.training.objective import B, Objective
 
+if TYPE_CHECKING:
+    from treino.training.calibrate import Speed
+
 GAIN = {"cpu": 1.25, "cuda": 1.3}
-"""How much faster steps are taken to become: 1.46 was measured once, on a CPU in bfloat16 (`LOG.md`); on CUDA nothing was."""
+"""How much faster steps may become, to tell which runs are long enough for a trial: 1.46 was measured once, on a CPU in
+bfloat16 (`LOG.md`); on CUDA nothing was. Whether steps are compiled, the trial of the run itself decides."""
 
 COLD_SECONDS = 90.0
-"""What compiling is taken to cost once: 39 s were measured on two processors (`LOG.md`)."""
+"""What compiling may cost, for the same purpose: 39 s were measured on two processors (`LOG.md`)."""
 
 BACKEND = "inductor"
 
 
-def pays(seconds: float, device: torch.device, *, kernels: bool, one_shape: bool) -> bool:
-    """Whether a run that takes so many seconds as it is would be over sooner.
+@dataclass(frozen=True)
+class Verdict:
+    """Whether steps are compiled, why, and how fast they are so."""
+
+    compiles: bool
+    reason: Message
+    speed: Speed
+
+
+def worth_a_trial(seconds: float, device: torch.device, *, kernels: bool, one_shape: bool) -> bool:
+    """Whether compiling may pay in a run that takes so many seconds as it is, the compiler's time counted twice: for the trial,
+    and for the run.
 
     Never beside our own kernels, which are faster than what is compiled; nor where rows have many lengths, for each of which
     the compiler would begin anew; nor without a C++ compiler on a CPU.
@@ -32,7 +48,33 @@ def pays(seconds: float, device: torch.device, *, kernels: bool, one_shape: bool
         return False
     if device.type == "cpu" and not any(map(shutil.which, COMPILERS)):
         return False
-    return seconds * (1 - 1 / GAIN[device.type]) > COLD_SECONDS
+    return seconds * (1 - 1 / GAIN[device.type]) > 2 * COLD_SECONDS
+
+
+def judged(eager: Speed, steps: int, trial: Callable[[], Speed] | None) -> Verdict:
+    """Compile where the steps that are left save more than compiling costs, steps · (eager − compiled) > cold, all three in
+    seconds as this machine just took them; `trial` measures compiled steps (None: not worth one).
+
+    The cost is an upper bound: the run's compiler finds some of the trial's work in its cache.
+    """
+    if trial is None:
+        return Verdict(False, Message(N_("it would not pay within this run")), eager)
+    compiled = trial()
+    figures = {
+        "eager": 1000 * eager.seconds_per_step,
+        "compiled": 1000 * compiled.seconds_per_step,
+        "cold": compiled.cold_seconds,
+        "steps": steps,
+    }
+    if steps * (eager.seconds_per_step - compiled.seconds_per_step) > compiled.cold_seconds:
+        why = N_(
+            "measured: a step takes {compiled:1} ms instead of {eager:1}, and compiling {cold:seconds} for {steps} steps"
+        )
+        return Verdict(True, Message(why, figures), compiled)
+    why = N_(
+        "measured: a step takes {compiled:1} ms instead of {eager:1}; {steps} steps do not win back {cold:seconds}"
+    )
+    return Verdict(False, Message(why, figures), eager)
 
 
 def compiled_sums(objective: Objective[B]) -> Callable[[nn.Module, B], dict[str, Tensor]]:

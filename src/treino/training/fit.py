@@ -45,7 +45,7 @@ def fitted(
     Raises:
         DoesNotFit: with at most three changes of settings, each of which would fit.
     """
-    on_cpu = device.type == "cpu"
+    on_cpu = device.type != "cuda"  # mps shares the machine's memory
     base = base_memory(device)
     free = available_memory() if on_cpu else torch.cuda.mem_get_info()[0]
     wish = _wish(shape, vocabulary, settings, batch, base, precision, packed, kernels)
@@ -80,7 +80,7 @@ def base_memory(device: torch.device) -> int:
     """Bytes that are taken before a training is built: those of this process, with all that torch loads when it first trains;
     on a card, whose free memory counts, none.
     """
-    if device.type != "cpu":
+    if device.type == "cuda":
         return 0
     _first_step()
     return resident_memory() or BASE_BYTES
@@ -107,7 +107,7 @@ def fitting(wish: Wish, base: int, device: torch.device, last_resort: str) -> Ar
     Raises:
         DoesNotFit: with at most three changes of settings, each of which would fit; where there is none, with the last resort.
     """
-    room = available_memory() if device.type == "cpu" else torch.cuda.mem_get_info()[0]
+    room = available_memory() if device.type != "cuda" else torch.cuda.mem_get_info()[0]
     if room is None:
         return Arrangement(wish.batch, False not in wish.recompute)
     if found := arrange(wish, room + base):

@@ -19,6 +19,7 @@ from treino.errors import UsageError
 from treino.messages import N_
 from treino.models.base import LanguageModel
 from treino.models.build import copy_of
+from treino.models.device import choose
 from treino.models.folder import is_quantised, load_model, quantise_folder
 from treino.models.gpt2 import GPT2
 from treino.models.lora import LoraShape, add_adapter, merge, narrow_bases, targets_of
@@ -73,7 +74,7 @@ class Origin:
             base = _in_four_bits(base, quantised)
         self.body, self.tokenizer = load_model(base, stream=stream)
         self.seed, self.old_text = seed, old_text
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = choose().device
 
     def settled(self, settings: FinetuneSettings) -> FinetuneSettings:
         """The settings with a learning rate, where they left it to the method and the width."""

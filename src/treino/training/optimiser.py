@@ -75,8 +75,11 @@ class Optimiser:
 
     def step(self, rate: float, skip: Tensor) -> None:
         """Update by this learning rate, then forget the gradients. Where `skip` (a scalar) is 1, nothing changes; it is read on
-        the device, so that no step waits for it.
+        the device, so that no step waits for it, but on mps, whose fused steps did not heed it (torch's pull request 186360).
         """
+        if skip.device.type == "mps" and bool(skip):
+            self.model.zero_grad(set_to_none=True)
+            return
         for part in self.parts:
             for group in part.param_groups:
                 group["lr"] = rate * group.get("faster", 1.0)

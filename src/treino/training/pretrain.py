@@ -18,6 +18,7 @@ from treino.messages import N_, Message
 from treino.models.adapter_folder import save_adapter
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
+from treino.models.device import choose
 from treino.models.folder import load_model, save_model
 from treino.models.generation import generate
 from treino.models.kernels import library
@@ -34,7 +35,7 @@ from treino.tokens.shards import open_shard
 from treino.tokens.tokenizer import Tokenizer
 from treino.training.calibrate import Speed, measure_speed
 from treino.training.checkpoint import model_tensors
-from treino.training.compiling import pays
+from treino.training.compiling import Verdict, judged, worth_a_trial
 from treino.training.continuing import adapt_base, adapting_wish, check_base, rate_of
 from treino.training.fit import base_memory, fitted, fitting
 from treino.training.formats import Format, asked_for, format_for
@@ -202,17 +203,21 @@ class Pretraining:
     def decide(self) -> dict[str, tuple[Any, Message, dict[str, Any]]]:
         """What must be known before the first step: {name: (value, why, figures)}.
 
+        `pretrain.device`: the quickest that is there (`treino.models.device`).
         `pretrain.precision`: the table's format for this machine (`treino.training.formats`), unless one is asked for.
         `pretrain.steps`: steps that the budget buys; a budget in minutes buys as many as the measured speed allows. Of several
         processes one is measured, with its share of the rows, and what they tell each other is left out.
         """
-        chosen = self.format
+        chosen, where = self.format, choose(self.ranks.local_rank, self.ranks.local_size)
         amount, unit = parse_budget(self.settings.budget)
-        speed = self._speed(self._plan(steps=100, precision=chosen.precision))
+        plan = self._plan(steps=100, precision=chosen.precision)
+        eager = self._speed(plan)
+        verdict = self._verdict(plan, eager, self.steps_for(amount, unit, eager))
+        speed = verdict.speed
         steps = self.steps_for(amount, unit, speed)
-        compiling = self._compiles(steps * speed.seconds_per_step, chosen.precision)
         return {
-            "pretrain.compile": (compiling, Message(self._why(compiling)), {}),
+            "pretrain.compile": (verdict.compiles, verdict.reason, {}),
+            "pretrain.device": (self.device.type, where.reason, {}),
             "pretrain.precision": (chosen.precision, chosen.reason, {}),
             "pretrain.rows_at_once": (self.arrangement.rows, Message(self._why_rows()), {}),
             "pretrain.recompute": (self.arrangement.recompute, Message(self._why_recompute()), {}),
@@ -244,14 +249,19 @@ class Pretraining:
             return asked_for(self.settings.precision)
         return format_for(self.device, kernels=self._kernels("bfloat16"), width=self.shape.width)
 
-    def _compiles(self, seconds: float, precision: str) -> bool:
-        """Whether the steps are to be compiled, which take so many seconds as they are."""
+    def _verdict(self, plan: TrainingPlan, eager: Speed, steps: int) -> Verdict:
+        """Whether the steps are to be compiled: by a short trial, where the run is long enough for it."""
         if self.settings.compile != "auto":
-            return self.settings.compile == "yes"
+            return Verdict(self.settings.compile == "yes", Message(N_("asked for")), eager)
         if self.adapted:
-            return False
-        one_shape = self.rows.one_length
-        return pays(seconds, self.device, kernels=self._kernels(precision), one_shape=one_shape)
+            return Verdict(False, Message(N_("adapters are not compiled")), eager)
+        worth = self.ranks.size == 1 and worth_a_trial(
+            steps * eager.seconds_per_step,
+            self.device,
+            kernels=self._kernels(plan.precision),
+            one_shape=self.rows.one_length,
+        )
+        return judged(eager, steps, (lambda: self._speed(replace(plan, compile=True))) if worth else None)
 
     def _why_rows(self) -> str:
         return N_("all at once") if self.arrangement.rows == self.batch else N_("more would not fit into memory")
@@ -261,11 +271,6 @@ class Pretraining:
             return N_("asked for")
         return N_("it would not fit into memory otherwise") if self.arrangement.recompute else N_("it fits without")
 
-    def _why(self, compiling: bool) -> str:
-        if self.settings.compile != "auto":
-            return N_("asked for")
-        return N_("it pays within this run") if compiling else N_("it would not pay within this run")
-
     def steps_for(self, amount: float, unit: str, speed: Speed) -> int:
         """Steps of a budget; tokens count as places in rows, the unit in which the work is done."""
         if unit == "steps":
@@ -273,7 +278,7 @@ class Pretraining:
         if unit == "epochs":
             return max(1, round(amount * self.steps_per_epoch))
         if unit == "minutes":
-            left = 60 * amount * (1 - RESERVED_SHARE) - (time.monotonic() - self.started)
+            left = 60 * amount * (1 - RESERVED_SHARE) - (time.monotonic() - self.started) - speed.cold_seconds
             return max(1, int(left / speed.seconds_per_step))
         return max(1, math.ceil(amount / self._tokens_per_step))
 

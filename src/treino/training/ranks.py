@@ -18,6 +18,7 @@ from torch import Tensor
 from treino import environment
 from treino.errors import MachineError, UsageError
 from treino.messages import N_
+from treino.models.device import choose
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -55,10 +56,8 @@ class Ranks:
 
     @property
     def device(self) -> torch.device:
-        """The GPU of this process, where each one of this machine can have its own, else the processors."""
-        if torch.cuda.is_available() and torch.cuda.device_count() >= self.local_size:
-            return torch.device("cuda", self.local_rank)
-        return torch.device("cpu")
+        """The quickest device that each process of this machine can have one of (`treino.models.device`)."""
+        return choose(self.local_rank, self.local_size).device
 
     def totals(self, values: list[float]) -> list[float]:
         """Sums of numbers over all processes, in float64."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from treino.training.compiling import compiled_sums
+from treino.training.formats import settle
 from treino.training.objective import B
 from treino.training.optimiser import Optimiser
 from treino.training.parallel import Parallel
@@ -28,6 +29,7 @@ class Stepper:
         self.sums = compiled_sums(task.objective) if plan.compile and alone else None
         self.trained = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
         self.device = self.trained[0].device
+        settle(self.device, plan.precision)
 
     def __call__(self, step: int) -> tuple[Tensor, float]:
         """Take the step of this number; returns its loss, a scalar on the device, and the count of what it learnt from.
@@ -56,6 +58,8 @@ def _seed(seed: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def accumulate_gradients(

@@ -42,17 +42,14 @@ def conversation_digests(settings: ChatSettings, base: Path) -> dict[str, str]:
 def gather(settings: ChatSettings, world: WorldSettings, base: Path, seed: int, output: Path) -> dict[str, Any]:
     """Write `output/training` and `output/validation` as rows {id, messages, source}; `id` is a hash of the messages.
 
-    Conversations that begin with the same question are dealt together, so that no held-out question is learnt from.
+    Conversations that begin with the same question, or are about the same passage, are dealt together, so that no held-out
+    question is learnt from.
     """
     problems = Problems()
     rows = list(_once(_read(settings, world, base, seed, problems), settings.system, problems))
     rows = sorted(rows, key=lambda row: _order(seed, row["id"]))[: settings.limit or None]
     if not rows:
-        raise DataError(
-            N_("{path} holds no conversation that can be used"),
-            fix=N_("each needs a question and the assistant's answer"),
-            path=settings.source,
-        )
+        raise _nothing_usable(settings.source, problems)
     parts: dict[str, list[dict[str, Any]]] = {name: [] for name in PARTS}
     for row in rows:
         falls = int(_order(seed, f"held out {row['question']}")[:8], 16) < settings.validation * 2**32
@@ -73,6 +70,19 @@ def gather(settings: ChatSettings, world: WorldSettings, base: Path, seed: int, 
         "turns": {name: sum(row["turns"] for row in parts[name]) for name in PARTS},
         "removed_by_rule": dict(sorted(problems.counts.items())),
     }
+
+
+def _nothing_usable(source: str, problems: Problems) -> DataError:
+    fix = N_("each needs a question and the assistant's answer")
+    if not problems.rows:
+        return DataError(N_("{path} holds no conversation that can be used"), fix=fix, path=source)
+    return DataError(
+        N_("{path} holds no conversation that can be used; the first problem: {reason}"),
+        where=problems.rows[0]["detail"],
+        fix=fix,
+        path=source,
+        reason=problems.first_reason(),
+    )
 
 
 def read_part(folder: Path, name: str) -> list[list[dict[str, str]]]:
@@ -105,7 +115,7 @@ def _once(found: Iterable[Conversation], system: str, problems: Problems) -> Ite
             problems.add(one.place, "duplicate", text)
             continue
         seen.add(key)
-        question = next((said for role, said in messages if role not in (SYSTEM, ASSISTANT)), "")
+        question = one.about or next((said for role, said in messages if role not in (SYSTEM, ASSISTANT)), "")
         turns = sum(role == ASSISTANT for role, _ in messages)
         yield {"id": key, "messages": text, "source": one.place, "question": question, "turns": turns}
 

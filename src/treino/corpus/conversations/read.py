@@ -1,28 +1,20 @@
-"""Conversations of files: messages by role (OpenAI), `conversations` by speaker (ShareGPT), instructions (Alpaca), pairs of
-question and answer, and tables with a row for each thing said. JSON, JSON lines, CSV and Parquet.
+"""Conversations of files: messages by role (OpenAI), `conversations` by speaker (ShareGPT) or as lists of texts (ChatterBot),
+instructions (Alpaca), pairs of question and answer, questions on passages (SQuAD), and tables with a row for each thing said.
+JSON, JSON lines, YAML, CSV and Parquet.
 """
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from treino.corpus.sources.raw import Problems, Unreadable, read_text
-from treino.corpus.sources.read import kind_of
-from treino.corpus.sources.tables import (
-    TEXT_COLUMNS,
-    Record,
-    Table,
-    csv_table,
-    json_records,
-    parquet_columns,
-    parquet_records,
-    usual_column,
-)
+from treino.corpus.conversations.tables import FORMS, LISTS, files_of, table_of
+from treino.corpus.sources.raw import Problems
+from treino.corpus.sources.tables import TEXT_COLUMNS, Record, check_column, usual_column
 from treino.errors import DataError
 from treino.messages import N_
 
@@ -73,23 +65,19 @@ QUESTION_COLUMNS = (
     "entrada",
 )
 ANSWER_COLUMNS = (
-    "answer", "resposta", "response", "output", "completion", "saida", "saída", "reply", "chosen",
+    "answer", "resposta", "response", "output", "completion", "saida", "saída", "reply", "chosen", "answers", "respostas",
 )  # fmt: skip
-LISTS = ("messages", "conversations", "conversation", "mensagens", "conversa", "dialogue", "dialog")
-"""Keys of a conversation as a list."""
-
-_FIX = N_(
-    "give rows with messages (role, content), conversations (from, value), instruction and output, question and answer, or "
-    "with a column for the conversation, the speaker and the text"
-)
+PASSAGES = ("context", "contexto")
+"""Columns of what a question is about."""
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages in order, each (role, content), and where they stand."""
+    """Messages in order, each (role, content), and where they stand; `about`: a passage that others may be about, too."""
 
     messages: tuple[tuple[str, str], ...]
     place: str
+    about: str = ""
 
 
 def read_conversations(path: Path, settings: ChatSettings, problems: Problems) -> Iterator[Conversation]:
@@ -98,69 +86,12 @@ def read_conversations(path: Path, settings: ChatSettings, problems: Problems) -
     Raises:
         DataError: for a missing file, one of another kind, or columns in which no conversation can be found.
     """
-    for file in _files(path):
-        table = _table_of(file, problems)
+    for file in files_of(path):
+        table = table_of(file, problems)
         first = next(table.records, None)
         if first is not None:
             records = chain([first], table.records)
             yield from _of_records(records, first, table.names or list(first.values), file.name, settings, problems)
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    found = sorted(item for item in path.rglob("*") if item.is_file() and _kind(item)) if path.is_dir() else []
-    if not found:
-        raise DataError(N_("there are no conversations in {path}"), fix=_FIX, path=str(path))
-    return found
-
-
-def _kind(path: Path) -> str | None:
-    if path.suffix.lower() == ".parquet":
-        return "parquet"
-    kind = "json" if path.suffix.lower() == ".json" else kind_of(path)
-    return kind if kind in ("json", "csv") else None
-
-
-def _table_of(path: Path, problems: Problems) -> Table:
-    """A file's rows, with the names of its columns where it has one set of them."""
-    kind, nothing = _kind(path), Table([], 0, iter(()))
-    if kind == "csv":
-        return csv_table(path, problems, path.name) or nothing
-    if kind == "parquet":
-        try:
-            names = parquet_columns(path, nested=True)
-        except Unreadable as error:
-            problems.add(path.name, str(error))
-            return nothing
-        return Table(names, 0, parquet_records(path, names, problems, path.name))
-    if kind == "json":
-        whole = _whole(path, problems) if path.suffix.lower() == ".json" else None
-        return Table(
-            [], 0, json_records(path, problems, path.name) if whole is None else _objects(path, whole, problems)
-        )
-    raise DataError(N_("{path} is not a file of conversations"), fix=_FIX, path=str(path))
-
-
-def _whole(path: Path, problems: Problems) -> list[Any] | None:
-    """The rows of a file that is one JSON value: a list, a list within an object (`{"data": [...]}`), or one conversation.
-    None: it is not, and may have an object in each line.
-    """
-    try:
-        content = json.loads(read_text(path, problems, path.name) or "[]")
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(content, dict) and not any(isinstance(content.get(key), list) for key in LISTS):
-        content = next((value for value in content.values() if isinstance(value, list)), content)
-    return content if isinstance(content, list) else [content]
-
-
-def _objects(path: Path, rows: list[Any], problems: Problems) -> Iterator[Record]:
-    for number, row in enumerate(rows, 1):
-        if isinstance(row, dict):
-            yield Record(number, row, str(row)[:200])
-        else:
-            problems.add(f"{path.name}:{number}", "not_an_object", str(row)[:200])
 
 
 def _of_records(
@@ -180,35 +111,38 @@ def _of_records(
     conversation = settings.conversation or usual_column(CONVERSATION_COLUMNS, names, [])
     if speaker and conversation:
         text = settings.text or usual_column(TEXT_COLUMNS, names, [])
-        _check((conversation, speaker, text or "text"), ("conversation", "speaker", "text"), names, name)
+        for column, setting in ((conversation, "conversation"), (speaker, "speaker"), (text, "text")):
+            check_column(column or setting, names, name, f"chat.{setting}")
         yield from _table(records, (conversation, speaker, text), name, settings, problems)
         return
     answer = settings.answer or usual_column(ANSWER_COLUMNS, names, [])
     question = settings.question or usual_column(QUESTION_COLUMNS, [item for item in names if item != answer], [])
     if not question and not answer:
         raise DataError(
-            N_("no conversation can be found in the columns: {names}"), where=name, fix=_FIX, names=", ".join(names)
+            N_("no conversation can be found in the columns: {names}"), where=name, fix=FORMS, names=", ".join(names)
         )
-    _check((question or "question", answer or "answer"), ("question", "answer"), names, name)
-    more = usual_column(("input", "entrada", "context", "contexto"), [item for item in names if item != question], [])
+    for column, setting in ((question, "question"), (answer, "answer")):
+        check_column(column or setting, names, name, f"chat.{setting}")
+    more = usual_column(("input", "entrada", *PASSAGES), [item for item in names if item != question], [])
     for record in records:
-        asked, added, said = (_text(record.values.get(column)) for column in (question, more, answer))
+        asked, added = (_text(record.values.get(column)) for column in (question, more))
+        said = _answer(record.values.get(answer))
         messages = [(USER, f"{asked}\n\n{added}" if added and asked else asked or added), (ASSISTANT, said)]
         system = _text(record.values.get(SYSTEM))
-        yield from _one(([(SYSTEM, system)] if system else []) + messages, f"{name}:{record.line}", record, problems)
+        about = added if more in PASSAGES else ""
+        yield from _one(
+            ([(SYSTEM, system)] if system else []) + messages, f"{name}:{record.line}", record, problems, about
+        )
 
 
-def _check(columns: tuple[str, ...], settings: tuple[str, ...], names: list[str], where: str) -> None:
-    for column, setting in zip(columns, settings, strict=True):
-        if column not in names:
-            raise DataError(
-                N_("there is no column {column} among: {names}"),
-                where=where,
-                fix=N_('name it: {setting} = "..."'),
-                column=column,
-                names=", ".join(names),
-                setting=f"chat.{setting}",
-            )
+def _answer(value: Any) -> str:
+    """An answer; of several to one question, [{"text": …}, …] or {"text": […]}, the commonest."""
+    if isinstance(value, Mapping):
+        value = value.get("text")
+    if not isinstance(value, list):
+        return _text(value)
+    texts = [_text(item.get("text") if isinstance(item, Mapping) else item) for item in value]
+    return Counter(texts).most_common(1)[0][0] if texts else ""
 
 
 def _text(value: Any) -> str:
@@ -272,7 +206,9 @@ def _table(
         yield from _one(messages, f"{name}:{places[key].line}", places[key], problems)
 
 
-def _one(messages: list[tuple[str, str]], place: str, record: Record, problems: Problems) -> Iterator[Conversation]:
+def _one(
+    messages: list[tuple[str, str]], place: str, record: Record, problems: Problems, about: str = ""
+) -> Iterator[Conversation]:
     """A conversation, put in order: what one speaker says in a row is one turn, and one without an answer is none."""
     if any(not role for role, _ in messages):
         problems.add(place, "unknown_speaker", record.raw)
@@ -291,4 +227,4 @@ def _one(messages: list[tuple[str, str]], place: str, record: Record, problems: 
     if len(turns) < 2 or all(role == ASSISTANT for role, _ in turns):
         problems.add(place, "no_answer", record.raw)
         return
-    yield Conversation(tuple(turns), place)
+    yield Conversation(tuple(turns), place, about)

@@ -18,10 +18,10 @@ from treino.corpus.sources.tables import (
     TEXT_COLUMNS,
     Record,
     Table,
+    check_column,
     csv_table,
     json_records,
-    parquet_columns,
-    parquet_records,
+    parquet_table,
     usual_column,
 )
 from treino.errors import DataError
@@ -35,7 +35,6 @@ LABEL_COLUMNS = (
     "sentiment", "polaridade", "polarity", "humor", "mood", "intencao", "intenção", "intent", "target", "alvo",
 )  # fmt: skip
 _NUMBER = re.compile(r"[+-]?\d+\.(\d+)")
-_MISSING = N_("there is no column {column} among: {names}")
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def read_texts(path: Path, column: str, problems: Problems) -> Iterator[tuple[st
     table = _open(path, problems)
     names = table.names
     text = column or usual_column(TEXT_COLUMNS, names, names if len(names) == 1 else [])
-    _check_column(text or "text", names, f"{path.name}:{table.line}", "--column")
+    _check_once(text or "text", names, f"{path.name}:{table.line}", "--column")
     for record in table.records:
         value = record.values.get(text)
         if isinstance(value, str) and value.strip():
@@ -154,7 +153,11 @@ def _open(path: Path, problems: Problems) -> Table:
             path=str(path),
         )
     if path.suffix.lower() == ".parquet":
-        return _parquet_table(path, problems)
+        try:
+            return parquet_table(path, problems, path.name)
+        except Unreadable as error:
+            reason = Message(RULES[str(error)])
+            raise DataError(N_("{path} is damaged: {reason}"), path=str(path), reason=reason) from None
     kind = kind_of(path)
     if kind == "csv":
         table = csv_table(path, problems, path.name)
@@ -174,45 +177,28 @@ def _open(path: Path, problems: Problems) -> Table:
     )
 
 
-def _parquet_table(path: Path, problems: Problems) -> Table:
-    try:
-        names = parquet_columns(path)
-    except Unreadable as error:
-        reason = Message(RULES[str(error)])
-        raise DataError(N_("{path} is damaged: {reason}"), path=str(path), reason=reason) from None
-    return Table(names, 0, parquet_records(path, names, problems, path.name))
-
-
 def _columns(table: Table, settings: LabelSettings, name: str) -> dict[str, str]:
     """The columns of text, label and group: those that are named, else those with a usual name, else the other of two."""
     names = table.names
     for column in settings.columns:
-        _check_column(column, names, f"{name}:{table.line}" if table.line else name, "labels.columns")
+        _check_once(column, names, f"{name}:{table.line}" if table.line else name, "labels.columns")
     text = settings.text or usual_column(TEXT_COLUMNS, names, [])
     label = settings.label or usual_column(LABEL_COLUMNS, [item for item in names if item != text], [])
     if len(set(names)) == 2:
         text = text or next((item for item in names if label and item != label), "")
         label = label or next((item for item in names if text and item != text), "")
     where = f"{name}:{table.line}" if table.line else name
-    _check_column(text or "text", names, where, "labels.text")
+    _check_once(text or "text", names, where, "labels.text")
     if not settings.columns:
-        _check_column(label or "label", names, where, "labels.label")
+        _check_once(label or "label", names, where, "labels.label")
     if settings.group:
-        _check_column(settings.group, names, where, "labels.group")
+        _check_once(settings.group, names, where, "labels.group")
     return {"text": text, "label": label, "group": settings.group}
 
 
-def _check_column(column: str, names: list[str], where: str, setting: str) -> None:
+def _check_once(column: str, names: list[str], where: str, setting: str) -> None:
     """Refuse a column that is not there, or there twice."""
-    if column not in names:
-        raise DataError(
-            _MISSING,
-            where=where,
-            fix=N_('name it: {setting} = "..."'),
-            column=column,
-            names=", ".join(names),
-            setting=setting,
-        )
+    check_column(column, names, where, setting)
     if names.count(column) > 1:
         raise DataError(
             N_("the column {column} is there {count} times"),

@@ -126,6 +126,12 @@ def parquet_records(path: Path, columns: list[str], problems: Problems, place: s
         problems.add(f"{place}:{number + 1}", str(error))
 
 
+def parquet_table(path: Path, problems: Problems, place: str, *, nested: bool = False) -> Table:
+    """A Parquet file; columns of lists and structures only where `nested`. `Unreadable`: it is damaged."""
+    names = parquet_columns(path, nested=nested)
+    return Table(names, 0, parquet_records(path, names, problems, place))
+
+
 def parquet_rows(path: Path, text: str, problems: Problems, place: str) -> Iterator[tuple[int, str]]:
     """(row, text) of a Parquet file; `MissingColumn` where it has no column of text."""
     try:
@@ -234,6 +240,23 @@ def _following(
         taken.append(item)
         room -= len(item[1])
         yield item[1]
+
+
+def check_column(column: str, names: list[str], where: str, setting: str) -> None:
+    """Refuse a column that is not there; `setting` would name it.
+
+    Raises:
+        DataError: with the columns that are.
+    """
+    if column not in names:
+        raise DataError(
+            N_("there is no column {column} among: {names}"),
+            where=where,
+            fix=N_('name it: {setting} = "..."'),
+            column=column,
+            names=", ".join(names),
+            setting=setting,
+        )
 
 
 def usual_column(usual: Sequence[str], names: list[str], candidates: list[str]) -> str:

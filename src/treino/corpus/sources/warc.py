@@ -262,7 +262,6 @@ class Archive:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._places: dict[str, int] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "a+b")  # noqa: SIM115

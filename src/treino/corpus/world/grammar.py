@@ -282,6 +282,5 @@ def enumerate_texts(node: Node) -> Iterator[tuple[str, float]]:
 
 
 def parse(node: Node, text: str) -> list[float]:
-    """Natural log probabilities of all derivations of a text: none for a foreign text, one where nothing is "
-    "ambiguous."""
+    """Natural log probabilities of all derivations of a text: none for a foreign text, one where nothing is ambiguous."""
     return [log for found, log, _ in node.derivations({}, text, 0) if len(found) == len(text)]
