@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from treino import events, interruption
-from treino.errors import Interrupted, UsageError
+from treino.errors import DoesNotFit, Interrupted, UsageError
+from treino.files import read_json
 from treino.models.adapter_folder import load_adapter
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
@@ -23,6 +24,7 @@ from treino.tokens.packing import IGNORED, PackedRows, make_batch
 from treino.tokens.shards import Shard, write_part
 from treino.tokens.tokenizer import train_tokenizer
 from treino.training.chat import AssistantTokens, ChatTuning, held_out_figures
+from treino.training.fit import base_memory
 from treino.training.plan import TrainingPlan
 from treino.training.schedule import Schedule
 from treino.training.step import Stepper
@@ -319,3 +321,25 @@ def test_a_mask_over_a_shard_hides_targets_and_no_input() -> None:
     ids, targets, _, _ = PackedRows(shard, 6, 1).row(0, 0)
     assert ids.tolist() == [0, 5, 6, 7, 0, 0]
     assert targets.tolist() == [IGNORED, 6, IGNORED, 0, IGNORED, IGNORED]
+
+
+@pytest.mark.parametrize("chosen", [{"method": "frozen"}, {"method": "qlora", "stream": True, "lora_rank": 8}])
+def test_every_tuning_is_foreseen_or_refused_with_what_would_fit(
+    tmp_path: Path, chosen: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head alone on a frozen body, and layers on disk: a measured rate, memory by part; with too little memory, changes."""
+    settings, disk = settings_of(**chosen), "stream" in chosen
+    tuning = tuning_of(base_of(tmp_path / "base"), stream=disk, quantised=tmp_path / "nf4")
+    decisions = {name: value for name, (value, _, _) in tuning.decide(settings).items()}
+    assert decisions["finetune.seconds_per_token"] > 0 and decisions["finetune.recompute"] == disk
+    tuning.foresee(settings, decisions, tmp_path)
+    memory = read_json(tmp_path / "records" / "forecast.json")["memory"]
+    assert memory["vectors"] == memory["merging"] == 0
+    assert memory["logits"] >= 4 * tuning.origin.body.vocabulary * 32, "the head's gradient is among them"
+    least = tuning._wish(settings, tuning.load(settings)).least() - base_memory(tuning.origin.device)
+    monkeypatch.setattr("treino.training.fit.available_memory", lambda: least - 20_000)
+    with pytest.raises(DoesNotFit, match="are free") as refused:
+        tuning.decide(settings)
+    assert refused.value.exit_code == 4
+    assert "finetune.optimiser" in str(refused.value)
+    assert ("finetune.lora_rank = " in str(refused.value)) == disk

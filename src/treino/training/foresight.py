@@ -136,7 +136,7 @@ def wish_of(
         vectors=load.texts * body.settings.width if load.classes else 0,
         looked=ROWS_LOOKED_AT if load.classes else load.rows,
         recompute=(True,) if stream else (False,) if settings.method == "frozen" or not adapters else (False, True),
-        offers=tuple(_offers(settings, kernels, adapters=adapters, four_bits=adapters and not plain)),
+        offers=() if cached else tuple(_offers(settings, kernels, adapters=adapters, four_bits=adapters and not plain)),
         shorter=not settings.base,
     )
 
@@ -152,9 +152,9 @@ def _offers(
     settings: FinetuneSettings, kernels: bool, *, adapters: bool, four_bits: bool
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """What a recipe could ask for instead, the gentlest first."""
-    if settings.optimiser == "adamw" and settings.method != "frozen":
+    if settings.optimiser == "adamw":
         yield "finetune.optimiser", '"adamw8bit"', {"optimiser": "adamw8bit"}
-    if settings.precision == "float32" and settings.method in ("scratch", "full", *ADAPTED):
+    if settings.precision == "float32":
         yield "finetune.precision", '"bfloat16"', {"precision": "bfloat16", "kernels": kernels}
     if settings.method == "qlora" and not settings.stream:
         yield "finetune.stream", "true", {"stream": True}
