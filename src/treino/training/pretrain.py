@@ -288,10 +288,14 @@ class Pretraining:
 
     def _gathered(self) -> LanguageModel | None:
         """The whole trained model on the processor, in the first process; the others only hand over their parts."""
-        tensors = {name: whole(value) for name, value in model_tensors(self.model).items()}
+        own, tensors = model_tensors(self.model), {}
+        for name, value in own.items():
+            complete = whole(value)  # all processes ask for it
+            if self.ranks.first:
+                tensors[name] = complete.to("cpu")
         if not self.ranks.first:
             return None
-        if all(tensors[name] is value for name, value in model_tensors(self.model).items()):
+        if self.shard == "ddp" or self.ranks.size == 1:
             return self.model.to("cpu")
         model = build_model(self.shape, self.model.vocabulary, self.model.family)
         model.load_state_dict(tensors, strict=False)
