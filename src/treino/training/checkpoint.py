@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from treino import events, files
@@ -108,8 +108,8 @@ def save_checkpoint(
     sums: dict[str, str] = {}
     with ranks.agreeing():
         for kind, values in tensors.items():
-            for path in _write(partial, kind, values, ranks):
-                sums[path.relative_to(partial).as_posix()] = files.sha256_file(path)
+            path = _write(partial, kind, values, ranks)
+            sums[path.relative_to(partial).as_posix()] = files.sha256_file(path)
     sums = ranks.told(sums)
     with ranks.agreeing():
         if ranks.first:
@@ -120,16 +120,14 @@ def save_checkpoint(
                 files.remove_folder(old)
 
 
-def _write(partial: Path, kind: str, tensors: dict[str, Tensor], ranks: Ranks) -> list[Path]:
+def _write(partial: Path, kind: str, tensors: dict[str, Tensor], ranks: Ranks) -> Path:
     """Write what this process has of a kind of tensors."""
-    if ranks.size == 1:
-        path = partial / f"{kind}.safetensors"
-        files.write_bytes(path, save({name: value.contiguous() for name, value in tensors.items()}))
-        return [path]
-    files.fault(f"{kind}:before-write")
-    paths = write_part(partial / kind, tensors, ranks.rank)
-    files.fault(f"{kind}:after-write")
-    return paths
+    if ranks.size > 1:
+        return write_part(partial / kind, tensors, ranks.rank)
+    path = partial / f"{kind}.safetensors"
+    whole = {name: value.contiguous() for name, value in tensors.items()}
+    files.write_with(path, lambda temporary: save_file(whole, temporary))
+    return path
 
 
 def load_checkpoint(
@@ -142,15 +140,17 @@ def load_checkpoint(
         DataError: where a process cannot read what the first one chose.
     """
     chosen = _newest(folder) if ranks.first else None
-    step = int(ranks.highest(chosen["step"] if chosen else -1))
+    step = int(ranks.highest(step_of(chosen) if chosen else -1))
     if step < 0:
         return None
     path, own = folder / name_of(step), trained_tensors(model)
     try:
-        state = chosen or _state(path)
+        state = _state(path)
         kinds = {Path(name).parts[0].removesuffix(".safetensors") for name in state["sha256"]}
         tensors = {kind: _read(path, kind, own) for kind in sorted(kinds)}
     except (DataError, OSError, KeyError, ValueError) as error:
+        if ranks.first:
+            raise
         raise DataError(
             N_("a process of the training cannot read {path}, which the first one has read: {reason}"),
             fix=N_("put the folder of runs (--runs) where all machines see it"),
@@ -162,15 +162,14 @@ def load_checkpoint(
     return Progress(**{item.name: state[item.name] for item in fields(Progress)}), tensors.get("best", {})
 
 
-def _newest(folder: Path) -> dict[str, Any] | None:
-    """The state of the newest checkpoint whose files are what was written."""
+def _newest(folder: Path) -> Path | None:
+    """The newest checkpoint whose files are what was written."""
     for path in checkpoints(folder):
         try:
-            state = _state(path)
-            for name, expected in state["sha256"].items():
+            for name, expected in _state(path)["sha256"].items():
                 if files.sha256_file(path / name) != expected:
                     raise DataError(_CHANGED, name=name)
-            return state
+            return path
         except (DataError, OSError, KeyError, ValueError) as error:
             events.emit("warning.checkpoint_damaged", checkpoint=path.name, reason=reason_of(error))
             path.rename(path.with_name(f"damaged-{path.name}"))

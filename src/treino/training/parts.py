@@ -1,40 +1,43 @@
-"""The tensors of a checkpoint in parts, one from each process, through torch's distributed checkpoint.
+"""The tensors of a checkpoint in parts, one from each process, by torch's distributed checkpoint.
 
 They lie in a folder of safetensors files, one a process. Where a part belongs in its tensor stands in the header of its file, so
-any number of processes can read what any number wrote, each no more than its own part. torch's usual writer would pickle an
-index beside them, and its `save` and `load` send pickled plans between the processes: here each process plans alone.
+any number of processes can read what any number wrote, each no more than its own part. torch's usual storage pickles an index
+beside them, and its `save` and `load` send pickled plans between the processes: here each process plans alone.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from treino import files
 
 
-def write_part(folder: Path, tensors: dict[str, Tensor], rank: int) -> list[Path]:
-    """Write this process's parts of tensors on the CPU into a file of its own in the folder, synced; what each process has
-    whole (a count of steps, say) is written by the first one. Returns the files written: one, or none for want of tensors.
+def write_part(folder: Path, tensors: dict[str, Tensor], rank: int) -> Path:
+    """Write this process's parts of tensors on the CPU into a file of its own in the folder; what each process has whole (a
+    count of steps, say) the first one writes.
 
-    Takes as much memory again as the tensors do, for torch makes the file's bytes before it writes them.
+    The file is one of torch's `HuggingFaceStorageWriter`, which would hold all of its bytes twice before it writes them.
     """
-    from torch.distributed.checkpoint import DefaultSavePlanner, HuggingFaceStorageWriter
-    from torch.distributed.checkpoint.planner import SavePlan
+    from torch.distributed.checkpoint import DefaultSavePlanner
+    from torch.distributed.checkpoint._hf_utils import CUSTOM_METADATA_KEY, SAVED_OFFSETS_KEY, SUFFIX
 
-    files.make_private(folder)
-    with files.machine_errors(folder):
-        writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-        planner = DefaultSavePlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
-        planner.set_up_planner(tensors, is_coordinator=rank == 0)
-        plan = writer.prepare_local_plan(planner.create_local_plan())
-        # The writer numbers files by the plans' places: those of the processes before this one hold the places before its own.
-        plan = writer.prepare_global_plan([*[SavePlan([])] * rank, plan])[-1]
-        writer.write_data(planner.finish_plan(plan), planner).wait()
-    return sorted(folder.glob(f"shard-{rank + 1:05d}-*.safetensors"))
+    planner = DefaultSavePlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
+    planner.set_up_planner(tensors, is_coordinator=rank == 0)
+    own, offsets = {}, {}
+    for item in planner.create_local_plan().items:
+        assert item.tensor_data is not None
+        own[item.index.fqn] = planner.resolve_data(item).contiguous()
+        offsets[item.index.fqn] = {SAVED_OFFSETS_KEY: list(item.tensor_data.chunk.offsets)}
+    path = files.make_private(folder) / f"part-{rank + 1:05d}{SUFFIX}"
+    header = {"format": "pt", CUSTOM_METADATA_KEY: json.dumps(offsets)}
+    files.write_with(path, lambda temporary: save_file(own, temporary, header))
+    return path
 
 
 def read_parts(folder: Path, room: Callable[[str, torch.Size, torch.dtype], Tensor]) -> dict[str, Tensor]:
