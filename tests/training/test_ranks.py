@@ -95,7 +95,9 @@ def test_checkpoints_keep_every_bit_from_two_processes_to_one(found: tuple[Path,
         for first, second in parts
         for name, value in first.items()
     }
-    assert all(len(first[name]) and len(value) for first, second in parts for name, value in second.items() if value.ndim)
+    assert all(
+        len(first[name]) and len(value) for first, second in parts for name, value in second.items() if value.ndim
+    )
     check_equal(scene.restored(found[0] / "fsdp stopped", "ddp", scene.ALONE), written)
     check_equal(load_file(found[0] / "fsdp stopped.safetensors"), written)
 

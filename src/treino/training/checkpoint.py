@@ -224,4 +224,3 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The parameters that training changes, by name: what is frozen is in the base model."""
     return {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
-

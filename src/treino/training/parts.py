@@ -1,7 +1,7 @@
 """The tensors of a checkpoint in parts, one from each process, by torch's distributed checkpoint.
 
-They lie in a folder of safetensors files, one a process. Where a part belongs in its tensor stands in the header of its file, so
-any number of processes can read what any number wrote, each no more than its own part. torch's usual storage pickles an index
+They lie in a folder of safetensors files, one a process. Where a part belongs in its tensor stands in the header of its file,
+so any number of processes can read what any number wrote, each no more than its own part. torch's usual storage pickles an index
 beside them, and its `save` and `load` send pickled plans between the processes: here each process plans alone.
 """
 

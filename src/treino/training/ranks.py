@@ -108,7 +108,9 @@ class Ranks:
         except Exception as error:  # whatever it is, the others wait for word of it
             failed = error
         if self.highest(float(failed is not None)):
-            raise failed or MachineError(N_("another process of this training could not write its part of a checkpoint"))
+            raise failed or MachineError(
+                N_("another process of this training could not write its part of a checkpoint")
+            )
 
     def apart(self) -> Ranks:
         """The same processes on a line of their own, for a thread beside the training; all must ask for it."""
