@@ -7,7 +7,9 @@ import ctypes
 import gc
 import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -17,7 +19,12 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _SMALL = 8 << 20
 """Bytes that are not worth looking for: the search through all objects takes a tenth of a second once torch is there."""
 
+_LOOK = 0.05
+"""Seconds between two looks at the memory of helpers: what they take grows over a second or more."""
+
+_ACCOUNT = Path("/proc/self/smaps_rollup")
 _beside = 0
+_with_helpers = 0
 _held_after_release = 0
 
 
@@ -27,6 +34,46 @@ def worked_beside(peak: int) -> None:
     _beside = max(_beside, peak)
 
 
+@contextlib.contextmanager
+def watching_helpers() -> Iterator[None]:
+    """Take note, for the meter that is running, of what this process and those that it started hold together at most while the
+    block runs: pages that several hold count in parts. Only Linux tells.
+    """
+    over = threading.Event()
+    own = _field(_ACCOUNT, "Pss")
+    if own is None:
+        yield
+        return
+    strangers = (resident_memory() or 0) - own  # what other programs hold a part of, and this process holds whole
+
+    def watch() -> None:
+        global _with_helpers
+        while not over.wait(_LOOK):
+            _with_helpers = max(_with_helpers, tree_memory() + strangers)
+
+    watcher = threading.Thread(target=watch, name="memory", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def tree_memory() -> int:
+    """Bytes that this process, those that it started and those which they started hold together now, pages of several in parts
+    (Linux's proportional set size); 0 where the system does not say.
+    """
+    found, processes = 0, [str(os.getpid())]
+    while processes:
+        process = Path("/proc") / processes.pop()
+        with contextlib.suppress(OSError):  # one that has ended
+            found += _field(process / "smaps_rollup", "Pss") or 0
+            for thread in (process / "task").iterdir():
+                processes += (thread / "children").read_text(encoding="ascii").split()
+    return found
+
+
 class Meter:
     """Wall-clock seconds and the process's peak resident memory since it was made, with that of processes beside it.
 
@@ -34,8 +81,8 @@ class Meter:
     """
 
     def __init__(self) -> None:
-        global _beside
-        _beside = 0
+        global _beside, _with_helpers
+        _beside = _with_helpers = 0
         self._started = time.monotonic()
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -46,7 +93,7 @@ class Meter:
     def peak_memory(self) -> int | None:
         """Bytes, or None where the system does not say."""
         peak = peak_memory()
-        return None if peak is None else peak + _beside
+        return None if peak is None else max(peak + _beside, _with_helpers)
 
 
 def peak_memory() -> int | None:
@@ -115,8 +162,12 @@ def machine_memory() -> int | None:
 
 def _status(field: str) -> int | None:
     """A size from Linux's account of this process, in bytes."""
+    return _field(Path("/proc/self/status"), field)
+
+
+def _field(account: Path, field: str) -> int | None:
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        for line in account.read_text(encoding="ascii").splitlines():
             if line.startswith(f"{field}:"):
                 return int(line.split()[1]) * 1024
     return None

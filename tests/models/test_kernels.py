@@ -199,6 +199,13 @@ def test_the_head_s_loss_in_chunks_is_the_plain_loss(monkeypatch: pytest.MonkeyP
     for own, plain in zip(torch.autograd.grad(0.3 * got, leaves), gradients, strict=True):
         assert (own - plain).abs().max() <= 1e-5 * max(1.0, float(plain.abs().max()))
     assert float(got.detach()) == pytest.approx(float(wanted.detach()), rel=1e-6)
+    kept = head._plain_chunk
+
+    def without_gradients(*asked: Any) -> Any:
+        assert asked[-1] is None, "gradients are formed that nobody asked for"
+        return kept(*asked)
+
+    monkeypatch.setattr(head, "_plain_chunk", without_gradients)
     with torch.no_grad():
         assert float(head_loss(x, weight, bias, targets)) == pytest.approx(float(wanted.detach()), rel=1e-6)
 

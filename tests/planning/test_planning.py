@@ -120,7 +120,9 @@ def test_memory_by_hand() -> None:
     assert parts["shared"] == -min(4 * count + parts["table"], passing)
     assert training_memory(shape, 500, 3, 32, accumulation=2)["shared"] == -min(parts["table"], passing)
     assert parts["checkpoint"] == 0
-    assert training_memory(shape, 500, 3, 32, checkpoints=True)["checkpoint"] == 16 * count
+    assert training_memory(shape, 500, 3, 32, checkpoints=True)["checkpoint"] == 12 * count
+    parted = training_memory(shape, 500, 3, 32, checkpoints=True, ranks=2, shard="weights")
+    assert parted["checkpoint"] == 6 * count
     assert training_memory(shape, 500, 3, 32, packed=False)["mask"] == 0
     assert mask_bytes(LSTM, 3, 32) == 0
 

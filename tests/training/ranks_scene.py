@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from treino import interruption
 from treino.errors import Interrupted
@@ -16,15 +17,16 @@ from treino.models.build import build_model
 from treino.recipe import ModelSettings
 from treino.tokens.packing import IGNORED, Batch, PackedRows
 from treino.tokens.shards import Shard
-from treino.training.checkpoint import Progress, model_tensors
+from treino.training.checkpoint import Progress, load_checkpoint, model_tensors
 from treino.training.loop import train
 from treino.training.objective import NextToken
 from treino.training.parallel import Shard as How
-from treino.training.parallel import whole
+from treino.training.parallel import parallel, whole
 from treino.training.plan import TrainingPlan
 from treino.training.ranks import ALONE, Ranks, join, leave
 from treino.training.schedule import Schedule
 from treino.training.source import RowSource
+from treino.training.step import Stepper
 from treino.training.task import Task
 
 STEPS, HALF, ROWS = 50, 25, 12
@@ -133,6 +135,14 @@ def stopped(folder: Path, how: How, ranks: Ranks) -> int:
     return 0
 
 
+def restored(folder: Path, how: How, ranks: Ranks) -> dict[str, torch.Tensor]:
+    """Weights and optimiser as the newest checkpoint of the folder leaves them, whole."""
+    work = task(ranks)
+    stepper = Stepper(work, plan(how), parallel(work.model, work.objective, ranks, how))
+    assert load_checkpoint(folder, work.model, stepper.optimiser, ranks) is not None
+    return {name: whole(value) for name, value in (model_tensors(work.model) | stepper.optimiser.state()).items()}
+
+
 def main(folder: Path) -> None:
     ranks = join(threads=1)
     torch.set_num_threads(1)
@@ -142,6 +152,10 @@ def main(folder: Path) -> None:
         found[way] = trained(folder / way, how, apart)
         found[f"{way} from one"] = trained(folder / f"{way} from one", how, apart)
         found[f"{way} stopped"] = stopped(folder / f"{way} stopped", how, apart)
+    for name in ("fsdp from half", "fsdp stopped"):
+        tensors = restored(folder / name, "fsdp", ranks)
+        if ranks.first:
+            save_file(tensors, folder / f"{name}.safetensors")
     leave()
     (folder / f"rank-{ranks.rank}.json").write_text(json.dumps(found), encoding="utf-8")
 

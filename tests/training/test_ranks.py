@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 import ranks_scene as scene
 
 from treino import environment
-from treino.errors import UsageError
+from treino.errors import MachineError, UsageError
+from treino.training.checkpoint import checkpoints
 from treino.training.ranks import Ranks, check_share, share
 from treino.training.together import can_share, owners
 
@@ -35,6 +37,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, list[di
     assert scene.stopped(half, "ddp", scene.ALONE) == 143
     for how in scene.WAYS:
         shutil.copytree(half, folder / f"{how} from one")
+    shutil.copytree(half, folder / "fsdp from half")
     alone = scene.trained(folder / "alone")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
@@ -76,6 +79,61 @@ def test_a_checkpoint_goes_on_with_another_number_of_processes(
     assert [rank[f"{how} stopped"] for rank in ranks] == [143, 143], "a signal to one process stops all, after saving"
     shutil.copytree(folder / f"{how} stopped", tmp_path / "two")
     check(scene.trained(tmp_path / "two"), alone)
+
+
+def test_checkpoints_keep_every_bit_from_one_process_to_two(found: tuple[Path, dict, list[dict]]) -> None:
+    (step,) = checkpoints(found[0] / "half")
+    written = load_file(step / "model.safetensors") | load_file(step / "optimiser.safetensors")
+    check_equal(load_file(found[0] / "fsdp from half.safetensors"), written)
+
+
+def test_checkpoints_keep_every_bit_from_two_processes_to_one(found: tuple[Path, dict, list[dict]]) -> None:
+    (step,) = checkpoints(found[0] / "fsdp stopped")
+    parts = [[load_file(step / kind / f"part-0000{n}.safetensors") for n in (1, 2)] for kind in ("model", "optimiser")]
+    written = {
+        name: torch.cat([value, second[name]]) if value.ndim else value
+        for first, second in parts
+        for name, value in first.items()
+    }
+    assert all(
+        len(first[name]) and len(value) for first, second in parts for name, value in second.items() if value.ndim
+    )
+    check_equal(scene.restored(found[0] / "fsdp stopped", "ddp", scene.ALONE), written)
+    check_equal(load_file(found[0] / "fsdp stopped.safetensors"), written)
+
+
+def check_equal(got: dict[str, torch.Tensor], written: dict[str, torch.Tensor]) -> None:
+    assert got.keys() == written.keys()
+    assert all(torch.equal(got[name], value) for name, value in written.items())
+
+
+@pytest.mark.parametrize("part", ["model/part-00002", "optimiser/part-00001"])
+@pytest.mark.parametrize("harm", ["missing", "damaged"])
+def test_a_checkpoint_with_a_bad_part_gives_way_to_the_one_before(
+    found: tuple[Path, dict, list[dict]], tmp_path: Path, part: str, harm: str
+) -> None:
+    (step,) = checkpoints(found[0] / "fsdp stopped")
+    (half,) = checkpoints(found[0] / "half")
+    shutil.copytree(step, tmp_path / "step-000000030")
+    shutil.copytree(half, tmp_path / "step-000000020")
+    path = tmp_path / "step-000000030" / f"{part}.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    if harm == "missing":
+        path.unlink()
+    got = scene.restored(tmp_path, "ddp", scene.ALONE)
+    check_equal(got, load_file(half / "model.safetensors") | load_file(half / "optimiser.safetensors"))
+    assert [folder.name for folder in tmp_path.glob("damaged-*")] == ["damaged-step-000000030"]
+
+
+def test_where_another_process_failed_this_one_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    with scene.ALONE.agreeing():
+        pass
+    monkeypatch.setattr(Ranks, "highest", lambda ranks, failed: 1.0)
+    with pytest.raises(MachineError, match="another process"), Ranks(0, 2).agreeing():
+        pass
+    with pytest.raises(OSError, match="own"), Ranks(0, 2).agreeing():
+        raise OSError("own")
 
 
 @pytest.mark.parametrize(

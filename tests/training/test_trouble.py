@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,11 @@ def test_a_leap_is_told_and_a_small_rise_is_not(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_in_the_background_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, write: Callable[[Path], object]) -> None:
         with files.machine_errors(path):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "write_bytes", full)
+    monkeypatch.setattr(files, "write_with", full)
     with pytest.raises(MachineError, match="No space left"), CheckpointWriter(tmp_path, keep=2) as writer:
         writer.save({"model": {"a": torch.zeros(2)}, "optimiser": {}}, Progress(step=3))
     assert checkpoints(tmp_path) == []

@@ -24,6 +24,8 @@ def head_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tens
     hidden: (…, width); weight: (vocabulary, width); targets: (…), int64.
     """
     flat, targets = hidden.flatten(0, -2), targets.flatten()
+    if not torch.is_grad_enabled():  # autograd's functions are not told, and would form gradients of what is trained
+        flat, weight, bias = flat.detach(), weight.detach(), None if bias is None else bias.detach()
     if torch.compiler.is_compiling():
         logits = F.linear(flat, weight, bias).float()
         return F.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")

@@ -98,6 +98,8 @@ def _decide(work: Work, phase: int) -> Decisions:
 
 def _learn(work: Work, phase: int) -> dict[str, Any]:
     """Learn a phase's task on top of what was learnt before, and judge every task and the language after it."""
+    import sklearn.linear_model  # noqa: F401  (what probes load is in memory before the forecast counts what is)
+
     from treino.evaluation.sequence import language_loss, probe, row_of
 
     recipe = work.loaded.recipe

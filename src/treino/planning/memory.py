@@ -19,10 +19,17 @@ DEVICE_HEAP_SHARE = 0.05
 
 LEFT_BY_GATHERING = 3
 """What layers that come and go leave on the heap beside our kernels, in times of all weights: .9 to 1.03 of it was measured on
-two shapes with two processes; in plain torch nothing more than the layers was."""
+two shapes with two processes; in plain torch nothing more than the layers was. It is the heap's (`measure.keep_memory`): with
+blocks above 4 MB handed back at once a step of shape M held .75 of what it holds so, which is 1.04 of the forecast without this
+share, and took 1.4 times the processor's time, for the system clears every page anew."""
 
 WORKSPACE_BYTES = 10_000_000
 """Buffers of threads and of the libraries of matrix products, measured on the smallest shape."""
+
+COMPILER_BYTES, COMPILER_PROCESS_BYTES = 155_000_000, 380_000_000
+"""What torch's compiler leaves in the process (measured on shape `tiny` of `benchmarks/forecast.py` in float32, compiled and
+not), and the C++ compiler that it starts, with its linker (on two layers of shape S; g++ 12, two processors). Together they
+make 574 MB of tiny's first step, where 621 were measured."""
 
 EIGHT_BITS = 2 * (1 + WORD / 256)
 """Bytes for each weight of the two moments in blocks of 256 with a scale (Dettmers et al. 2022)."""
@@ -73,14 +80,17 @@ def memory(model: Architecture, work: Work) -> dict[str, int]:
     - buffers: gradients on their way between ranks, or two gathered layers
     - data 32·T: ids, targets, positions and segments as 64-bit integers
     - heap: what the allocator keeps back
-    - checkpoint 16·N, where one is written beside the training: a copy of weights and optimiser, and what more the bytes on
-      their way to the disk take (measured on three shapes: 12·N alone was 4 to 10 % short of the whole)
+    - checkpoint 12·N, where one is written beside the training: a copy of weights and moments, of ranks that have parts each
+      its own; less is needed where the disk has them before a step's worst moment
+    - compiler, on processors: what torch's leaves in the process, and its C++ compiler at the first step, of which what comes
+      later in a step takes the place
     - base: the process before the model; on an accelerator the driver's context
     """
     parts = _states(model, work)
     parts |= passing_bytes(model, work)
     parts["data"] = 4 * 8 * work.tokens
-    parts["checkpoint"] = 4 * count(model)["total"] * WORD if work.checkpoints else 0
+    copied = 3 * WORD * count(model)["total"] // (work.ranks if work.shard == "weights" else 1)
+    parts["checkpoint"] = copied if work.checkpoints else 0
     parts["table"] = _table(model, work)
     parts["buffers"] = _buffers(model, work, parts["gradients"])
     if "activations" in work.offload:
@@ -94,6 +104,9 @@ def memory(model: Architecture, work: Work) -> dict[str, int]:
         if part in work.offload:
             parts["shared"] += min(freed, parts[part]) if part == "gradients" else 0
             parts[part] = 0
+    if work.compiled and not work.accelerator:
+        later = sum(parts.values()) - parts["weights"] - parts["activations"] - parts["mask"]
+        parts["compiler"] = COMPILER_BYTES + max(0, COMPILER_PROCESS_BYTES - later)
     parts["base"] = work.base
     return parts | {"total": sum(parts.values())}
 

@@ -48,6 +48,7 @@ LABELS = {
     "checkpoint": N_("copy for the checkpoint"),
     "shared": N_("shared by gradients and activations"),
     "heap": N_("kept by the allocator"),
+    "compiler": N_("torch's compiler"),
     "base": N_("process or driver"),
     "positions": N_("positions"),
     "router": N_("router of experts"),

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load, save
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from treino import events, files
 from treino.errors import DataError, reason_of
 from treino.messages import N_
 from treino.training.optimiser import Optimiser
-from treino.training.parallel import part_of, whole
+from treino.training.parallel import part_of, room_like
+from treino.training.parts import read_parts, write_part
 from treino.training.ranks import ALONE, Ranks
 
 SCHEMA = 3
@@ -45,12 +47,14 @@ class CheckpointWriter:
     """Saves in the background: a copy of the state is taken at once, and written while training goes on.
 
     Use it as a context manager: at its end all is written. What goes wrong while writing is raised by the next `save`, by
-    `finish`, or at the end. Where several processes train, each calls `save`, and gives its parts of the tensors to the one
-    that `writes`.
+    `finish`, or at the end. Where several processes train, each calls `save`: the first one writes for all where each has the
+    whole state, and each its own part where the state is cut into `parts`.
     """
 
-    def __init__(self, folder: Path, *, keep: int, writes: bool = True) -> None:
-        self.folder, self.keep, self.writes = folder, keep, writes
+    def __init__(self, folder: Path, *, keep: int, ranks: Ranks = ALONE, parts: bool = False) -> None:
+        self.folder, self.keep = folder, keep
+        self.ranks = ranks.apart() if parts else ALONE
+        self.writes = parts or ranks.first
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
         self._step = 0
@@ -58,16 +62,15 @@ class CheckpointWriter:
     def save(self, tensors: dict[str, dict[str, Tensor]], progress: Progress) -> None:
         """Begin to save; waits for the save before it."""
         self.finish()
-        kept: dict[str, dict[str, Tensor]] = {kind: {} for kind in tensors}
-        for kind, group in tensors.items():
-            for name, value in sorted(group.items()):
-                complete = whole(value)  # all processes ask for it, in one order
-                if self.writes:
-                    kept[kind][name] = complete.to("cpu", copy=True)
         if not self.writes:
             return
+        kept = {
+            kind: {name: value.to("cpu", copy=True) for name, value in sorted(group.items())}
+            for kind, group in tensors.items()
+        }
         self._step = progress.step
-        self._writing = self._thread.submit(save_checkpoint, self.folder, kept, copy.deepcopy(progress), keep=self.keep)
+        asked = (self.folder, kept, copy.deepcopy(progress))
+        self._writing = self._thread.submit(save_checkpoint, *asked, keep=self.keep, ranks=self.ranks)
 
     def finish(self) -> None:
         """Wait until what was begun is written."""
@@ -86,25 +89,45 @@ class CheckpointWriter:
             self._thread.shutdown()
 
 
-def save_checkpoint(folder: Path, tensors: dict[str, dict[str, Tensor]], progress: Progress, *, keep: int) -> None:
-    """Write `folder/step-…` (a file for each of `tensors`: "model", "optimiser", and "best" if there is one) beside its
-    final name, sync, rename; then remove all but the `keep` newest.
+def save_checkpoint(
+    folder: Path, tensors: dict[str, dict[str, Tensor]], progress: Progress, *, keep: int, ranks: Ranks = ALONE
+) -> None:
+    """Write `folder/step-…` beside its final name, sync, rename; then remove all but the `keep` newest.
+
+    Each kind of `tensors` ("model", "optimiser", and "best" if there is one) is a file, or of several processes a folder with
+    a file from each (`treino.training.parts`). All of them call it; the first one makes the folder and gives it its name.
     """
     final = folder / name_of(progress.step)
-    if final.exists():
-        return
     partial = folder / f".{final.name}.partial"
-    files.remove_folder(partial)
-    files.make_private(partial)
-    names = {f"{kind}.safetensors": values for kind, values in tensors.items()}
-    for name, values in names.items():
-        files.write_bytes(partial / name, save({key: value.contiguous() for key, value in values.items()}))
-    state = vars(progress) | {"schema": SCHEMA, "sha256": {name: files.sha256_file(partial / name) for name in names}}
-    state["digest"] = files.digest(state)
-    files.write_json(partial / STATE, state)
-    files.publish_folder(partial, final)
-    for old in checkpoints(folder)[keep:]:
-        files.remove_folder(old)
+    with ranks.agreeing():
+        if ranks.first and not final.exists():
+            files.remove_folder(partial)
+            files.make_private(partial)
+    if ranks.highest(float(ranks.first and final.exists())):
+        return
+    sums: dict[str, str] = {}
+    with ranks.agreeing():
+        for kind, values in tensors.items():
+            path = _write(partial, kind, values, ranks)
+            sums[path.relative_to(partial).as_posix()] = files.sha256_file(path)
+    sums = ranks.told(sums)
+    with ranks.agreeing():
+        if ranks.first:
+            state = vars(progress) | {"schema": SCHEMA, "sha256": sums}
+            files.write_json(partial / STATE, state | {"digest": files.digest(state)})
+            files.publish_folder(partial, final)
+            for old in checkpoints(folder)[keep:]:
+                files.remove_folder(old)
+
+
+def _write(partial: Path, kind: str, tensors: dict[str, Tensor], ranks: Ranks) -> Path:
+    """Write what this process has of a kind of tensors."""
+    if ranks.size > 1:
+        return write_part(partial / kind, tensors, ranks.rank)
+    path = partial / f"{kind}.safetensors"
+    whole = {name: value.contiguous() for name, value in tensors.items()}
+    files.write_with(path, lambda temporary: save_file(whole, temporary))
+    return path
 
 
 def load_checkpoint(
@@ -116,55 +139,65 @@ def load_checkpoint(
     Raises:
         DataError: where a process cannot read what the first one chose.
     """
-    read = _newest(folder) if ranks.first else None
-    step = int(ranks.highest(read.progress.step if read else -1))
+    chosen = _newest(folder) if ranks.first else None
+    step = int(ranks.highest(step_of(chosen) if chosen else -1))
     if step < 0:
         return None
-    read = read or _follow(folder, step)
-    own = trained_tensors(model)
-    model.load_state_dict({name: part_of(value, own[name]) for name, value in read.model.items()}, strict=False)
-    optimiser.load_state(read.optimiser)
-    return read.progress, {name: part_of(value, own[name]) for name, value in read.best.items()}
-
-
-@dataclass
-class _Read:
-    progress: Progress
-    model: dict[str, Tensor]
-    optimiser: dict[str, Tensor]
-    best: dict[str, Tensor]
-
-
-def _newest(folder: Path) -> _Read | None:
-    for path in checkpoints(folder):
-        try:
-            return _read(path)
-        except (DataError, OSError, KeyError, ValueError) as error:
-            events.emit("warning.checkpoint_damaged", checkpoint=path.name, reason=reason_of(error))
-            path.rename(path.with_name(f"damaged-{path.name}"))
-    return None
-
-
-def _follow(folder: Path, step: int) -> _Read:
-    """The checkpoint that the first process chose."""
-    path = folder / name_of(step)
+    path, own = folder / name_of(step), trained_tensors(model)
     try:
-        return _read(path)
+        state = _state(path)
+        kinds = {Path(name).parts[0].removesuffix(".safetensors") for name in state["sha256"]}
+        tensors = {kind: _read(path, kind, own) for kind in sorted(kinds)}
     except (DataError, OSError, KeyError, ValueError) as error:
+        if ranks.first:
+            raise
         raise DataError(
             N_("a process of the training cannot read {path}, which the first one has read: {reason}"),
             fix=N_("put the folder of runs (--runs) where all machines see it"),
             path=str(path),
             reason=reason_of(error),
         ) from error
+    model.load_state_dict(tensors["model"], strict=False)
+    optimiser.load_state(tensors["optimiser"])
+    return Progress(**{item.name: state[item.name] for item in fields(Progress)}), tensors.get("best", {})
 
 
-def _read(path: Path) -> _Read:
-    state = _check(path)
-    tensors = {name: load((path / name).read_bytes()) for name in state["sha256"]}
-    progress = Progress(**{item.name: state[item.name] for item in fields(Progress)})
-    best = tensors.get("best.safetensors", {})
-    return _Read(progress, tensors["model.safetensors"], tensors["optimiser.safetensors"], best)
+def _newest(folder: Path) -> Path | None:
+    """The newest checkpoint whose files are what was written."""
+    for path in checkpoints(folder):
+        try:
+            for name, expected in _state(path)["sha256"].items():
+                if files.sha256_file(path / name) != expected:
+                    raise DataError(_CHANGED, name=name)
+            return path
+        except (DataError, OSError, KeyError, ValueError) as error:
+            events.emit("warning.checkpoint_damaged", checkpoint=path.name, reason=reason_of(error))
+            path.rename(path.with_name(f"damaged-{path.name}"))
+    return None
+
+
+def _state(path: Path) -> dict[str, Any]:
+    """What stands beside the tensors of a checkpoint, all of which must be there."""
+    state = files.read_json(path / STATE)
+    stored = state.pop("digest", "")
+    if not isinstance(state, dict) or files.digest(state) != stored or state["schema"] != SCHEMA:
+        raise DataError(_CHANGED, name=STATE)
+    for name in state["sha256"]:
+        if not (path / name).is_file():
+            raise DataError(_CHANGED, name=name)
+    return state
+
+
+def _read(path: Path, kind: str, own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """This process's part of a kind of tensors: as its parameters are cut."""
+
+    def like(name: str) -> Tensor:
+        return own[name.rpartition("|")[0] or name]  # the optimiser's are called <parameter>|<state>
+
+    if (path / kind).is_dir():
+        return read_parts(path / kind, lambda name, size, dtype: room_like(like(name), size, dtype))
+    with safe_open(path / f"{kind}.safetensors", "pt") as file:
+        return {name: part_of(file.get_tensor(name), like(name)) for name in file.keys()}  # noqa: SIM118
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -191,14 +224,3 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The parameters that training changes, by name: what is frozen is in the base model."""
     return {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
-
-
-def _check(path: Path) -> dict[str, Any]:
-    state = files.read_json(path / STATE)
-    stored = state.pop("digest", "")
-    if not isinstance(state, dict) or files.digest(state) != stored or state["schema"] != SCHEMA:
-        raise DataError(_CHANGED, name=STATE)
-    for name, expected in state["sha256"].items():
-        if files.sha256_file(path / name) != expected:
-            raise DataError(_CHANGED, name=name)
-    return state

@@ -6,6 +6,8 @@ memory for gradients and moments. The token table and the head stay as they are.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from treino.errors import UsageError
@@ -13,6 +15,10 @@ from treino.messages import N_
 from treino.models.base import LanguageModel
 from treino.models.lora import LoraShape
 from treino.models.nf4 import in_four_bits
+from treino.planning.fit import Arrangement
+from treino.planning.flops import training_flops_per_token
+from treino.planning.forecast import Forecast
+from treino.planning.memory import adapter_parameters
 from treino.planning.tuning import TuningWish
 from treino.planning.work import Work
 from treino.recipe import ADAPTED, PretrainSettings, finetuning_rate, pretraining_rate
@@ -99,3 +105,17 @@ def adapting_wish(
     choices = {"auto": (False, True), "yes": (True,), "no": (False,)}[settings.recompute]
     recompute = (True,) if stream else choices
     return TuningWish(architecture(base), work, recompute=recompute, offers=offers, looked=batch)
+
+
+def adapting_forecast(
+    found: Forecast, wish: TuningWish, settings: PretrainSettings, arrangement: Arrangement, passes: int
+) -> Forecast:
+    """The forecast of a whole pretraining made that of an adapter: what is trained, and the memory, are others."""
+    flops = training_flops_per_token(
+        *(wish.model, 0, wish.context),
+        method=settings.method,
+        adapters=adapter_parameters(wish.model, settings.lora_rank),
+        recompute=arrangement.recompute,
+    )
+    memory = wish.parts(batch=arrangement.rows, accumulation=passes, recompute=arrangement.recompute)
+    return replace(found, flops={part: value * found.tokens for part, value in flops.items()}, memory=memory)

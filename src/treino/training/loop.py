@@ -12,7 +12,7 @@ from torch import Tensor
 from treino import events, interruption
 from treino.measure import keep_memory
 from treino.training.checkpoint import CheckpointWriter, Progress, load_checkpoint, trained_tensors
-from treino.training.parallel import evaluate_objective, parallel
+from treino.training.parallel import Sharded, evaluate_objective, parallel
 from treino.training.plan import TrainingPlan
 from treino.training.ranks import ALONE, Ranks, is_loss_of_a_rank, lost
 from treino.training.step import Stepper, autocasting
@@ -53,7 +53,8 @@ class _Loop:
         self.parallel = parallel(task.model, task.objective, ranks, plan.shard)
         self.stepper = Stepper(task, plan, self.parallel)
         self.watch = Watch(task.source, plan.schedule.peak, records, ranks)
-        self.writer = CheckpointWriter(folder, keep=plan.checkpoints_kept, writes=ranks.first)
+        parts = isinstance(self.parallel, Sharded)
+        self.writer = CheckpointWriter(folder, keep=plan.checkpoints_kept, ranks=ranks, parts=parts)
         self.progress = Progress()
         self.untold: list[Tensor] = []
         """Losses of the steps since the last line of progress: tensors, so that no step waits for the device."""

@@ -14,7 +14,6 @@ from treino.models.base import LanguageModel
 from treino.training.eager import AdamW
 from treino.training.eight_bits import BETA1, EPSILON, SMALLEST_PARAMETER, AdamW8bit
 from treino.training.muon import Muon
-from treino.training.parallel import part_of
 
 Kind = Literal["adamw", "adamw8bit", "muon"]
 
@@ -98,7 +97,7 @@ class Optimiser:
         }
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Put tensors of `state` back; a name that the model lacks raises `KeyError`."""
+        """Put tensors of `state` back, cut as the parameters are; a name that the model lacks raises `KeyError`."""
         parameters = dict(self.model.named_parameters())
         owner: dict[int, Any] = {
             id(parameter): part.state
@@ -111,9 +110,9 @@ class Optimiser:
             parameter = parameters[name]
             state = owner[id(parameter)][parameter]
             if field in state:
-                state[field].copy_(part_of(value, parameter))
+                state[field].copy_(value)
             else:
-                state[field] = part_of(value, parameter)
+                state[field] = value.to(parameter.device, copy=True)
 
 
 def _parts_of(groups: list[dict[str, Any]], chosen: Callable[[nn.Parameter], bool]) -> list[dict[str, Any]]:

@@ -170,13 +170,23 @@ def whole(value: Tensor) -> Tensor:
 
 
 def part_of(value: Tensor, like: Tensor) -> Tensor:
-    """This process's part of a whole tensor, cut as `like` is; the tensor itself where that is whole or of another shape."""
-    if not hasattr(like, "full_tensor") or value.shape != like.shape:
-        return value.to(like.device, copy=True)
+    """This process's part of a whole tensor, cut as `like` is; the tensor itself where that is whole or of another shape.
+    Either is a copy.
+    """
+    room = room_like(like, value.shape, value.dtype)
+    if not hasattr(room, "full_tensor"):
+        return room.copy_(value)
     from torch.distributed.tensor import DTensor, distribute_tensor
 
-    assert isinstance(like, DTensor)
-    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+    assert isinstance(room, DTensor)
+    return room.copy_(distribute_tensor(value.to(like.device), room.device_mesh, room.placements, src_data_rank=None))
+
+
+def room_like(like: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """An unfilled tensor of this shape where `like` is: cut as that is, if both have one shape, else whole."""
+    if shape == like.shape:
+        return torch.empty_like(like, dtype=dtype)
+    return torch.empty(shape, dtype=dtype, device=like.device)
 
 
 def evaluate_objective(

@@ -6,7 +6,10 @@ has a GPU, else by gloo, too.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -40,6 +43,7 @@ class Ranks:
         local_rank, local_size: the same among those of this machine.
         threads: processors for each.
         joined: whether they have met, so that they can tell each other something.
+        line: what they talk over, where that is a line of their own; else the one that the training uses.
     """
 
     rank: int = 0
@@ -48,6 +52,7 @@ class Ranks:
     local_size: int = 1
     threads: int = 0
     joined: bool = False
+    line: Any = None
 
     @property
     def first(self) -> bool:
@@ -73,8 +78,46 @@ class Ranks:
         import torch.distributed as dist
 
         numbers = torch.tensor(values, dtype=torch.float64)
-        dist.all_reduce(numbers, getattr(dist.ReduceOp, how))
+        dist.all_reduce(numbers, getattr(dist.ReduceOp, how), group=self.line)
         return numbers.tolist()
+
+    def told(self, words: dict[str, str]) -> dict[str, str]:
+        """What all processes tell, together."""
+        if self.size == 1:
+            return words
+        import torch.distributed as dist
+
+        text = json.dumps(words).encode()
+        length = int(self.highest(len(text)))
+        own = torch.tensor(list(text.ljust(length)), dtype=torch.uint8)
+        everyone = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(everyone, own, group=self.line)
+        return {name: word for one in everyone for name, word in json.loads(bytes(one.tolist())).items()}
+
+    @contextlib.contextmanager
+    def agreeing(self) -> Iterator[None]:
+        """Around work that each process must get done: where one fails, all raise.
+
+        Raises:
+            MachineError: where only others failed.
+        """
+        failed: Exception | None = None
+        try:
+            yield
+        except Exception as error:  # whatever it is, the others wait for word of it
+            failed = error
+        if self.highest(float(failed is not None)):
+            raise failed or MachineError(
+                N_("another process of this training could not write its part of a checkpoint")
+            )
+
+    def apart(self) -> Ranks:
+        """The same processes on a line of their own, for a thread beside the training; all must ask for it."""
+        if self.size == 1:
+            return self
+        import torch.distributed as dist
+
+        return replace(self, line=dist.new_group(backend="gloo", timeout=PATIENCE))
 
     def add_up(self, value: Tensor) -> Tensor:
         """Sum of a tensor over all processes, in place, on its device."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from treino.measure import watching_helpers
 from treino.training.compiling import compiled_sums
 from treino.training.formats import settle
 from treino.training.objective import B
@@ -27,6 +29,7 @@ class Stepper:
         self.parallel.keep(self.optimiser)
         alone = self.parallel.ranks.size == 1
         self.sums = compiled_sums(task.objective) if plan.compile and alone else None
+        self.warm = False
         self.trained = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
         self.device = self.trained[0].device
         settle(self.device, plan.precision)
@@ -40,7 +43,11 @@ class Stepper:
         _seed(self.plan.seed * 1_000_003 + step + (self.parallel.ranks.rank << 40), self.device)
         batches = self.task.source.step(step)
         passes = (batches, self.plan.precision, self.device, self.parallel, self.sums)
-        loss, counts = accumulate_gradients(self.task, *passes)
+        with (
+            contextlib.nullcontext() if self.sums is None or self.warm else watching_helpers()
+        ):  # the compiler's, at first
+            loss, counts = accumulate_gradients(self.task, *passes)
+        self.warm = True
         own = self.parallel.to_update(self.trained)
         norm = self.parallel.length([parameter.grad for parameter in own if parameter.grad is not None])
         if self.plan.clip:
