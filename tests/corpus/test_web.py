@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import gzip
+import signal
 import socket
 import threading
 import time
@@ -386,8 +387,14 @@ def test_the_stage_keeps_the_pages_and_takes_up_an_interrupted_crawl(serve: Any,
     corpus = CorpusSettings(sources=(site.source("/0", depth=40, licence="CC0"),), held_out=0)
     given = site.pages["/9"]
     site.pages["/9"] = stopping
-    with pytest.raises(KeyboardInterrupt):
-        collect(corpus, WorldSettings(), tmp_path / "a", 1, Path())
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what a shell starts in the background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            collect(corpus, WorldSettings(), tmp_path / "a", 1, Path())
+    finally:
+        signal.signal(signal.SIGINT, before)
     site.pages["/9"] = given
     facts = collect(corpus, WorldSettings(), tmp_path / "a", 1, Path())
     assert facts["documents_out"] == 30

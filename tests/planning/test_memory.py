@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tracking import Tracker, tracking
 
-from treino.models import head, lora, nf4, transformer
+from treino.models import attention, head, lora, nf4
 from treino.models.build import build_model
 from treino.models.classifier import build_classifier
 from treino.models.lora import LoraShape, add_adapter, targets_of
@@ -42,7 +42,7 @@ NEAR = 0.05
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain torch: our own kernels take no fake tensors, and their memory is another test's."""
-    monkeypatch.setattr(transformer, "usable", lambda x: False)
+    monkeypatch.setattr(attention, "usable", lambda x: False)
     monkeypatch.setattr(head, "usable", lambda x: False)
     monkeypatch.setattr(lora, "quantise", packed)
     monkeypatch.setattr(nf4.Quantised, "values", lambda own, dtype: torch.empty(own.shape, dtype=dtype))

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from treino.models import head, transformer
+from treino.models import attention, head
 from treino.models.build import build_model
 from treino.models.kernels import library
 from treino.planning import activations
@@ -186,7 +186,7 @@ def test_activations_are_those_that_autograd_keeps(
     monkeypatch: pytest.MonkeyPatch, shape: Shape, precision: str, kernels: bool
 ) -> None:
     if not kernels:
-        monkeypatch.setattr(transformer, "usable", lambda x: False)
+        monkeypatch.setattr(attention, "usable", lambda x: False)
     torch.manual_seed(0)
     model = build_model(as_settings(shape), 100)
     ids = torch.randint(2, 100, (16, 32))
