@@ -319,7 +319,7 @@ class Pretraining:
         some = make_batch(self.rows, [self.rows.locate(0)]).to(torch.device("cpu"))
         difference = merge_checked(model, lambda: model(some.ids, positions=some.positions, segments=some.segments))
         return {
-            "parameters": counts["total"],
+            "parameters": counts["total"] - counts["trainable"],
             "trainable_parameters": counts["trainable"],
             "merge_difference": difference,
         }
