@@ -35,8 +35,10 @@ import sys, torch
 from treino.models.build import build_model
 from treino.models.weights import without_weights
 from treino.recipe import ModelSettings
+from treino.training.fit import base_memory
 from treino.training.optimiser import Optimiser
 
+assert base_memory(torch.device("cpu")) > 0  # a step of its own
 SIZES = {"width": 16, "layers": 1, "heads": 2, "kv_heads": 2, "feed_forward": 32, "embedding": 16, "context": 8}
 for architecture in ("transformer", "lstm"):
     model = without_weights(lambda: build_model(ModelSettings(architecture=architecture, **SIZES), 30))

@@ -31,6 +31,8 @@ LOOKS = {
     "distillation": ("0.75", "xx", "D"),
 }
 """Grey, hatching and sign of each way."""
+ASIDE = {"plain": (0, 0), "l2_sp": (7, 6), "ewc": (8, 4), "rehearsal": (-18, -14), "distillation": (7, 6)}
+"""Where the strengths stand beside a cure's points: cures that come out alike do not write over each other."""
 
 BARS = (N_("{a} after A"), N_("{b} after B"), N_("{a} after B"), N_("{c} after C"), N_("{a} after C"))
 
@@ -83,7 +85,7 @@ def _trade(found: Mapping[str, Any], folder: Path, translator: Translator) -> li
         )  # fmt: skip
         for place in range(1, len(rows)):
             text = _strength(rows[place]["strength"], translator)
-            aside = (-8, -14) if cure == "ewc" else (7, 6)
+            aside = ASIDE[cure]
             axis.annotate(text, (x[place], y[place]), aside, textcoords="offset points", fontsize=8)
     axis.margins(0.12)
     for side, text in (("x", N_("forgotten of A (accuracy)")), ("y", N_("learnt of B and C (accuracy)"))):

@@ -16,6 +16,7 @@ from treino.planning.fit import Arrangement, PretrainingWish, Wish, arrange, sma
 from treino.planning.work import BASE_BYTES
 from treino.recipe import ModelSettings, PretrainSettings, feed_forward_width
 from treino.tokens.packing import Batch
+from treino.training.eager import AdamW
 from treino.training.objective import NextToken
 from treino.training.ranks import ALONE, Ranks
 from treino.training.together import can_share
@@ -97,7 +98,7 @@ def _first_step() -> None:
         ids = torch.zeros(4, 64, dtype=torch.long)
         places = torch.arange(64).expand(4, 64)
         NextToken().sums(model, Batch(ids, ids, places, torch.zeros_like(ids)))["next_token"].backward()
-        torch.optim.AdamW(model.parameters(), fused=True).step()
+        AdamW(model.parameters(), fused=True).step()
     release_memory()
 
 

@@ -411,8 +411,10 @@ class Pretraining:
         places = sum(batch.ids.numel() for batch in self.task.validation)
         begun = time.perf_counter()
         if self.task.sample and self.ranks.first:
+            training = self.model.training
             self.model.eval()
             self.task.sample()
+            self.model.train(training)
         return looks * (places / (3 * tokens_per_second) + time.perf_counter() - begun)
 
     def _store_forecast(self, expected: Forecast, path: Path) -> None:

@@ -43,9 +43,8 @@ class Stepper:
         _seed(self.plan.seed * 1_000_003 + step + (self.parallel.ranks.rank << 40), self.device)
         batches = self.task.source.step(step)
         passes = (batches, self.plan.precision, self.device, self.parallel, self.sums)
-        with (
-            contextlib.nullcontext() if self.sums is None or self.warm else watching_helpers()
-        ):  # the compiler's, at first
+        compiling = self.sums is not None and not self.warm
+        with watching_helpers() if compiling else contextlib.nullcontext():
             loss, counts = accumulate_gradients(self.task, *passes)
         self.warm = True
         own = self.parallel.to_update(self.trained)
