@@ -123,6 +123,26 @@ def test_generate_text_bars_stream_and_json(finished: Path, capsys: pytest.Captu
     assert 0 < sum(shares) <= 1 + 1e-6  # float32 softmax
 
 
+def test_generate_goes_on_with_every_text_of_a_file(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = [f"{begun} {number}" for number in range(6) for begun in ("A padaria", "O gato", "Na praça de manhã")]
+    lines = "\n\n".join(prompts)  # more than go together, and empty lines
+    (tmp_path / "inicios.txt").write_text(lines, encoding="utf-8")
+    base = ["generate", "mini", "--runs", str(finished / "runs"), "--seed", "3", "--tokens", "8"]
+    given = ["--file", str(tmp_path / "inicios.txt")]
+    rows = [json.loads(line) for line in said(capsys, *base, *given, "--json").splitlines()]
+    assert [row["prompt"] for row in rows] == prompts
+    assert [row["place"] for row in rows[:2]] == ["inicios.txt:1", "inicios.txt:3"]
+    for number in (0, 1, 16, 17):
+        alone = ["generate", "mini", prompts[number], *base[2:4], "--seed", str(3 + number), "--tokens", "8", "--json"]
+        assert rows[number]["text"] == json.loads(said(capsys, *alone))["text"]
+    said(capsys, *base, *given, "--output", str(tmp_path / "textos.jsonl"))
+    written = (tmp_path / "textos.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line) for line in written.splitlines()] == rows
+    assert said(capsys, *base, *given).count("\n\n") >= len(prompts)
+
+
 def test_show_walks_back_to_the_raw_text(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = json.loads(said(capsys, "show", "--runs", str(finished / "runs"), "--json"))
     stages = [stage["stage"] for stage in content["stages"]]

@@ -10,9 +10,11 @@ from treino.cli.options import (
     Command,
     decimal_number,
     echo_json,
+    echo_rows,
     json_option,
     runs_option,
     sampling_options,
+    table_options,
     whole_number,
 )
 from treino.cli.text import _
@@ -22,14 +24,16 @@ from treino.cli.text import _
     "generate",
     cls=Command,
     help=_(
-        "Let a model go on with a text.\n\n"
+        "Let a model go on with a text, or with every text of a file.\n\n"
         "RUN is the name or path of a run, a model folder, or owner/name@revision of the hub; the latest run if left out.\n\n"
         '\b\nExamples:\n  treino generate "O gato subiu no"\n  treino generate "O gato subiu no" --top 5\n'
-        '  treino generate modulo7 "o gato subiu" --greedy'
+        '  treino generate modulo7 "o gato subiu" --greedy\n'
+        "  treino generate --file inicios.txt --output textos.jsonl"
     ),
     short_help=_("Let a model go on with a text."),
 )
-@click.argument("words", nargs=-1, required=True, metavar=_("[RUN] PROMPT"))
+@click.argument("words", nargs=-1, metavar=_("[RUN] [PROMPT]"))
+@table_options(_("Go on with the texts of a CSV, JSON lines, Parquet or text file (one a line), many at a time."))
 @click.option(
     "--top", type=whole_number(1, 1000), metavar="N", help=_("Show the likeliest next tokens as bars instead of text.")
 )
@@ -45,9 +49,27 @@ from treino.cli.text import _
 @click.option("--stream", is_flag=True, help=_("Print the text while it is made."))
 @runs_option
 @json_option
-def command(words: tuple[str, ...], top: int | None, stream: bool, runs: Path | None, as_json: bool, **options) -> None:
+def command(
+    words: tuple[str, ...],
+    path: Path | None,
+    column: str,
+    output: Path | None,
+    top: int | None,
+    stream: bool,
+    runs: Path | None,
+    as_json: bool,
+    **options,
+) -> None:
     from treino.pipeline.api import load
 
+    if path is not None:
+        from treino.pipeline.standalone import generate_file
+
+        if len(words) > 1 or top or stream:
+            raise click.UsageError(_("--file takes a run at most, and neither a prompt, --top nor --stream"))
+        rows = generate_file(path, column, words[0] if words else None, runs=runs, **options)
+        echo_rows(rows, lambda row: f"{row['prompt']}{row['text']}\n", output, as_json)
+        return
     if not 1 <= len(words) <= 2:
         raise click.UsageError(_("give a run and a prompt; put the prompt in quotes"))
     *run, prompt = words

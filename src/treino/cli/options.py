@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,17 @@ def set_option(function: Any) -> Any:
     )(function)
 
 
+def table_options(help: str) -> Callable[[Any], Any]:
+    """Texts of a file in place of one given, and where the answers go; `echo_rows` puts them there."""
+    file = {"type": click.Path(path_type=Path, dir_okay=False), "metavar": _("FILE")}
+    options = (
+        click.option("--file", "path", help=help, **file),
+        column_option,
+        click.option("--output", help=_("Write JSON lines to this file instead of the screen."), **file),
+    )
+    return lambda function: functools.reduce(lambda made, option: option(made), reversed(options), function)
+
+
 def column_option(function: Any) -> Any:
     return click.option("--column", default="", metavar=_("COLUMN"), help=_("Column of the text (found by its name)."))(
         function
@@ -101,6 +112,29 @@ def setting_line(row: Mapping[str, Any]) -> str:
 
     origin: str = row["origin"]
     return f"{row['where']:<28} {to_toml(row['value']):<24} {_(LABELS.get(origin, origin))}"
+
+
+def echo_rows(
+    rows: Iterable[dict[str, Any]], line: Callable[[dict[str, Any]], str], output: Path | None, as_json: bool
+) -> None:
+    """Rows as they come, a line each; or as JSON lines, of which a file appears whole or not at all."""
+    import json
+
+    from treino import events, files
+    from treino.cli.terminal import TerminalView
+
+    lines: list[str] = []
+    with TerminalView() as view, events.listening(view):
+        for row in rows:
+            if output or as_json:
+                lines.append(json.dumps(row, ensure_ascii=False))
+            else:
+                click.echo(line(row))
+    if output:
+        files.write_text(output, "".join(f"{line}\n" for line in lines))
+        click.echo(_("wrote {count} rows to {path}", count=len(lines), path=str(output)))
+    for text in () if output else lines:
+        click.echo(text)
 
 
 def echo_json(value: Any) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from treino.cli.options import Command, column_option, echo_json, json_option, runs_option
+from treino.cli.options import Command, echo_json, echo_rows, json_option, runs_option, table_options
 from treino.cli.text import _, translator
 
 
@@ -23,20 +22,7 @@ from treino.cli.text import _, translator
     short_help=_("Name the class of a text, or of a file's texts."),
 )
 @click.argument("words", nargs=-1, metavar=_("[RUN] [TEXT]"))
-@click.option(
-    "--file",
-    "path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar=_("FILE"),
-    help=_("Read texts from a CSV, JSON lines, Parquet or text file (one a line)."),
-)
-@column_option
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar=_("FILE"),
-    help=_("Write JSON lines to this file instead of the screen."),
-)
+@table_options(_("Read texts from a CSV, JSON lines, Parquet or text file (one a line)."))
 @runs_option
 @json_option
 def command(
@@ -47,7 +33,9 @@ def command(
     if path is not None:
         if len(words) > 1:
             raise click.UsageError(_("give either a text or --file"))
-        _predict_file(path, column, words[0] if words else None, runs, output, as_json)
+        from treino.pipeline.standalone import predict_file
+
+        echo_rows(predict_file(path, column, words[0] if words else None, runs=runs), _line, output, as_json)
         return
     if not 1 <= len(words) <= 2:
         raise click.UsageError(_("give a run and a text; put the text in quotes"))
@@ -75,25 +63,7 @@ def _show(answer: dict) -> None:
         click.echo(line)
 
 
-def _predict_file(
-    path: Path, column: str, run: str | None, runs: Path | None, output: Path | None, as_json: bool
-) -> None:
-    """Stream the answers; a file of answers appears whole or not at all."""
-    from treino import events, files
-    from treino.cli.terminal import TerminalView
-    from treino.pipeline.standalone import predict_file
-
-    lines: list[str] = []
-    with TerminalView() as view, events.listening(view):
-        for row in predict_file(path, column, run, runs=runs):
-            if output or as_json:
-                lines.append(json.dumps(row, ensure_ascii=False))
-                continue
-            share = "" if row["probability"] is None else translator().percent(row["probability"])
-            click.echo(f"{row['label'] or '-':<16} {share:>7}  {' '.join(row['text'].split())[:90]}")
-    if output:
-        files.write_text(output, "".join(f"{line}\n" for line in lines))
-        click.echo(_("wrote {count} rows to {path}", count=len(lines), path=str(output)))
-    elif as_json:
-        for line in lines:
-            click.echo(line)
+def _line(row: dict) -> str:
+    """The likeliest class of a row, its share, and the beginning of the text."""
+    share = "" if row["probability"] is None else translator().percent(row["probability"])
+    return f"{row['label'] or '-':<16} {share:>7}  {' '.join(row['text'].split())[:90]}"

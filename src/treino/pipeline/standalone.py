@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from treino.pipeline.api import LoadedClassifier, LoadedModel, load, load_classi
 from treino.pipeline.run_folder import brought_model
 from treino.recipe import CleanSettings, EvaluateSettings, LabelSettings, SourceSettings, WorldSettings
 
-AT_ONCE = 1024
-"""Texts of a file that are classified together."""
+AT_ONCE, WRITTEN_AT_ONCE = 1024, 16
+"""Texts of a file that are classified together, and texts that a model goes on with together."""
 
 
 def predict_file(
@@ -26,24 +27,45 @@ def predict_file(
 
     Rows without text are left out and told in a warning at the end.
     """
+    classifier = load_classifier(run, runs=runs)
+    for places, texts in _groups(path, column, AT_ONCE):
+        for place, text, answer in zip(places, texts, classifier.predict(texts), strict=True):
+            yield {"place": place, "text": text, **answer}
+
+
+def generate_file(
+    path: Path,
+    column: str = "",
+    run: str | Path | None = None,
+    *,
+    runs: str | Path | None = None,
+    seed: int | None = None,
+    **options: Any,
+) -> Iterator[dict[str, Any]]:
+    """{place, prompt, text} of each row of a table, or of each line of a text file, with the model's continuation: that
+    which the prompt of row i (from 0) has alone with seed + i. Options as in `treino.models.generation.generate`.
+    """
+    from treino.models.generation import generate_batch
+
+    model, done = load(run, runs=runs), 0
+    for places, prompts in _groups(path, column, WRITTEN_AT_ONCE):
+        own = None if seed is None else seed + done
+        texts = generate_batch(model.model, model.tokenizer, prompts, seed=own, **options)
+        for place, prompt, text in zip(places, prompts, texts, strict=True):
+            yield {"place": place, "prompt": prompt, "text": text}
+        done += len(prompts)
+
+
+def _groups(path: Path, column: str, size: int) -> Iterator[tuple[list[str], list[str]]]:
+    """Places and texts of a file's rows, so many at a time; rows without text are told in a warning at the end."""
     from treino.corpus.labelled.read import read_texts
     from treino.corpus.sources.raw import Problems
 
-    classifier, problems = load_classifier(run, runs=runs), Problems()
-    waiting: list[tuple[str, str]] = []
-    for row in read_texts(path, column, problems):
-        waiting.append(row)
-        if len(waiting) == AT_ONCE:
-            yield from _answers(classifier, waiting)
-            waiting = []
-    yield from _answers(classifier, waiting)
+    problems = Problems()
+    rows = read_texts(path, column, problems)
+    while group := list(itertools.islice(rows, size)):
+        yield [place for place, _ in group], [text for _, text in group]
     problems.tell()
-
-
-def _answers(classifier: LoadedClassifier, rows: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
-    answers = classifier.predict([text for _, text in rows]) if rows else []
-    for (place, text), answer in zip(rows, answers, strict=True):
-        yield {"place": place, "text": text, **answer}
 
 
 def evaluate_data(
