@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_finetuning import recipe
@@ -10,6 +11,7 @@ from test_finetuning import recipe
 import treino
 from treino.planning.fit import Arrangement
 from treino.training import pretrain
+from treino.training.task import Task
 
 
 def test_little_memory_changes_how_steps_are_taken_and_not_what_is_learnt(
@@ -22,7 +24,16 @@ def test_little_memory_changes_how_steps_are_taken_and_not_what_is_learnt(
     del content["labels"], content["finetune"]
     roomy = treino.run(content, runs=tmp_path / "roomy")
     monkeypatch.setattr(pretrain, "fitted", lambda *_, **__: (Arrangement(1, True), "ddp"))
+    passes: set[int] = set()
+    train = pretrain.train
+
+    def watched(task: Task, *rest: Any) -> Any:
+        passes.update(len(batch.ids) for step in range(2) for batch in task.source.step(step))
+        return train(task, *rest)
+
+    monkeypatch.setattr(pretrain, "train", watched)
     lean = treino.run(content, runs=tmp_path / "lean")
+    assert passes == {1}, "rows of a pass, as decided"
     assert lean.digests["tokenise"] == roomy.digests["tokenise"]
     for name in ("first_loss", "last_loss", "last_validation_loss"):
         assert lean.facts["pretrain"][name] == pytest.approx(roomy.facts["pretrain"][name], abs=1e-5)

@@ -56,6 +56,33 @@ def test_a_step_that_is_no_number_is_not_taken_and_its_batch_kept(tmp_path: Path
     assert progress.step == 12
 
 
+def test_a_checkpoint_between_a_skipped_step_and_its_line_is_written_and_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole, _ = run({5}, tmp_path / "whole", log_every=4)
+    step = Poisoned.step
+
+    def cut(self: Poisoned, number: int) -> list[Any]:
+        if number == 6:  # the sixth step, number 5, is the one that is skipped
+            raise ConnectionError
+        return step(self, number)
+
+    with monkeypatch.context() as patched, pytest.raises(ConnectionError):
+        patched.setattr(Poisoned, "step", cut)
+        run({5}, tmp_path / "stopped", log_every=4, checkpoint_seconds=0.0)
+    _, resumed, heard = run({5}, tmp_path / "stopped", log_every=4)
+    assert [event.values["step"] for event in heard if event.kind == "train.resumed"] == [6]
+    assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
+
+
+def test_what_a_save_that_was_cut_off_left_goes_with_the_next(tmp_path: Path) -> None:
+    left = tmp_path / "checkpoints" / ".step-00000003.partial"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").write_bytes(b"half")
+    run(set(), tmp_path)
+    assert not left.exists()
+
+
 def test_three_in_a_row_end_the_training(tmp_path: Path) -> None:
     with pytest.raises(NotFinite, match="no longer a number"):
         run({4, 5, 6}, tmp_path, log_every=6)

@@ -28,7 +28,8 @@ STATE = "state.json"
 @dataclass
 class Progress:
     """What a resumed run must know beside the tensors: steps and tokens done, seconds spent, the history so far, and the
-    losses of steps that no line of the history tells yet; the lowest validation loss where the plan has patience.
+    losses of steps that no line of the history tells yet (None: the step was skipped); the lowest validation loss where the
+    plan has patience.
     """
 
     step: int = 0
@@ -37,7 +38,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     validation: list[dict[str, Any]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
-    untold: list[float] = field(default_factory=list)
+    untold: list[float | None] = field(default_factory=list)
     best_loss: float | None = None
     best_step: int = 0
     looks_without_gain: int = 0
@@ -101,7 +102,8 @@ def save_checkpoint(
     partial = folder / f".{final.name}.partial"
     with ranks.agreeing():
         if ranks.first and not final.exists():
-            files.remove_folder(partial)
+            for left in folder.glob(".step-*.partial"):  # of saves that were cut off: one at a time is under way
+                files.remove_folder(left)
             files.make_private(partial)
     if ranks.highest(float(ranks.first and final.exists())):
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ class _Loop:
         restored = load_checkpoint(self.folder, self.task.model, self.stepper.optimiser, self.ranks)
         if restored:
             self.progress, self.best = restored
-            self.untold = [torch.tensor(loss, device=self.stepper.device) for loss in self.progress.untold]
+            losses = [math.nan if loss is None else loss for loss in self.progress.untold]
+            self.untold = [torch.tensor(loss, device=self.stepper.device) for loss in losses]
             events.emit("train.resumed", step=self.progress.step)
         started = time.monotonic() - self.progress.seconds
         keep_memory()
@@ -152,7 +154,8 @@ class _Loop:
         wish = self.ranks.highest(interruption.requested() or (DUE if due else 0.0))
         if not (wish or self._is_over()):
             return
-        self.progress.untold = [float(loss) for loss in self.untold]
+        losses = [float(loss) for loss in self.untold]
+        self.progress.untold = [loss if math.isfinite(loss) else None for loss in losses]
         tensors = {"model": trained_tensors(self.task.model), "optimiser": self.stepper.optimiser.state()}
         tensors |= {"best": self.best} if self.best else {}
         self.writer.save(tensors, self.progress)

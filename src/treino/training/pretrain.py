@@ -288,8 +288,9 @@ class Pretraining:
     def run(self, decisions: dict[str, Any], output: Path) -> dict[str, Any]:
         """Train by the plan that the decisions complete, and write the model's folder and the records of the training."""
         precision = cast(Precision, decisions["pretrain.precision"])
-        plan = self._plan(int(decisions["pretrain.steps"]), precision)
-        plan = replace(plan, compile=bool(decisions["pretrain.compile"]))
+        planned = self._plan(int(decisions["pretrain.steps"]), precision)
+        plan = replace(planned, compile=bool(decisions["pretrain.compile"]))
+        self.source.rows = self.rows.for_training(plan.steps * plan.batch * plan.accumulation)
         self._arrange(Arrangement(int(decisions["pretrain.rows_at_once"]), bool(decisions["pretrain.recompute"])))
         records = files.make_private(output / "records")
         expected = self._forecast(plan, decisions)
@@ -297,9 +298,7 @@ class Pretraining:
         if self.ranks.first:
             self._store_forecast(expected, records / "forecast.json")
         events.emit("train.started", steps=plan.steps, parameters=self._parameters(), precision=plan.precision)
-        rows = self.rows.for_training(plan.steps * plan.batch * plan.accumulation)
-        task = replace(self.task, source=RowSource(rows, plan.batch, plan.accumulation, self.ranks))
-        progress = train(task, plan, output / "checkpoints", records, self.ranks)
+        progress = train(self.task, plan, output / "checkpoints", records, self.ranks)
         model = self.model.to("cpu") if self.adapted else self._gathered()
         if model is None:
             return {}
