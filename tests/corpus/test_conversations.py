@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from treino.corpus.conversations import yaml
 from treino.corpus.conversations.gather import gather, read_part
 from treino.corpus.conversations.read import Conversation, read_conversations
 from treino.corpus.sources.raw import Problems
@@ -181,6 +182,14 @@ def test_yaml_is_bounded_and_says_where_it_ends(text: str, rule: str, place: str
     assert place in str(caught.value)
     (tmp_path / "good.yml").write_text(FORMS["chatterbot.yml"][0], encoding="utf-8")
     assert [one.messages for one in read(tmp_path)] == [TURNS]
+
+
+def test_yaml_of_very_many_values_is_not_read_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml, "MOST_VALUES", 30)
+    (tmp_path / "many.yml").write_text("conversations:\n- - Olá\n  - Oi\n- [" + "[]," * 40 + "]\n", encoding="utf-8")
+    problems = Problems()
+    assert [one.place for one in read(tmp_path / "many.yml", problems)] == ["many.yml:2"]
+    assert [(row["id"], row["rule"]) for row in problems.rows] == [("many.yml:4", "too_large")]
 
 
 def test_questions_on_one_passage_are_dealt_together(tmp_path: Path) -> None:

@@ -179,6 +179,17 @@ def test_the_classes_that_an_answer_names(text: str, named: list[int] | None) ->
     assert parse_several(text, LABELS) == named
 
 
+@pytest.mark.parametrize(
+    ("text", "named"), [("", None), ("**", 1), ('{"label": "***"}', 2), ('{"label": ""}', None), ("****", None)]
+)
+def test_labels_of_signs_alone_are_named_exactly_or_not_at_all(text: str, named: int | None) -> None:
+    assert parse(text, ["*", "**", "***"]) == named
+
+
+def test_labels_that_differ_in_case_alone_are_named_exactly_or_not_at_all() -> None:
+    assert [parse(text, ["a", "A"]) for text in ("a", "A", "A.")] == [0, 1, None]
+
+
 def step(token: str, **others: float) -> tuple[str, float, tuple[tuple[str, float], ...]]:
     logs = {name: math.log(share) for name, share in others.items()}
     return token, logs[token], tuple(logs.items())

@@ -376,6 +376,13 @@ def test_gate_rows_say_by_how_much() -> None:
     assert [row["passed"] for row in rows] == [True, False, True, False]
     np.testing.assert_allclose([row["margin"] for row in rows[:3]], [0.05, -0.1, 0.1], atol=1e-12)
     np.testing.assert_allclose([row["threshold"] for row in rows[:3]], [0.75, 0.4, 0.3], atol=1e-12)
+    baselines["tfidf"]["by_class"] = [{"label": "a", "f1": 0.2, "recall": None}]  # type: ignore[assignment]
+    undefined = judge_gate(["recall.a >= tfidf", "f1.a >= tfidf"], measures, baselines)
+    assert [(row["value"], row["threshold"], row["passed"]) for row in undefined] == [
+        (0.4, None, False),
+        (None, 0.2, False),
+    ]
+    json.dumps(undefined, allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -514,3 +521,37 @@ def test_a_recipe_without_labels_has_the_first_half_alone() -> None:
     names = [stage.name for stage in pipeline_of(load_recipe({}).recipe)]
     corpus = ["collect", "clean", "filter", "deduplicate", "decontaminate", "order"]
     assert names == [*corpus, "tokenise", "pretrain", "evaluate", "report"]
+
+
+def long_rows(every: int) -> dict[str, Any]:
+    """A fine-tuning that drops long texts, of which there is one in so many."""
+    rows = [(f"{text}{' muito' * 9 * (number % every == 0)}", label) for number, (text, label) in enumerate(ROWS)]
+    content = recipe(
+        model={"architecture": "transformer", "width": 16, "layers": 1, "heads": 2},
+        labels={"rows": rows},
+        finetune={"long_texts": "drop", "epochs": 1, "patience": 0},
+        gate={"require": ["accuracy >= majority - 1"]},
+    )
+    content["model"].pop("embedding")
+    return content
+
+
+def test_dropped_texts_judge_neither_the_model_nor_the_baselines(tmp_path: Path) -> None:
+    run = treino.run(long_rows(3), runs=tmp_path)
+    facts = run.facts["judge"]
+    judgement = json.loads((run.artefacts["judge"].folder / "judgement.json").read_text(encoding="utf-8"))
+    assert 0 < judgement["long_texts"] < run.facts["split"]["rows"]["test"]
+    assert {facts[name]["rows"] for name in ("test", "majority", "tfidf")} == {
+        run.facts["split"]["rows"]["test"] - judgement["long_texts"]
+    }
+
+
+def test_test_texts_that_are_all_too_long_are_told(tmp_path: Path) -> None:
+    table = tmp_path / "longos.csv"
+    table.write_text(
+        "text,label\n" + "".join(f"{'foi ' * 20}{how},{how}\n" for how in ("bom", "mau")), encoding="utf-8"
+    )
+    content = long_rows(1000)
+    content["labels"]["test"] = str(table)
+    with pytest.raises(DataError, match="every test text is longer"):
+        treino.run(content, runs=tmp_path / "runs")

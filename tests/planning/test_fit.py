@@ -44,6 +44,16 @@ def test_each_change_fits_and_a_little_less_of_it_would_not() -> None:
         assert asked.bytes(**LEAST | {name: value + max(1, value // 8)}) > room, name
 
 
+def test_changes_fit_where_layers_may_not_be_computed_again() -> None:
+    asked = wish(recompute=(False,))
+    least = {"batch": 1, "accumulation": 8, "recompute": 0}
+    room = int(0.8 * asked.bytes(**LEAST))
+    changes = smallest_changes(asked, room)
+    assert changes
+    for change in changes:
+        assert asked.bytes(**least | {change.values["name"]: change.values["value"]}) == change.values["need"] <= room
+
+
 def test_a_step_is_arranged_as_quickly_as_fits() -> None:
     asked = wish(batch=16)
     whole = asked.bytes()

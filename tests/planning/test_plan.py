@@ -186,6 +186,10 @@ def test_an_old_price_is_flagged_and_a_user_s_own_replaces_it(tmp_path: Path) ->
         ("prices", '[[api]]\nname = "x"\ninput = 1\noutput = 1\ndate = "soon"', "written as"),
         ("prices", '[[chip_hour]]\nname = "x"\nlow = 2\ntypical = 1\nhigh = 3\ndate = 2026-01-01', "must rise"),
         ("runs", "[[run", "this is not TOML"),
+        ("models", '[[model]]\nname = "x"\nparameters = "7B"', "parameters of x must be a number above 0"),
+        ("evidence", '[[evidence]]\nname = "lora"\nnarrow = [5, 3]', "narrow of lora must be two rising"),
+        ("evidence", '[[evidence]]\nname = "lora"\nnarrow = [3, 5]\nbroad = [1, 2]', "control of lora must be"),
+        ("evidence", '[[evidence]]\nname = "reference"\nnarrow = 80', "narrow of reference must be"),
     ],
 )
 def test_a_user_s_own_facts_are_checked(file: str, text: str, said: str, tmp_path: Path) -> None:
@@ -284,6 +288,9 @@ def test_claims_without_sense_are_refused(text: str, said: str, tmp_path: Path) 
         (["--offload", "optimizer"], "did you mean optimiser"),
         (["--stream"], "only weights that stay"),
         (["--grid", "mars"], "no power grid"),
+        (["--grid", "nan"], "grid must lie between"),
+        (["--grid", "inf"], "grid must lie between"),
+        (["--grid", "-500"], "grid must lie between"),
         (["--shape", "widht=3"], "did you mean width"),
         (["--shape", "width=64,heads=4"], "does not say vocabulary, layers"),
         (["--shape", "width=64,heads=5,layers=1,vocabulary=9"], "cannot be shared"),

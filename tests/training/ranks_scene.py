@@ -97,6 +97,18 @@ def task(ranks: Ranks) -> Task[Batch]:
     return Task(model, NextToken(), Uneven(rows, 4, 3, ranks), validation=held_out, sample=sample)
 
 
+def first_look(ranks: Ranks) -> float:
+    """The loss of a first step after a model in parts has talked, before anything else was asked of it."""
+    work = replace(task(ranks), validation=[])
+    assert work.sample
+    whole = parallel(work.model, work.objective, ranks, "fsdp")
+    with whole.talking():
+        work.sample()
+    whole.rest()
+    (loss,) = whole.sums(work.source.step(0)[0]).values()
+    return float(loss.detach())
+
+
 def result(progress: Progress, model: torch.nn.Module) -> dict:
     weights = {name: whole(value).flatten().tolist() for name, value in model_tensors(model).items()}
     losses = [row["loss"] for row in progress.history]
@@ -146,7 +158,7 @@ def restored(folder: Path, how: How, ranks: Ranks) -> dict[str, torch.Tensor]:
 def main(folder: Path) -> None:
     ranks = join(threads=1)
     torch.set_num_threads(1)
-    found: dict[str, object] = {}
+    found: dict[str, object] = {"first look": first_look(ranks)}
     for way, how in WAYS.items():
         apart = replace(ranks, local_size=1) if way == "ddp" else ranks  # as if on two machines
         found[way] = trained(folder / way, how, apart)

@@ -70,6 +70,10 @@ def test_two_processes_train_as_one_does(found: tuple[Path, dict, list[dict]], h
     assert ranks[0][how]["samples"]
 
 
+def test_a_model_in_parts_may_talk_before_it_learns(found: tuple[Path, dict, list[dict]]) -> None:
+    assert all(rank["first look"] > 0 for rank in found[2])
+
+
 @pytest.mark.parametrize("how", scene.WAYS)
 def test_a_checkpoint_goes_on_with_another_number_of_processes(
     found: tuple[Path, dict, list[dict]], tmp_path: Path, how: str

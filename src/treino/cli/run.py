@@ -192,7 +192,8 @@ def check_gate(finished: Run, *, shown: bool = False) -> None:
         click.echo(_("The gate, on the held-out conversations:") if chat else _("The gate, on the test rows:"))
         for row in rows:
             mark = "✓" if row["passed"] else "✗"
-            text = _("reached {value:3}, needed {threshold:3}, margin {margin:3}", **row)
+            unknown = {name: "–" for name in ("value", "threshold") if row[name] is None}
+            text = _("reached {value:3}, needed {threshold:3}, margin {margin:3}", **row | unknown)
             click.echo(f"  {mark} {row['condition']:<28} {text}")
     if finished.passed:
         return

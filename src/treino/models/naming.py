@@ -22,10 +22,10 @@ def parse(text: str, labels: Sequence[str]) -> int | None:
     said = said.get("label") if isinstance(said, dict) else None
     if isinstance(said, str | int):
         return _number_of(str(said), labels)
-    names = {_even(label): number for number, label in enumerate(labels)}
-    if _even(text) in names:
-        return names[_even(text)]
-    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True) if name)
+    if (whole := _number_of(text, labels)) is not None:
+        return whole
+    names = _even_names(labels)
+    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     mentioned = set(re.findall(rf"(?<!\w)(?:{pattern})(?!\w)", text.casefold())) if pattern else set()
     return names[mentioned.pop()] if len(mentioned) == 1 else None
 
@@ -46,8 +46,13 @@ def parse_several(text: str, labels: Sequence[str]) -> list[int] | None:
 def _number_of(name: str, labels: Sequence[str]) -> int | None:
     """The class of a name as it is, else but for case, quotes and full stops; None: of no class."""
     exact = {label.strip(): number for number, label in enumerate(labels)}
-    even = {_even(label): number for number, label in enumerate(labels)}
-    return exact.get(name.strip(), even.get(_even(name)))
+    return exact.get(name.strip(), _even_names(labels).get(_even(name)))
+
+
+def _even_names(labels: Sequence[str]) -> dict[str, int]:
+    """Labels but for case, quotes and full stops, with their numbers: those of which something is left and that stay apart."""
+    even = [_even(label) for label in labels]
+    return {name: number for number, name in enumerate(even) if name and even.count(name) == 1}
 
 
 def _json_in(text: str, opening: str) -> Any:

@@ -31,7 +31,7 @@ def judge_gate(
 ) -> list[dict[str, Any]]:
     """One row a threshold: {condition, value, threshold, margin, passed}; the margin is positive where it is passed.
 
-    A figure that is undefined (F1 of a class that never occurs) passes nothing.
+    A figure that is undefined (F1 of a class that never occurs), be it a baseline's, is None and passes nothing.
     """
     rows = []
     for text in conditions:
@@ -41,11 +41,10 @@ def judge_gate(
         if condition.baseline:
             threshold += figure(dict(baselines[condition.baseline]), condition.measure, condition.label)
         margin = value - threshold if condition.at_least else threshold - value
-        undefined = math.isnan(margin)
-        margin = -1.0 if undefined else margin
+        margin = -1.0 if math.isnan(margin) else margin
         passed = margin >= -1e-12
-        value = None if undefined else value
-        rows.append({"condition": text, "value": value, "threshold": threshold, "margin": margin, "passed": passed})
+        told = {name: None if math.isnan(one) else one for name, one in (("value", value), ("threshold", threshold))}
+        rows.append({"condition": text, **told, "margin": margin, "passed": passed})
     return rows
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from treino import files
+from treino.errors import DataError
+from treino.messages import N_
 from treino.pipeline.finetuning import (
     BASELINES,
     BASELINES_FILE,
@@ -57,20 +59,22 @@ def _test(work: Work, splits: Splits) -> tuple[dict[str, Any], dict[str, Any]]:
     if not test.texts:
         return {"passed": None, "gate": []}, {}
     answer = _prompted if recipe.finetune.method == PROMPT else _classified
-    measures, long, took = answer(work, splits, test)
+    measures, long, left_out, took = answer(work, splits, test)
     beside = files.read_json(work.inputs[BASELINES] / BASELINES_FILE)
     thresholds = beside.get("thresholds", {})
+    # Texts that the classifier drops as too long judge nobody.
+    answers = {name: np.where(left_out, np.nan, np.array(rows)) for name, rows in beside["test_answers"].items()}
     baselines = {
-        name: measured_on(recipe, test.targets, np.array(rows), splits.labels, thresholds.get(name))
-        for name, rows in beside["test_answers"].items()
+        name: measured_on(recipe, test.targets, rows, splits.labels, thresholds.get(name))
+        for name, rows in answers.items()
     }
     rows = judge_gate(recipe.gate.require, measures, baselines)
     passed = all(row["passed"] for row in rows) if rows else None
     return {"test": measures, "baselines": baselines, "gate": rows, "passed": passed, "long_texts": long}, took
 
 
-def _classified(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, Any], int, dict[str, Any]]:
-    """The measures of the tuned classifier, texts that were too long, and seconds of a row."""
+def _classified(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, Any], int, np.ndarray, dict[str, Any]]:
+    """The measures of the tuned classifier, the number of long texts, which were left out (texts, 1), and seconds of a row."""
     from treino.models.classifier import predict
     from treino.models.classifier_folder import load_classifier
 
@@ -80,16 +84,25 @@ def _classified(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, A
     started = time.perf_counter()
     chances = predict(classifier, pieces)
     took = {"row_seconds": (time.perf_counter() - started) / len(test.texts)}
-    return measured_on(recipe, test.targets, chances, splits.labels, classifier.thresholds), pieces.long, took
+    left_out = np.atleast_1d(np.isnan(chances).any(1))[:, None]
+    if left_out.all():
+        raise DataError(
+            N_("every test text is longer than the context of {count} tokens"),
+            fix=N_('set finetune.long_texts to "cut" or "split"'),
+            count=classifier.body.longest_row,
+        )
+    measures = measured_on(recipe, test.targets, chances, splits.labels, classifier.thresholds)
+    return measures, pieces.long, left_out, took
 
 
-def _prompted(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, Any], int, dict[str, Any]]:
+def _prompted(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, Any], int, np.ndarray, dict[str, Any]]:
     """The same of a remote model, and what its answers cost."""
     from treino.pipeline.prompting import judged_by_prompt, measured_by_answers
 
     chances, took = judged_by_prompt(work, test.texts)
     graded = took["graded"]
-    return measured_by_answers(work.loaded.recipe, splits, test.targets, chances, graded), 0, took
+    measures = measured_by_answers(work.loaded.recipe, splits, test.targets, chances, graded)
+    return measures, 0, np.zeros((len(test.texts), 1), bool), took
 
 
 def _weights(work: Work) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -115,8 +116,8 @@ class Facts:
                 raise UsageError(N_("{name} does not say {key}"), where=str(file), name=row["name"], key=field)
         for key, value in row.items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            positive = kind in ("chip", "run") or key in ("parameters", "active")
-            if (number or (key in NEEDED.get(kind, ()) and key not in NOT_NUMBERS)) and not is_number(
+            positive = kind in ("chip", "run") or key in SIZES
+            if (number or key in SIZES or (key in NEEDED.get(kind, ()) and key not in NOT_NUMBERS)) and not is_number(
                 value, above=positive
             ):
                 raise UsageError(
@@ -127,6 +128,15 @@ class Facts:
                     key=key,
                     name=row["name"],
                     value=repr(value)[:40],
+                )
+        for key in RANGES.get(row["name"], OF_A_METHOD) if kind == "evidence" else ():
+            ends = row.get(key)
+            if not (isinstance(ends, list) and len(ends) == 2 and all(map(_is_figure, ends)) and ends[0] <= ends[1]):
+                raise UsageError(
+                    N_("{key} of {name} must be two rising numbers, such as [5, 15]"),
+                    where=str(file),
+                    key=key,
+                    name=row["name"],
                 )
         if kind == "chip_hour" and not row["low"] <= row["typical"] <= row["high"]:
             raise UsageError(N_("of {name}, low, typical and high must rise"), where=str(file), name=row["name"])
@@ -205,6 +215,13 @@ NEEDED = {
 }
 """What a row must say, by kind."""
 
+OF_A_METHOD = ("narrow", "broad", "control", "risk", "setup")
+RANGES = {"reference": OF_A_METHOD[:2], "doubling": OF_A_METHOD[:2], "personal": ("risk",)}
+"""What a row of evidence must say, each from and to; of those that are not of a method."""
+
+SIZES = ("parameters", "active")
+"""Numbers above 0 in rows of any kind."""
+
 NOT_NUMBERS = ("date", "chip")
 """What of it is no number."""
 
@@ -214,6 +231,10 @@ NOBODY = {
     "grid": N_("there is no power grid {name}"),
     "model": N_("there is no model {name}"),
 }
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _plain(name: str) -> str:

@@ -85,8 +85,8 @@ class PretrainingWish:
 
     def changes(self, room: int) -> Iterator[Message]:
         """What makes another model: context, layers, width; each with one row in a pass, and layers computed again."""
-        least = {"batch": 1, "accumulation": self.batch * self.accumulation, "recompute": 1}
-        if True not in self.recompute and (need := self.bytes(**least)) <= room:
+        least = {"batch": 1, "accumulation": self.batch * self.accumulation, "recompute": int(True in self.recompute)}
+        if True not in self.recompute and (need := self.bytes(**least | {"recompute": 1})) <= room:
             yield Message(N_('pretrain.recompute = "auto" ({need:bytes})'), {"need": need - self.base})
         for name in ("context", "layers", "width"):
             now = self.context if name == "context" else getattr(self.shape, name)

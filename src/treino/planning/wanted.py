@@ -42,6 +42,7 @@ BOUNDS = {
     "price": (0, 1e6),
     "cooling": (1, 10),
     "mfu": (1e-4, 1),
+    "grid": (0, 1e5),
 }
 """What a plan's numbers may be: from, to."""
 
@@ -100,20 +101,25 @@ def _check(asked: dict[str, Any]) -> None:
     for part in asked["offload"]:
         if part not in OFFLOADED:
             raise unknown(part, list(OFFLOADED), N_("{name} cannot be offloaded"), "--offload")
-    for name, (low, high) in BOUNDS.items():
-        value = asked[name]
-        if value is not None and not (isinstance(value, int | float) and low <= value <= high):
-            raise UsageError(
-                N_("{name} must lie between {low:raw} and {high:raw}, not {value}"),
-                where=f"--{name}",
-                name=name,
-                low=low,
-                high=high,
-                value=repr(value),
-            )
+    for name in BOUNDS.keys() - {"grid"}:
+        if asked[name] is not None:
+            _within(name, asked[name])
     if asked["stream"] and asked["method"] not in ("lora", "qlora", "frozen"):
         raise UsageError(
             N_("only weights that stay as they are can be streamed"), fix=N_("take the method lora, qlora or frozen")
+        )
+
+
+def _within(name: str, value: Any) -> None:
+    low, high = BOUNDS[name]
+    if not (isinstance(value, int | float) and low <= value <= high):
+        raise UsageError(
+            N_("{name} must lie between {low:raw} and {high:raw}, not {value}"),
+            where=f"--{name}",
+            name=name,
+            low=low,
+            high=high,
+            value=repr(value),
         )
 
 
@@ -154,9 +160,11 @@ def _price(chip: Chip, facts: Facts) -> Interval | None:
 
 def _grams(grid: str | float, facts: Facts) -> float:
     try:
-        return float(grid)
+        grams = float(grid)
     except ValueError:
         return facts.find("grid", str(grid))["grams"]
+    _within("grid", grams)
+    return grams
 
 
 def _notes(wanted: Wanted, assumed_tokens: bool) -> list[Message]:

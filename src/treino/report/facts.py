@@ -139,8 +139,8 @@ class GateRow(TypedDict, total=False):
     """One threshold: what was reached, what was needed, and the margin (negative: missed)."""
 
     condition: Required[str]
-    value: float
-    threshold: float
+    value: float | None
+    threshold: float | None
     margin: float
     passed: Required[bool]
 

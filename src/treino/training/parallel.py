@@ -147,7 +147,11 @@ class Sharded(Parallel[B]):
 
     @contextlib.contextmanager
     def talking(self) -> Iterator[None]:
+        from torch.distributed.fsdp import fully_shard
+
         root = cast(Any, self.sums)
+        # Else the first layer that works takes itself for the root, where no look came before.
+        cast(Any, fully_shard).state(root)._lazy_init()
         root.unshard()
         yield
         root.reshard()

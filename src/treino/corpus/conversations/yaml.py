@@ -12,12 +12,17 @@ from typing import Any
 LARGEST_YAML = 64_000_000
 """Characters of a file."""
 
+MOST_VALUES = 5_000_000
+"""Texts, lists and tables of a file: each takes hundreds of bytes, however few characters it has."""
+
 DEEPEST = 32
 """Lists and tables within each other."""
 
 
 class Rows(list):
     """A list that knows the line on which each of its items begins."""
+
+    __slots__ = ("lines",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,8 +40,10 @@ def read_yaml(text: str) -> tuple[Any, tuple[int, str] | None]:
     stack: list[_Open] = []
     line = 1
     try:
-        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        for number, event in enumerate(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))):
             line = event.start_mark.line + 1
+            if number > MOST_VALUES:
+                return _so_far(stack), (line, "too_large")
             if isinstance(event, yaml.AliasEvent):
                 return _so_far(stack), (line, "yaml_reference")
             if isinstance(event, yaml.ScalarEvent):
@@ -61,6 +68,8 @@ def read_yaml(text: str) -> tuple[Any, tuple[int, str] | None]:
 
 class _Open:
     """A value that begins on a line; of a table, with the key whose value is to come."""
+
+    __slots__ = ("key", "line", "value")
 
     def __init__(self, line: int, value: Any) -> None:
         self.line, self.value, self.key = line, value, None
