@@ -9,6 +9,8 @@ import pytest
 from test_finetuning import recipe
 
 import treino
+from treino.events import Event
+from treino.pipeline.store import Store
 from treino.planning.fit import Arrangement
 from treino.training import pretrain
 from treino.training.task import Task
@@ -44,3 +46,30 @@ def test_little_memory_changes_how_steps_are_taken_and_not_what_is_learnt(
     monkeypatch.undo()
     again = treino.run(content, runs=tmp_path / "lean")
     assert again.digests == lean.digests, "what was decided stays"
+
+
+def test_a_finished_training_that_could_not_be_sealed_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = recipe()
+    del content["labels"], content["finetune"]
+    whole = treino.run(content, runs=tmp_path / "whole")
+    publish, steps = Store.publish, list[int]()
+
+    def cut(self: Store, partial: Path, final: Path, record: dict[str, Any]) -> Any:
+        if record["stage"] == "pretrain":
+            raise KeyboardInterrupt
+        return publish(self, partial, final, record)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Store, "publish", cut)
+        treino.run(content, runs=tmp_path / "cut")
+
+    def listen(event: Event) -> None:
+        steps.extend([event.values["step"]] if event.kind == "train.resumed" else [])
+
+    again = treino.run(content, runs=tmp_path / "cut", listener=listen)
+    assert steps == [20]
+    assert not list((tmp_path / "cut").rglob("checkpoints"))
+    weights = [run.model_folder / "model.safetensors" for run in (whole, again)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from treino import events, files
+from treino import events, files, interruption
 from treino.errors import DataError
 from treino.messages import N_, Message
 
@@ -16,6 +16,8 @@ RECORD = "stage.json"
 KEY_LENGTH = 16
 MEASURED = "records/"
 """Folder of what was measured (times, curves): checked like the rest, but no part of the artefact's digest."""
+CHECKPOINTS = "checkpoints"
+"""Folder from which a training that was stopped goes on: until all is written, and no part of the artefact."""
 _CHANGED = N_("{name} is not what was written")
 
 
@@ -68,12 +70,17 @@ class Store:
         events.emit("warning.damaged", path=str(damaged.folder), reason=damaged.reason, aside=aside.name)
 
     def publish(self, partial: Path, final: Path, record: dict[str, Any]) -> Artefact:
-        """Seal a finished partial folder with its record and give it its final name."""
-        listed = {name: _entry(partial / name) for name in files.list_files(partial) if name != RECORD}
+        """Seal a finished partial folder with its record and give it its final name; what it would go on from goes last."""
+        names = [
+            name for name in files.list_files(partial) if name != RECORD and not name.startswith(f"{CHECKPOINTS}/")
+        ]
+        listed = {name: _entry(partial / name) for name in names}
         tracked = {name: entry for name, entry in listed.items() if not name.startswith(MEASURED)}
         record = record | {"schema": SCHEMA, "files": listed, "digest": files.digest(tracked)}
         files.write_json(partial / RECORD, record | {"seal": files.digest(record)})
-        files.publish_folder(partial, final)
+        with interruption.deferring():
+            files.remove_folder(partial / CHECKPOINTS)
+            files.publish_folder(partial, final)
         return Artefact(final, record)
 
     def artefacts(self) -> list[Path]:

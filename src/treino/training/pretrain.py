@@ -306,7 +306,6 @@ class Pretraining:
         save_model(model.eval(), self.tokenizer, output / "model")
         for name in ("history", "validation", "samples"):
             files.write_json(records / f"{name}.json", getattr(progress, name))
-        files.remove_folder(output / "checkpoints")
         several = {"ranks": self.ranks.size, "shard": plan.shard} if self.ranks.size > 1 else {}
         facts = self._facts(plan, progress.history, progress.validation, progress.samples, progress.seconds)
         return facts | several | merged

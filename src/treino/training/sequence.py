@@ -189,10 +189,10 @@ class TaskSequence:
         plan = finetuning_plan(self.settings, steps, self.seed * 1009 + phase)
         task = replace(task, penalties=self._penalties(classifier.body, before))
         progress = train(task, plan, output / "checkpoints")
-        files.remove_folder(output / "checkpoints")
         after = Learnt(classifier.body.eval(), {**before.heads, number: classifier.head.eval()}, before.importance)
         if self.settings.ewc:
             after = self.remember(after, number)
+        files.remove_folder(output / "checkpoints")
         facts = {"steps": steps, "plain_steps": plain, "flops": flops, "train_seconds": progress.seconds}
         return after, facts | {"parameters": counts}
 
