@@ -122,12 +122,14 @@ def echo_rows(
 
     from treino import events, files
     from treino.cli.terminal import TerminalView
+    from treino.messages import N_
 
     lines: list[str] = []
     with TerminalView() as view, events.listening(view):
         for row in rows:
             if output or as_json:
                 lines.append(json.dumps(row, ensure_ascii=False))
+                events.progress(click.get_current_context().info_name or "", len(lines), None, N_("rows"))
             else:
                 click.echo(line(row))
     if output:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from treino.errors import UsageError
 from treino.messages import N_
-from treino.planning.tables import is_number, read_table
+from treino.planning.tables import MOST, is_number, read_table
 
 FOLDER = Path(__file__).parent / "data"
 FILES = ("hardware", "prices", "models", "runs", "course", "evidence")
@@ -130,8 +129,9 @@ class Facts:
                     value=repr(value)[:40],
                 )
         for key in RANGES.get(row["name"], OF_A_METHOD) if kind == "evidence" else ():
-            ends = row.get(key)
-            if not (isinstance(ends, list) and len(ends) == 2 and all(map(_is_figure, ends)) and ends[0] <= ends[1]):
+            ends: Any = row.get(key)
+            numbers = isinstance(ends, list) and all(is_number(end, -MOST) for end in ends)
+            if not (numbers and len(ends) == 2 and ends[0] <= ends[1]):
                 raise UsageError(
                     N_("{key} of {name} must be two rising numbers, such as [5, 15]"),
                     where=str(file),
@@ -231,10 +231,6 @@ NOBODY = {
     "grid": N_("there is no power grid {name}"),
     "model": N_("there is no model {name}"),
 }
-
-
-def _is_figure(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _plain(name: str) -> str:

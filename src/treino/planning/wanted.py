@@ -42,9 +42,11 @@ BOUNDS = {
     "price": (0, 1e6),
     "cooling": (1, 10),
     "mfu": (1e-4, 1),
-    "grid": (0, 1e5),
 }
 """What a plan's numbers may be: from, to."""
+
+GRAMS = (0, 1e5)
+"""Of CO₂ for a kilowatt-hour, where no power grid is named."""
 
 
 @dataclass(frozen=True)
@@ -101,17 +103,17 @@ def _check(asked: dict[str, Any]) -> None:
     for part in asked["offload"]:
         if part not in OFFLOADED:
             raise unknown(part, list(OFFLOADED), N_("{name} cannot be offloaded"), "--offload")
-    for name in BOUNDS.keys() - {"grid"}:
+    for name, bounds in BOUNDS.items():
         if asked[name] is not None:
-            _within(name, asked[name])
+            _within(name, asked[name], bounds)
     if asked["stream"] and asked["method"] not in ("lora", "qlora", "frozen"):
         raise UsageError(
             N_("only weights that stay as they are can be streamed"), fix=N_("take the method lora, qlora or frozen")
         )
 
 
-def _within(name: str, value: Any) -> None:
-    low, high = BOUNDS[name]
+def _within(name: str, value: Any, bounds: tuple[float, float]) -> None:
+    low, high = bounds
     if not (isinstance(value, int | float) and low <= value <= high):
         raise UsageError(
             N_("{name} must lie between {low:raw} and {high:raw}, not {value}"),
@@ -163,7 +165,7 @@ def _grams(grid: str | float, facts: Facts) -> float:
         grams = float(grid)
     except ValueError:
         return facts.find("grid", str(grid))["grams"]
-    _within("grid", grams)
+    _within("grid", grams, GRAMS)
     return grams
 
 

@@ -288,8 +288,8 @@ class Pretraining:
     def run(self, decisions: dict[str, Any], output: Path) -> dict[str, Any]:
         """Train by the plan that the decisions complete, and write the model's folder and the records of the training."""
         precision = cast(Precision, decisions["pretrain.precision"])
-        planned = self._plan(int(decisions["pretrain.steps"]), precision)
-        plan = replace(planned, compile=bool(decisions["pretrain.compile"]))
+        plan = self._plan(int(decisions["pretrain.steps"]), precision)
+        plan = replace(plan, compile=bool(decisions["pretrain.compile"]))
         self.source.rows = self.rows.for_training(plan.steps * plan.batch * plan.accumulation)
         self._arrange(Arrangement(int(decisions["pretrain.rows_at_once"]), bool(decisions["pretrain.recompute"])))
         records = files.make_private(output / "records")
