@@ -4,6 +4,8 @@
 
 FOLDER holds texts (*.txt), say the works of Machado de Assis. By their names' hashes a tenth of them judges the learning
 rates, another tenth judges the contenders, and the rest is learnt from, in tokens of a BPE that was trained on it alone.
+(`--only rates` shows that choice alone, as the mean over the seeds; `--contenders` names some.)
+
 Contenders are AdamW and Muon under a cosine and under warm-up–stable–decay. Each takes the rate, of `RATES` times the
 default one, with the lowest loss on the first tenth after `SHORT` of the steps; then it trains over `LENGTHS` of the
 steps, each a schedule of its own, with every seed. Reported by seed: the steps that a contender needs to the loss that AdamW
@@ -37,7 +39,7 @@ CONTENDERS = {
     for schedule, decay, final in (("cosine", 0.4, 0.05), ("wsd", 0.4, 0.05))
 }
 DEFAULT = "adamw cosine"
-RATES = (0.5, 1.0, 2.0)
+RATES = (0.5, 1.0, 2.0, 4.0)
 SHORT = 0.25
 LENGTHS = (0.35, 0.5, 0.7, 1.0)
 VOCABULARY = 4096
@@ -72,7 +74,7 @@ def final_loss(folder: Path, recipe: dict[str, Any], judged: str, seed: int) -> 
     import torch
 
     ids = texts(folder)
-    scene = Scene(ids["learnt"], ids[judged][: 2**17], VOCABULARY, recipe, seed)
+    scene = Scene(ids["learnt"], ids[judged][: 2**15], VOCABULARY, recipe, seed)
     torch.set_num_threads(1)
     for step in range(recipe["steps"]):
         scene.take(step)
@@ -94,33 +96,44 @@ def seconds_a_step(folder: Path, shape: dict[str, Any], rounds: int = 7, turn: i
     return {name: statistics.median(found[1:]) for name, found in taken.items()}
 
 
+def processes(options: argparse.Namespace) -> concurrent.futures.Executor:
+    """Processes that share the texts, which are tokenised before."""
+    texts(options.folder)
+    return concurrent.futures.ProcessPoolExecutor(options.processes, multiprocessing.get_context("fork"))
+
+
 def chosen_rates(
     pool: concurrent.futures.Executor, options: argparse.Namespace, shape: dict[str, Any]
 ) -> dict[str, float]:
     """The best rate of each contender on the texts that choose."""
     default = 4e-3 * (128 / options.width) ** 0.5
+    seeds = range(options.seeds) if options.only == "rates" else (0,)
     tries = {
-        (name, share * default): pool.submit(
-            final_loss,
-            options.folder,
-            {**shape, **contender, "learning_rate": share * default, "steps": round(SHORT * options.steps)},
-            "chosen",
-            0,
-        )
-        for name, contender in CONTENDERS.items()
+        (name, share * default): [
+            pool.submit(
+                final_loss,
+                options.folder,
+                {**shape, **CONTENDERS[name], "learning_rate": share * default, "steps": round(SHORT * options.steps)},
+                "chosen",
+                seed,
+            )
+            for seed in seeds
+        ]
+        for name in options.contenders
         for share in RATES
     }
-    losses = {key: job.result() for key, job in tries.items()}
-    for (name, rate), loss in losses.items():
-        say(f"{name} at {rate:.2g}: {loss:.4f}")
-    return {name: min((loss, rate) for (one, rate), loss in losses.items() if one == name)[1] for name in CONTENDERS}
+    losses = {}
+    for (name, rate), jobs in tries.items():
+        found = [job.result() for job in jobs]
+        losses[name, rate] = statistics.fmean(found)
+        say(f"{name} at {rate:.2g}: {losses[name, rate]:.4f}  {' '.join(f'{loss:.4f}' for loss in found)}")
+    return {
+        name: min((loss, rate) for (one, rate), loss in losses.items() if one == name)[1] for name in options.contenders
+    }
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    shape = {name: getattr(options, name) for name in ("width", "layers", "heads", "context", "batch")}
-    texts(options.folder)
-    context = multiprocessing.get_context("fork")
-    with concurrent.futures.ProcessPoolExecutor(max_workers=options.processes, mp_context=context) as pool:
+def measure(options: argparse.Namespace, shape: dict[str, Any]) -> dict[str, Any]:
+    with processes(options) as pool:
         rates = chosen_rates(pool, options, shape)
         jobs = {
             (name, share, seed): pool.submit(
@@ -198,13 +211,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2, help="trainings at a time, of one thread each")
-    parser.add_argument("--only", choices=("speed", "losses"))
+    parser.add_argument("--only", choices=("speed", "losses", "rates"))
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if not options.folder.is_dir():
         sys.exit(f"skipped: {options.folder} is not there")
     shape = {name: getattr(options, name) for name in ("width", "layers", "heads", "context", "batch")}
-    found: dict[str, Any] = {} if options.only == "speed" else measure(options)
+    if options.only == "rates":
+        with processes(options) as pool:
+            print(chosen_rates(pool, options, shape))
+        return
+    if options.contenders != list(CONTENDERS):
+        parser.error("--contenders goes with --only rates")
+    found: dict[str, Any] = {} if options.only == "speed" else measure(options, shape)
     seconds = {"adamw": 1.0, "muon": 1.0} if options.only == "losses" else seconds_a_step(options.folder, shape)
     if options.json:
         options.json.write_text(json.dumps({**found, "seconds": seconds, "shape": shape}, indent=1))

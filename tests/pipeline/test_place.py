@@ -105,7 +105,7 @@ def test_processes_that_a_launcher_started_share_the_run_and_the_first_one_tells
     last = json.loads(out.splitlines()[-1])
     assert last["facts"]["pretrain"]["shard"] == "fsdp"
     assert last["facts"]["evaluate"]["loss"] == pytest.approx(
-        last["facts"]["pretrain"]["last_validation_loss"], rel=1e-3
+        last["facts"]["pretrain"]["last_validation_loss"], rel=5e-3
     )
 
 

@@ -20,6 +20,7 @@ from treino.tokens.shards import Shard
 from treino.training.checkpoint import Progress, load_checkpoint, model_tensors
 from treino.training.loop import train
 from treino.training.objective import NextToken
+from treino.training.optimiser import Kind
 from treino.training.parallel import Shard as How
 from treino.training.parallel import parallel, whole
 from treino.training.plan import TrainingPlan
@@ -34,7 +35,7 @@ WAYS: dict[str, How] = {"together": "ddp", "ddp": "ddp", "fsdp": "fsdp"}
 """Whole in each process, with memory in common or gradients sent; cut into parts."""
 
 
-def plan(how: How = "ddp", steps: int = STEPS) -> TrainingPlan:
+def plan(how: How = "ddp", steps: int = STEPS, optimiser: Kind = "adamw") -> TrainingPlan:
     return TrainingPlan(
         steps=steps,
         batch=4,
@@ -49,6 +50,7 @@ def plan(how: How = "ddp", steps: int = STEPS) -> TrainingPlan:
         validate_every=10,
         checkpoint_seconds=1e9,
         shard=how,
+        optimiser=optimiser,
     )
 
 
@@ -83,7 +85,7 @@ def documents() -> Shard:
 
 def task(ranks: Ranks) -> Task[Batch]:
     torch.manual_seed(3)
-    shape = ModelSettings(width=32, layers=2, heads=4, kv_heads=2, feed_forward=88, context=32, embedding=32)
+    shape = ModelSettings(width=32, layers=2, heads=4, kv_heads=2, feed_forward=89, context=32, embedding=32)
     model = build_model(shape, 64)
     rows = PackedRows(documents(), 32, seed=1)
     held_out = RowSource(PackedRows(documents(), 32, seed=9), 2, 3).step(
@@ -121,10 +123,10 @@ def result(progress: Progress, model: torch.nn.Module) -> dict:
     }
 
 
-def trained(folder: Path, how: How = "ddp", ranks: Ranks = ALONE) -> dict:
+def trained(folder: Path, how: How = "ddp", ranks: Ranks = ALONE, optimiser: Kind = "adamw") -> dict:
     """A whole training, from the newest checkpoint of the folder if there is one."""
     work = task(ranks)
-    return result(train(work, plan(how), folder, ranks=ranks), work.model)
+    return result(train(work, plan(how, optimiser=optimiser), folder, ranks=ranks), work.model)
 
 
 def stopped(folder: Path, how: How, ranks: Ranks) -> int:
@@ -164,6 +166,7 @@ def main(folder: Path) -> None:
         found[way] = trained(folder / way, how, apart)
         found[f"{way} from one"] = trained(folder / f"{way} from one", how, apart)
         found[f"{way} stopped"] = stopped(folder / f"{way} stopped", how, apart)
+        found[f"{way} muon"] = trained(folder / f"{way} muon", how, apart, "muon")
     for name in ("fsdp from half", "fsdp stopped"):
         tensors = restored(folder / name, "fsdp", ranks)
         if ranks.first:

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from treino.models.build import build_model
+from treino.planning.memory import training_memory
 from treino.recipe import ModelSettings
+from treino.training import muon
 from treino.training.muon import Muon, orthogonalised
 from treino.training.optimiser import Optimiser
 from treino.training.schedule import Schedule
@@ -35,22 +37,55 @@ def test_muon_takes_torch_s_steps() -> None:
         assert float((a - b).norm() / (4 * 0.01 * 0.2 * max(shape) ** 0.5 * min(shape) ** 0.5)) < 0.02
 
 
+def test_matrices_that_are_taken_in_groups_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stepped(most: int) -> list[nn.Parameter]:
+        monkeypatch.setattr(muon, "MOST_TOGETHER", most)
+        torch.manual_seed(0)
+        matrices = [nn.Parameter(torch.randn(6, 4)) for _ in range(5)]
+        optimiser = Muon(matrices, weight_decay=0.1, products=torch.float32)
+        optimiser.param_groups[0]["lr"] = 0.1
+        for matrix in matrices:
+            matrix.grad = torch.randn(6, 4)
+        optimiser.step()
+        return matrices
+
+    whole = stepped(1000)
+    for most in (1, 48, 60):
+        for one, other in zip(whole, stepped(most), strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_the_planner_knows_what_muon_keeps() -> None:
+    network = model()
+    optimiser = Optimiser(network, kind="muon", weight_decay=0.1, beta2=0.95)
+    run_backward(network)
+    optimiser.step(0.01, torch.zeros(()))
+    kept = sum(4 * value.numel() for value in optimiser.state().values() if value.ndim)
+    shape = ModelSettings(architecture="transformer", **SIZES)
+    assert training_memory(shape, 20, 1, 8, optimiser="muon")["optimiser"] == kept
+
+
+@pytest.mark.parametrize("products, room", [(torch.bfloat16, 0.1), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("shape", [(3, 20, 50), (2, 50, 20), (1, 32, 32)])
-def test_what_is_orthogonalised_has_singular_values_near_one_and_the_same_directions(shape: tuple[int, ...]) -> None:
+def test_what_is_orthogonalised_has_singular_values_near_one_and_the_same_directions(
+    shape: tuple[int, ...], products: torch.dtype, room: float
+) -> None:
     torch.manual_seed(0)
     x = torch.randn(shape)
-    done = orthogonalised(x).float()
+    done = orthogonalised(x, products).float()
     u, _, v = torch.linalg.svd(x, full_matrices=False)
     inner = u.mT @ done @ v.mT
     diagonal = inner.diagonal(dim1=-2, dim2=-1)
     assert float(diagonal.min()) > 0.5 and float(diagonal.max()) < 1.35
-    assert float((inner - torch.diag_embed(diagonal)).abs().max()) < 0.1
+    assert float((inner - torch.diag_embed(diagonal)).abs().max()) < room
+
+
+SIZES = {"width": 16, "layers": 2, "heads": 2, "kv_heads": 1, "feed_forward": 24, "context": 8, "embedding": 16}
 
 
 def model() -> nn.Module:
     torch.manual_seed(0)
-    shape = {"width": 16, "layers": 2, "heads": 2, "kv_heads": 1, "feed_forward": 24, "context": 8, "embedding": 16}
-    return build_model(ModelSettings(architecture="transformer", **shape), 20)
+    return build_model(ModelSettings(architecture="transformer", **SIZES), 20)
 
 
 def run_backward(network: nn.Module) -> None:

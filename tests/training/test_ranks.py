@@ -70,6 +70,15 @@ def test_two_processes_train_as_one_does(found: tuple[Path, dict, list[dict]], h
     assert ranks[0][how]["samples"]
 
 
+@pytest.mark.parametrize("how", scene.WAYS)
+def test_muon_makes_whole_matrices_orthogonal_in_parts_too(
+    found: tuple[Path, dict, list[dict]], tmp_path: Path, how: str
+) -> None:
+    alone = scene.trained(tmp_path, optimiser="muon")
+    got = found[2][0][f"{how} muon"]
+    check(got, alone)
+
+
 def test_a_model_in_parts_may_talk_before_it_learns(found: tuple[Path, dict, list[dict]]) -> None:
     assert all(rank["first look"] > 0 for rank in found[2])
 

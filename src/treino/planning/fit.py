@@ -43,7 +43,8 @@ class PretrainingWish:
     """A pretraining: the shape and the work of a step.
 
     `reshaped(width, layers)` gives the same shape with another width or number of layers. `recompute`: whether layers may
-    be computed again in the backward pass, or not. `ranks`, `shard`, `common`: as in `Work`; the rows are those of one rank.
+    be computed again in the backward pass, or not. `optimiser`, `ranks`, `shard`, `common`: as in `Work`; the rows are those of
+    one rank.
     """
 
     shape: Shape
@@ -57,6 +58,7 @@ class PretrainingWish:
     base: int
     reshaped: Callable[[int, int], Shape]
     recompute: Sequence[bool] = (False, True)
+    optimiser: str = "adamw"
     ranks: int = 1
     shard: str = "none"
     common: bool = False
@@ -74,6 +76,7 @@ class PretrainingWish:
             kernels=self.kernels,
             accumulation=changes.get("accumulation", self.accumulation),
             recompute=bool(changes.get("recompute", False)),
+            optimiser=self.optimiser,
             ranks=self.ranks,
             shard=self.shard,
             common=self.common,

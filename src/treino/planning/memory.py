@@ -72,7 +72,8 @@ def memory(model: Architecture, work: Work) -> dict[str, int]:
 
     - weights w·N; constants: of 4-bit weights; float32: what stays 32-bit beside them (the norms)
     - adapters: their numbers; copies: of the matrices and the head in bfloat16 under mixed precision, until the way back
-    - gradients and optimiser (AdamW: two moments, in the weights' format; 8-bit: 2.03·n) of the n
+    - gradients and optimiser (AdamW: two moments, in the weights' format; 8-bit: 2.03·n; Muon: one of the layers' matrices) of
+      the n
     - activations, mask, logits: see `treino.planning.activations`
     - table: a tied table's two gradients (as input and as head) while their sum is made
     - shared (negative): gradients and table come while copies and activations go, so that the smaller of the two takes no
@@ -136,9 +137,18 @@ def _states(model: Architecture, work: Work) -> dict[str, int]:
     cut = shared if work.accelerator else 1  # on processors each keeps the whole copy until the way back
     parts["copies"] = HALF * multiplied // cut if mixed else 0
     parts["gradients"] = number * trained // work.divided("gradients")
-    kept = EIGHT_BITS * trained if work.optimiser == "adamw8bit" else OPTIMISERS[work.optimiser] * number * trained
-    parts["optimiser"] = round(kept / work.divided("optimiser"))
+    parts["optimiser"] = round(_moments(model, work, trained, number) / work.divided("optimiser"))
     return parts
+
+
+def _moments(model: Architecture, work: Work, trained: int, number: int) -> float:
+    """Bytes of what the optimiser keeps of the trained parameters, each a `number` of so many bytes."""
+    if work.optimiser == "adamw8bit":
+        return EIGHT_BITS * trained
+    if work.optimiser == "muon" and work.method in ("scratch", "full"):
+        layers = sum(matrices(model).values())
+        return number * (OPTIMISERS["muon"] * layers + OPTIMISERS["adamw"] * (trained - layers))
+    return OPTIMISERS[work.optimiser] * number * trained
 
 
 def _weights(model: Architecture, work: Work, counts: dict[str, int]) -> dict[str, int]:

@@ -11,7 +11,8 @@ CONTEXT_BYTES = 500_000_000
 """What a driver takes on an accelerator before the first tensor: the usual .4 to .6 GB of CUDA."""
 
 OPTIMISERS = {"adamw": 2.0, "adamw8bit": 0.0, "lion": 1.0, "muon": 1.0, "sgd": 0.0, "adafactor": 0.0}
-"""Numbers, each in the format of the trained weights, that an optimiser keeps for every one of them."""
+"""Numbers, each in the format of the trained weights, that an optimiser keeps for every one of them: Muon for the matrices of
+the layers, and AdamW's for the rest."""
 
 TARGETS = {
     "all": ("q", "k", "v", "o", "gate", "up", "down"),

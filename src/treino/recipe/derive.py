@@ -43,9 +43,13 @@ def finetuning_rate(method: str, width: int) -> float:
     return rate if method == "frozen" else round(rate * (128 / width) ** 0.5, 6)
 
 
-def pretraining_rate(width: int) -> float:
-    """Learning rate of a fresh model: 4e-3 · √(128 / width); what is known of it stands in `LOG.md`."""
-    return round(4e-3 * (128 / width) ** 0.5, 6)
+PRETRAINING_RATES = {"adamw": 4e-3, "muon": 8e-3}
+"""Learning rate of a fresh model at the width 128; how it was found stands in `LOG.md`."""
+
+
+def pretraining_rate(width: int, optimiser: str = "adamw") -> float:
+    """Learning rate of a fresh model: that of the optimiser · √(128 / width)."""
+    return round(PRETRAINING_RATES[optimiser] * (128 / width) ** 0.5, 6)
 
 
 def feed_forward_width(width: int) -> int:
@@ -83,8 +87,11 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     fill("model", "context", recipe.pretrain.window or context)
     fill("tokens", "vocabulary", vocabulary)
     fill("pretrain", "batch", rows)
+    optimiser = recipe.pretrain.optimiser
+    if optimiser == "auto":
+        optimiser = derived["pretrain"]["optimiser"] = _optimiser(recipe)
     if not recipe.pretrain.base:  # else the width stands in its folder, as below
-        fill("pretrain", "learning_rate", pretraining_rate(model.width or width))
+        fill("pretrain", "learning_rate", pretraining_rate(model.width or width, optimiser))
     fill("finetune", "batch", CHAT_ROWS if recipe.chat.given else FINETUNING_ROWS)
     # Of a base model brought along the width decides, which stands in its folder.
     if not (recipe.finetune.base or recipe.pretrain.base) and recipe.finetune.method != PROMPT:
@@ -94,6 +101,13 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     )
     _check(full)
     return full, {f"{table}.{name}" for table, values in derived.items() for name in values}
+
+
+def _optimiser(recipe: Recipe) -> str:
+    """Muon gets a fresh Transformer to a loss sooner (`LOG.md`); a model that goes on keeps the kind of steps that its rate was
+    found with.
+    """
+    return "muon" if recipe.model.architecture == "transformer" and not recipe.pretrain.base else "adamw"
 
 
 def _check(recipe: Recipe) -> None:

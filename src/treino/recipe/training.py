@@ -64,17 +64,20 @@ class PretrainSettings(Settings):
         0, N_("learn only the word after windows of so many words (0: every next token)"), ge=0, le=1024
     )
     isolate_documents: bool = setting(True, N_("documents packed into one row do not see each other"))
-    learning_rate: float = setting(0.0, N_("length of a step (0: from the width)"), beginner=True, ge=0, le=10)
-    schedule: Literal["cosine", "wsd", "constant"] = setting(
-        "cosine", N_("how the learning rate falls after the warm-up")
+    learning_rate: float = setting(
+        0.0, N_("length of a step (0: from the optimiser and the width)"), beginner=True, ge=0, le=10
     )
-    optimiser: Literal["adamw", "muon"] = setting(
-        "adamw", N_('"adamw", or "muon" for the matrices of the layers and AdamW for the rest')
+    schedule: Literal["cosine", "wsd", "constant"] = setting(
+        "wsd", N_("how the learning rate falls after the warm-up (wsd: over the last 40 % of the steps)")
+    )
+    optimiser: Literal["auto", "adamw", "muon"] = setting(
+        "auto",
+        N_(
+            '"adamw", or "muon" for the matrices of the layers and AdamW for the rest; auto: muon for a fresh Transformer'
+        ),
     )
     warmup: float = setting(0.05, N_("share of the steps in which the learning rate rises"), ge=0, lt=1)
-    final_learning_rate: float = setting(
-        0.05, N_("share of the learning rate left at the end of the cosine"), ge=0, le=1
-    )
+    final_learning_rate: float = setting(0.05, N_("share of the learning rate left at the end"), ge=0, le=1)
     weight_decay: float = setting(0.1, N_("pull of the matrices towards zero (AdamW)"), ge=0, le=10)
     beta2: float = setting(0.95, N_("memory of AdamW for the size of gradients"), gt=0, lt=1)
     clip: float = setting(1.0, N_("longest gradient that is followed as it is (0: no limit)"), ge=0)

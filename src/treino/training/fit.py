@@ -148,8 +148,7 @@ def _ways(settings: PretrainSettings, shape: ModelSettings, ranks: Ranks) -> tup
         return ("ddp",)
     if settings.shard == "fsdp":
         return ("fsdp",)
-    whole_only = settings.optimiser == "muon" or shape.architecture == "lstm"
-    return ("ddp",) if whole_only else ("ddp", "fsdp")
+    return ("ddp",) if shape.architecture == "lstm" else ("ddp", "fsdp")
 
 
 def _wish(
@@ -177,6 +176,7 @@ def _wish(
         base=base,
         reshaped=reshaped,
         recompute={"auto": (False, True), "yes": (True,), "no": (False,)}[settings.recompute],
+        optimiser=settings.optimiser,
     )
 
 
@@ -188,7 +188,7 @@ def _fewer_or_parts(
         return []
     found = []
     parts = among(wish, ranks, "fsdp")
-    if settings.shard == "ddp" and settings.optimiser != "muon" and arrange(parts, room):
+    if settings.shard == "ddp" and arrange(parts, room):
         found.append(Message(N_('pretrain.shard = "fsdp" ({need:bytes})'), {"need": parts.least() - wish.base}))
     if on_cpu and arrange(wish, whole_room):
         found.append(Message(N_("one process instead of {ranks} ({need:bytes})"), _one(wish, ranks)))

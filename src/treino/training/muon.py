@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,11 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
 MOMENTUM = 0.95
 RMS = 0.2
-"""Root mean square that an update is scaled to: that of AdamW's, so that both take one rate (Liu et al. 2025, 2502.16982)."""
+"""Root mean square that an update is scaled to: that of AdamW's, so that its decay suits both (Liu et al. 2025, 2502.16982)."""
+
+MOST_TOGETHER = 2**24
+"""Numbers in matrices of one shape that are taken together: enough to fill a machine, and 240 MB of copies at most beside
+them, unless one matrix alone has more."""
 
 
 class Muon(Eager):
@@ -24,40 +28,49 @@ class Muon(Eager):
 
     M ← μ·M + (1 − μ)·G;  U = orthogonal(μ·M + (1 − μ)·G);  W ← (1 − η·λ)·W − η·0.2·√max(rows, columns)·U
 
-    with the learning rate η, the decay λ and μ = 0.95 (Nesterov's form). Matrices of one shape are taken together.
+    with the learning rate η, the decay λ and μ = 0.95 (Nesterov's form). Matrices of one shape are taken together. Of matrices
+    that are cut into parts by rows (FSDP2) each process keeps its part of M, and gathers what it makes orthogonal.
+
+    Args:
+        products: number format of the orthogonalisation.
     """
 
     found_inf: Tensor | None = None
 
-    def __init__(self, matrices: Iterable[nn.Parameter], *, weight_decay: float) -> None:
+    def __init__(
+        self, matrices: Iterable[nn.Parameter], *, weight_decay: float, products: torch.dtype = torch.bfloat16
+    ) -> None:
         super().__init__(matrices, {"lr": 0.0, "weight_decay": weight_decay})
+        self.products = products
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
         for group in self.param_groups:
-            alike: dict[tuple[int, ...], list[Tensor]] = {}
+            alike: dict[torch.Size, list[Tensor]] = {}
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    alike.setdefault(tuple(matrix.shape), []).append(matrix)
+                    alike.setdefault(matrix.shape, []).append(matrix)
             for matrices in alike.values():
-                self._update(matrices, group["lr"], group["weight_decay"])
+                for some in _together(matrices):
+                    self._update(some, group["lr"], group["weight_decay"])
 
     def _update(self, matrices: list[Tensor], rate: float, decay: float) -> None:
         # Where the step is to be skipped, `kept` is 0 and every line below leaves things as they were.
         kept = 1.0 if self.found_inf is None else 1 - self.found_inf
-        ahead = []
-        for matrix in matrices:
-            gradient = matrix.grad
-            assert gradient is not None
-            if self.found_inf is not None:
-                gradient = torch.where(self.found_inf > 0, 0.0, gradient)
-            momentum = self._momentum(matrix)
-            momentum.add_((gradient - momentum) * ((1 - MOMENTUM) * kept))
-            ahead.append(torch.lerp(gradient, momentum, MOMENTUM))
+        gradients = torch.stack([_own(matrix.grad) for matrix in matrices if matrix.grad is not None])
+        if self.found_inf is not None:
+            gradients = torch.where(self.found_inf > 0, 0.0, gradients)
+        stored = [_own(self._momentum(matrix)) for matrix in matrices]
+        momenta = torch.stack(stored)
+        momenta += (gradients - momenta) * ((1 - MOMENTUM) * kept)
+        for place, value in zip(stored, momenta, strict=True):
+            place.copy_(value)
+        ahead = gradients.lerp_(momenta, MOMENTUM)
+        updates = _cut(orthogonalised(_gathered(ahead, matrices[0]), self.products), matrices[0])
         rows, columns = matrices[0].shape
-        scale = rate * RMS * max(rows, columns) ** 0.5
-        for matrix, update in zip(matrices, orthogonalised(torch.stack(ahead)), strict=True):
-            matrix.sub_((scale * update + rate * decay * matrix) * kept)
+        scale = -rate * RMS * max(rows, columns) ** 0.5
+        for matrix, update in zip(matrices, updates.to(momenta.dtype) * (scale * kept), strict=True):
+            _own(matrix).mul_(1 - rate * decay * kept).add_(update)
 
     def _momentum(self, matrix: Tensor) -> Tensor:
         state = self.state[matrix]
@@ -66,15 +79,57 @@ class Muon(Eager):
         return state["momentum"]
 
 
-def orthogonalised(x: Tensor) -> Tensor:
+def orthogonalised(x: Tensor, products: torch.dtype = torch.bfloat16) -> Tensor:
     """The nearest matrix with equal singular values to each of a stack (count, rows, columns), roughly: their spread is
-    about .7 to 1.2 after five Newton–Schulz rounds in bfloat16.
+    about .7 to 1.2 after five Newton–Schulz rounds, in the format of `products`.
     """
     a, b, c = COEFFICIENTS
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
-    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(products)
     for _ in range(ROUNDS):
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
+
+
+def _together(matrices: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Matrices of one shape in groups of at most `MOST_TOGETHER` numbers."""
+    count = max(1, MOST_TOGETHER // matrices[0].numel())
+    for first in range(0, len(matrices), count):
+        yield matrices[first : first + count]
+
+
+def _own(value: Tensor) -> Tensor:
+    """This process's part of a tensor, in the same memory."""
+    return cast(Any, value).to_local() if hasattr(value, "to_local") else value
+
+
+def _gathered(own: Tensor, like: Tensor) -> Tensor:
+    """A stack of whole matrices from each process's parts of them, which are cut as `like` is."""
+    if not hasattr(like, "to_local"):
+        return own
+    from torch.distributed.tensor import DTensor
+
+    cut = cast(DTensor, like)
+    shape = torch.Size((len(own), *like.shape))
+    stride = (like.shape[0] * like.shape[1], like.shape[1], 1)
+    return DTensor.from_local(own, cut.device_mesh, _stacked(cut), shape=shape, stride=stride).full_tensor()
+
+
+def _cut(whole: Tensor, like: Tensor) -> Tensor:
+    """This process's parts of a stack of whole matrices."""
+    if not hasattr(like, "to_local"):
+        return whole
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    cut = cast(DTensor, like)
+    return distribute_tensor(whole.contiguous(), cut.device_mesh, _stacked(cut), src_data_rank=None).to_local()
+
+
+def _stacked(cut: Any) -> list[Any]:
+    """How a stack of matrices is cut that are cut by rows each."""
+    from torch.distributed.tensor import Shard
+
+    assert cut.placements == (Shard(0),), "fully_shard cuts by rows, on one mesh"
+    return [Shard(1)]

@@ -5,7 +5,7 @@ its state as plain tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from treino.models.base import LanguageModel
 from treino.training.eager import AdamW
 from treino.training.eight_bits import BETA1, EPSILON, SMALLEST_PARAMETER, AdamW8bit
 from treino.training.muon import Muon
+
+if TYPE_CHECKING:
+    from treino.training.plan import Precision
 
 Kind = Literal["adamw", "adamw8bit", "muon"]
 
@@ -28,12 +31,20 @@ class Optimiser:
         weight_decay: pull of the matrices towards zero; vectors (norms, biases) do not decay.
         beta2: AdamW's memory for squared gradients.
         lora_plus: rate of the adapters' B over that of all else (LoRA+: Hayou et al. 2024, 2402.12354).
+        precision: number format of the training's products, and so of Muon's.
 
     Frozen parameters have no state.
     """
 
     def __init__(
-        self, model: nn.Module, *, kind: Kind = "adamw", weight_decay: float, beta2: float, lora_plus: float = 1.0
+        self,
+        model: nn.Module,
+        *,
+        kind: Kind = "adamw",
+        weight_decay: float,
+        beta2: float,
+        lora_plus: float = 1.0,
+        precision: Precision = "bfloat16",
     ) -> None:
         self.model = model
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -56,7 +67,8 @@ class Optimiser:
             self.parts.append(AdamW8bit(narrow, beta2=beta2))
         if by_muon:
             matrices = [parameter for parameter in trained if id(parameter) in by_muon]
-            self.parts.append(Muon(matrices, weight_decay=weight_decay))
+            products = torch.bfloat16 if precision == "bfloat16" else torch.float32
+            self.parts.append(Muon(matrices, weight_decay=weight_decay, products=products))
 
     def prepare(self, zeros: Callable[[Sequence[torch.Size]], list[Tensor]]) -> None:
         """Lay out the state of all parameters before the first step, in tensors that `zeros` makes for the shapes."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from treino import environment, events, files
-from treino.errors import DataError, DoesNotFit, UsageError
+from treino.errors import DataError, DoesNotFit
 from treino.measure import release_memory, resident_memory
 from treino.messages import N_, Message
 from treino.models.adapter_folder import save_adapter
@@ -41,6 +41,7 @@ from treino.training.formats import Format, asked_for, format_for
 from treino.training.loop import train
 from treino.training.methods import merge_checked, parameter_counts
 from treino.training.objective import NextToken
+from treino.training.optimiser import Kind
 from treino.training.parallel import Shard, whole
 from treino.training.plan import Precision, TrainingPlan
 from treino.training.ranks import ALONE, Ranks, share
@@ -132,13 +133,7 @@ class Pretraining:
 
         Raises:
             DoesNotFit: in all of them, where one of them has too little memory.
-            UsageError: for parts under an optimiser that needs whole matrices.
         """
-        if self.ranks.size > 1 and self.settings.shard == "fsdp" and self.settings.optimiser == "muon":
-            raise UsageError(
-                N_("the optimiser muon needs whole matrices, and fsdp gives each process a part of them"),
-                fix=N_('set pretrain.optimiser = "adamw", or pretrain.shard = "ddp"'),
-            )
         if self.adapted and self.brought:
             self.wish = self._adapting_wish(self.brought)
             return fitting(self.wish, base_memory(self.device), self.device, N_("take a smaller base model")), "ddp"
@@ -355,7 +350,7 @@ class Pretraining:
             log_every=settings.log_every or max(1, steps // 100),
             validate_every=settings.validate_every or max(1, steps // 10),
             checkpoint_seconds=settings.checkpoint_seconds,
-            optimiser=settings.optimiser,
+            optimiser=cast(Kind, settings.optimiser),  # "auto" became one of them with the recipe
         )
 
     @property
@@ -384,6 +379,7 @@ class Pretraining:
             accumulation=plan.accumulation,
             passes=len(rows),
             recompute=self.arrangement.recompute,
+            optimiser=plan.optimiser,
             tokens_per_second=speed,
             precision=plan.precision,
             packed=self.rows.masks_documents,

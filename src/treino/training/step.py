@@ -25,7 +25,7 @@ class Stepper:
         self.task, self.plan = task, plan
         self.parallel = parallel or Parallel(task.model, task.objective)
         habits = {"weight_decay": plan.weight_decay, "beta2": plan.beta2, "lora_plus": plan.lora_plus}
-        self.optimiser = Optimiser(task.model, kind=plan.optimiser, **habits)
+        self.optimiser = Optimiser(task.model, kind=plan.optimiser, precision=plan.precision, **habits)
         self.parallel.keep(self.optimiser)
         alone = self.parallel.ranks.size == 1
         self.sums = compiled_sums(task.objective) if plan.compile and alone else None
