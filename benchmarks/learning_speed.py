@@ -39,7 +39,7 @@ CONTENDERS = {
     for schedule, decay, final in (("cosine", 0.4, 0.05), ("wsd", 0.4, 0.05))
 }
 DEFAULT = "adamw cosine"
-RATES = (0.5, 1.0, 2.0, 4.0)
+RATES = (0.5, 1.0, 2.0)
 SHORT = 0.25
 LENGTHS = (0.35, 0.5, 0.7, 1.0)
 VOCABULARY = 4096

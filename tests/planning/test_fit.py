@@ -32,6 +32,17 @@ def wish(**changes: Any) -> PretrainingWish:
 LEAST = {"batch": 1, "accumulation": 8, "recompute": 1}
 
 
+def test_on_a_card_packed_rows_take_no_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = {"kernels": False, "precision": "float32", "device": torch.device("cuda")}
+    settings = PretrainSettings(batch=8, precision="float32", optimiser="adamw")
+    whole = wish(accelerator=True)
+    assert whole.bytes() == wish(accelerator=True, packed=False).bytes() < wish().bytes()
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (whole.bytes(), 0))
+    assert fit.fitted(SHAPE, 16384, settings, 8, packed=True, **work) == (Arrangement(8), "ddp")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (whole.bytes() - 1, 0))
+    assert fit.fitted(SHAPE, 16384, settings, 8, packed=True, **work) == (Arrangement(4), "ddp")
+
+
 def test_each_change_fits_and_a_little_less_of_it_would_not() -> None:
     asked = wish()
     room = int(0.8 * asked.bytes(**LEAST))

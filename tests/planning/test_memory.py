@@ -73,10 +73,10 @@ def built(name: str, dtype: torch.dtype) -> Any:
 
 
 def expected(name: str, **work: Any) -> int:
-    """What the calculation says of tensors: all parts without allocator and process."""
+    """What the calculation says of tensors: all parts without allocator, process and what it loads."""
     _, vocabulary, batch, context = SHAPES[name]
     parts = memory(architecture_of(settings_of(name), vocabulary), Work(batch, context, base=0, **work))
-    return parts["total"] - parts["heap"]
+    return parts["total"] - parts["heap"] - parts.get("compiler", 0)
 
 
 def peak_of_steps(tracker: Tracker, trained: list[nn.Parameter], loss: Any, autocast: bool) -> int:

@@ -163,15 +163,15 @@ def test_what_is_derived_depends_on_the_dial_and_never_overrides() -> None:
 @pytest.mark.parametrize(
     "tables, optimiser, rate",
     [
-        ({}, "muon", 8e-3),
-        ({"model": {"size": "small"}}, "muon", 8e-3 / 2**0.5),
+        ({}, "muon", 4e-3),
+        ({"model": {"size": "small"}}, "muon", 4e-3 / 2**0.5),
         ({"pretrain": {"optimiser": "adamw"}}, "adamw", 4e-3),
         ({"pretrain": {"learning_rate": 0.1}}, "muon", 0.1),
         ({"model": {"architecture": "lstm"}}, "adamw", 4e-3),
         ({"pretrain": {"base": "somewhere"}}, "adamw", 0.0),
     ],
 )
-def test_muon_is_for_fresh_transformers_and_each_optimiser_has_its_rate(
+def test_muon_is_for_fresh_transformers_and_the_rate_follows_the_width(
     tables: dict, optimiser: str, rate: float
 ) -> None:
     found, _ = derive(Recipe.model_validate(tables))

@@ -90,12 +90,13 @@ class Lora(nn.Module):
         self.shapes[name], self.active = shape, name
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self._base(x)
         if not self.active:
-            return y
-        shape = self.shapes[self.active]
-        inner = F.linear(F.dropout(x, shape.dropout, self.training), self.lora_A[self.active].to(self._dtype(x)))
-        return y + shape.scaling * F.linear(inner, self.lora_B[self.active].to(inner.dtype))
+            return self._base(x)
+        shape, rows = self.shapes[self.active], x.flatten(0, -2)
+        inner = F.linear(F.dropout(rows, shape.dropout, self.training), self.lora_A[self.active].to(self._dtype(x)))
+        # Into the base's result: copies that come and go between what is kept leave holes in the heap.
+        y = self._base(rows).addmm_(inner, self.lora_B[self.active].to(inner.dtype).mT, alpha=shape.scaling)
+        return y.unflatten(0, x.shape[:-1])
 
     def _base(self, x: Tensor) -> Tensor:
         """What the layer itself gives; weights kept in bfloat16 are widened where x is wider."""

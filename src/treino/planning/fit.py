@@ -43,8 +43,8 @@ class PretrainingWish:
     """A pretraining: the shape and the work of a step.
 
     `reshaped(width, layers)` gives the same shape with another width or number of layers. `recompute`: whether layers may
-    be computed again in the backward pass, or not. `optimiser`, `ranks`, `shard`, `common`: as in `Work`; the rows are those of
-    one rank.
+    be computed again in the backward pass, or not. `optimiser`, `ranks`, `shard`, `common`, `accelerator`: as in `Work`; the
+    rows are those of one rank.
     """
 
     shape: Shape
@@ -62,6 +62,7 @@ class PretrainingWish:
     ranks: int = 1
     shard: str = "none"
     common: bool = False
+    accelerator: bool = False
 
     def bytes(self, **changes: int) -> int:
         """With width, layers and context, too."""
@@ -80,6 +81,7 @@ class PretrainingWish:
             ranks=self.ranks,
             shard=self.shard,
             common=self.common,
+            accelerator=self.accelerator,
         )["total"]
 
     def least(self) -> int:

@@ -31,6 +31,10 @@ COMPILER_BYTES, COMPILER_PROCESS_BYTES = 155_000_000, 380_000_000
 not), and the C++ compiler that it starts, with its linker (on two layers of shape S; g++ 12, two processors). Together they
 make 574 MB of tiny's first step, where 621 were measured."""
 
+AGAIN_BYTES = 74_000_000
+"""What torch loads for the first layer that is computed again, modules of its compiler (torch 2.13, measured on Linux); where
+an earlier training of this process did so, it is there already, and is counted once more."""
+
 EIGHT_BITS = 2 * (1 + WORD / 256)
 """Bytes for each weight of the two moments in blocks of 256 with a scale (Dettmers et al. 2022)."""
 
@@ -84,7 +88,7 @@ def memory(model: Architecture, work: Work) -> dict[str, int]:
     - checkpoint 12·N, where one is written beside the training: a copy of weights and moments, of ranks that have parts each
       its own; less is needed where the disk has them before a step's worst moment
     - compiler, on processors: what torch's leaves in the process, and its C++ compiler at the first step, of which what comes
-      later in a step takes the place
+      later in a step takes the place; of steps that are not compiled, what is loaded of it to compute layers again
     - base: the process before the model; on an accelerator the driver's context
     """
     parts = _states(model, work)
@@ -108,6 +112,8 @@ def memory(model: Architecture, work: Work) -> dict[str, int]:
     if work.compiled and not work.accelerator:
         later = sum(parts.values()) - parts["weights"] - parts["activations"] - parts["mask"]
         parts["compiler"] = COMPILER_BYTES + max(0, COMPILER_PROCESS_BYTES - later)
+    elif work.recompute and not work.accelerator:
+        parts["compiler"] = AGAIN_BYTES
     parts["base"] = work.base
     return parts | {"total": sum(parts.values())}
 

@@ -101,7 +101,7 @@ class TuningWish:
         parts["total"] = 0
         whole = WORD * count(self.model)["total"]
         held = parts["weights"] + parts["constants"] + parts["float32"]
-        step = sum(parts.values()) - held - parts["base"]
+        step = sum(parts.values()) - held - parts["base"] - parts.get("compiler", 0)
         narrowed = (work.method == "qlora" and not work.stream) or (
             work.method == "lora" and work.precision == "bfloat16"
         )

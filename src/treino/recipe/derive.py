@@ -43,13 +43,9 @@ def finetuning_rate(method: str, width: int) -> float:
     return rate if method == "frozen" else round(rate * (128 / width) ** 0.5, 6)
 
 
-PRETRAINING_RATES = {"adamw": 4e-3, "muon": 8e-3}
-"""Learning rate of a fresh model at the width 128; how it was found stands in `LOG.md`."""
-
-
-def pretraining_rate(width: int, optimiser: str = "adamw") -> float:
-    """Learning rate of a fresh model: that of the optimiser · √(128 / width)."""
-    return round(PRETRAINING_RATES[optimiser] * (128 / width) ** 0.5, 6)
+def pretraining_rate(width: int) -> float:
+    """Learning rate of a fresh model, by either optimiser: 4e-3 · √(128 / width); what is known of it stands in `LOG.md`."""
+    return round(4e-3 * (128 / width) ** 0.5, 6)
 
 
 def feed_forward_width(width: int) -> int:
@@ -87,11 +83,10 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     fill("model", "context", recipe.pretrain.window or context)
     fill("tokens", "vocabulary", vocabulary)
     fill("pretrain", "batch", rows)
-    optimiser = recipe.pretrain.optimiser
-    if optimiser == "auto":
-        optimiser = derived["pretrain"]["optimiser"] = _optimiser(recipe)
+    if recipe.pretrain.optimiser == "auto":
+        derived["pretrain"]["optimiser"] = _optimiser(recipe)
     if not recipe.pretrain.base:  # else the width stands in its folder, as below
-        fill("pretrain", "learning_rate", pretraining_rate(model.width or width, optimiser))
+        fill("pretrain", "learning_rate", pretraining_rate(model.width or width))
     fill("finetune", "batch", CHAT_ROWS if recipe.chat.given else FINETUNING_ROWS)
     # Of a base model brought along the width decides, which stands in its folder.
     if not (recipe.finetune.base or recipe.pretrain.base) and recipe.finetune.method != PROMPT:

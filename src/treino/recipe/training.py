@@ -64,9 +64,7 @@ class PretrainSettings(Settings):
         0, N_("learn only the word after windows of so many words (0: every next token)"), ge=0, le=1024
     )
     isolate_documents: bool = setting(True, N_("documents packed into one row do not see each other"))
-    learning_rate: float = setting(
-        0.0, N_("length of a step (0: from the optimiser and the width)"), beginner=True, ge=0, le=10
-    )
+    learning_rate: float = setting(0.0, N_("length of a step (0: from the width)"), beginner=True, ge=0, le=10)
     schedule: Literal["cosine", "wsd", "constant"] = setting(
         "wsd", N_("how the learning rate falls after the warm-up (wsd: over the last 40 % of the steps)")
     )

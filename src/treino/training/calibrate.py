@@ -15,14 +15,18 @@ from treino.training.task import Task
 
 @dataclass(frozen=True)
 class Speed:
-    """Measured speed of a number format; `cold_seconds`: the compiler's time, where the steps are compiled, which is what the
-    first took beyond a warm one.
+    """Measured speed of a number format.
+
+    Attributes:
+        error: standard error of the seconds of a step.
+        cold_seconds: the compiler's time, where the steps are compiled, which is what the first took beyond a warm one.
     """
 
     precision: str
     seconds_per_step: float
     tokens_per_second: float
     cold_seconds: float = 0.0
+    error: float = 0.0
 
 
 ENOUGH_SECONDS = 8.0
@@ -55,4 +59,13 @@ def measure_speed(
     warm = min(warm_up, len(seconds) - 2)
     median = statistics.median(seconds[warm:])
     cold = max(0.0, seconds[0] - median) if plan.compile else 0.0
-    return Speed(plan.precision, median, statistics.mean(tokens[warm:]) / median, cold)
+    return Speed(plan.precision, median, statistics.mean(tokens[warm:]) / median, cold, _error(seconds[warm:]))
+
+
+def _error(seconds: list[float]) -> float:
+    """Standard error of the median, 1.253 · σ / √n for normal noise, with σ = 1.483 times the median deviation from it, which a
+    single disturbed step does not move.
+    """
+    middle = statistics.median(seconds)
+    deviation = 1.483 * statistics.median(abs(value - middle) for value in seconds)
+    return 1.253 * deviation / len(seconds) ** 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,8 +54,9 @@ def worth_a_trial(seconds: float, device: torch.device, *, kernels: bool, one_sh
 
 
 def judged(eager: Speed, steps: int, trial: Callable[[], Speed] | None) -> Verdict:
-    """Compile where the steps that are left save more than compiling costs, steps · (eager − compiled) > cold, all three in
-    seconds as this machine just took them; `trial` measures compiled steps (None: not worth one).
+    """Compile where the steps that are left save more than compiling costs even if the trial was lucky:
+    steps · (eager − compiled − 2 · √(e² + c²)) > cold, all in seconds as this machine just took them, e and c the standard
+    errors of a step; `trial` measures compiled steps (None: not worth one).
 
     The cost is an upper bound: the run's compiler finds some of the trial's work in its cache.
     """
@@ -67,7 +69,8 @@ def judged(eager: Speed, steps: int, trial: Callable[[], Speed] | None) -> Verdi
         "cold": compiled.cold_seconds,
         "steps": steps,
     }
-    if steps * (eager.seconds_per_step - compiled.seconds_per_step) > compiled.cold_seconds:
+    saved = eager.seconds_per_step - compiled.seconds_per_step
+    if steps * (saved - 2 * math.hypot(eager.error, compiled.error)) > compiled.cold_seconds:
         why = N_(
             "measured: a step takes {compiled:1} ms instead of {eager:1}, and compiling {cold:seconds} for {steps} steps"
         )

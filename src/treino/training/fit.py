@@ -49,7 +49,7 @@ def fitted(
     on_cpu = device.type != "cuda"  # mps shares the machine's memory
     base = base_memory(device)
     free = available_memory() if on_cpu else torch.cuda.mem_get_info()[0]
-    wish = _wish(shape, vocabulary, settings, batch, base, precision, packed, kernels)
+    wish = _wish(shape, vocabulary, settings, batch, base, precision, packed, kernels, device)
     ways = _ways(settings, shape, ranks)
     if free is None:
         return Arrangement(batch, settings.recompute == "yes"), ways[0]
@@ -160,6 +160,7 @@ def _wish(
     precision: Precision,
     packed: bool,
     kernels: bool,
+    device: torch.device,
 ) -> PretrainingWish:
     def reshaped(width: int, layers: int) -> ModelSettings:
         changes = {"layers": layers}
@@ -177,6 +178,7 @@ def _wish(
         reshaped=reshaped,
         recompute={"auto": (False, True), "yes": (True,), "no": (False,)}[settings.recompute],
         optimiser=settings.optimiser,
+        accelerator=device.type == "cuda",
     )
 
 

@@ -13,7 +13,7 @@ import torch
 
 from treino import environment, events, files
 from treino.errors import DataError, DoesNotFit
-from treino.measure import release_memory, resident_memory
+from treino.measure import release_memory
 from treino.messages import N_, Message
 from treino.models.adapter_folder import save_adapter
 from treino.models.base import LanguageModel
@@ -26,7 +26,6 @@ from treino.planning.fit import Arrangement
 from treino.planning.flops import training_flops_per_token
 from treino.planning.forecast import Forecast, forecast
 from treino.planning.tuning import TuningWish
-from treino.planning.work import BASE_BYTES
 from treino.recipe import ADAPTED, ModelSettings, OrderSettings, PretrainSettings, parse_budget
 from treino.tokens.curriculum import with_curriculum
 from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWindows, make_batch
@@ -387,7 +386,8 @@ class Pretraining:
             extra_seconds=looks + saves * BYTES_SAVED * self._parameters() / SAVED_BYTES_PER_SECOND,
             checkpoints=saves > 0,
             compiled=plan.compile,
-            base=resident_memory() or BASE_BYTES,
+            base=base_memory(self.device),
+            accelerator=self.device.type == "cuda",
             ranks=self.ranks.size,
             shard="weights" if self.shard == "fsdp" else "none",
             common=self.ranks.size > 1 and self.shard == "ddp" and can_share(self.ranks),
