@@ -17,6 +17,7 @@ from treino.evaluation.forgetting import with_original_head
 from treino.evaluation.loss import token_losses
 from treino.models.classifier_folder import load_classifier
 from treino.models.folder import load_model
+from treino.pipeline import finetuning
 from treino.pipeline.api import Run
 from treino.pipeline.gate import judge_gate
 from treino.pipeline.judge import USES
@@ -544,6 +545,43 @@ def test_dropped_texts_judge_neither_the_model_nor_the_baselines(tmp_path: Path)
     assert {facts[name]["rows"] for name in ("test", "majority", "tfidf")} == {
         run.facts["split"]["rows"]["test"] - judgement["long_texts"]
     }
+
+
+def test_dropped_texts_judge_no_baseline_in_the_search_either(tmp_path: Path) -> None:
+    """The gate's threshold is the majority's accuracy on the rows that the classifier answers."""
+    run = treino.run(long_rows(3), runs=tmp_path)
+    beside = json.loads((run.artefacts["compare"].folder / "baselines.json").read_text(encoding="utf-8"))
+    row = json.loads((run.artefacts["finetune"].folder / "records" / "trials.json").read_text(encoding="utf-8"))[
+        "rows"
+    ][0]
+    answered, whole = row["measures"]["rows"], beside["validation"]["majority"]["rows"]
+    assert 0 < answered < whole == len(beside["validation_answers"]["majority"])
+    share = row["gate"][0]["threshold"] + 1
+    assert share * answered == pytest.approx(round(share * answered))
+    assert share != pytest.approx(beside["validation"]["majority"]["accuracy"]["mean"])
+
+
+def test_a_trial_that_was_trained_and_not_judged_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = recipe(finetune={"patience": 0})
+    whole = treino.run(content, runs=tmp_path / "whole")
+
+    def cut(*about: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(finetuning._Trial, "_judged", cut)
+        treino.run(content, runs=tmp_path / "cut")
+    resumed: list[int] = []
+
+    def listen(event: events.Event) -> None:
+        resumed.extend([event.values["step"]] if event.kind == "train.resumed" else [])
+
+    again = treino.run(content, runs=tmp_path / "cut", listener=listen)
+    assert resumed == [again.facts["finetune"]["steps"]]
+    assert again.digests["finetune"] == whole.digests["finetune"]
+    assert not list((tmp_path / "cut").rglob("checkpoints"))
 
 
 def test_test_texts_that_are_all_too_long_are_told(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from treino.models.several import HALF, best_thresholds, named
 from treino.pipeline.gate import judge_gate, smallest_margin
 from treino.pipeline.search import WORST, search, space
 from treino.pipeline.stage import Decisions, Work
+from treino.pipeline.store import CHECKPOINTS
 from treino.recipe import FinetuneSettings, Recipe
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def compare(work: Work) -> dict[str, Any]:
     }
     answers = {name: baseline.predict(test.texts).tolist() for name, baseline in fitted.items() if test.texts}
     content = {"validation": measured, "test_answers": answers, "tfidf": chosen}
+    content["validation_answers"] = {name: chances.tolist() for name, chances in held.items()}
     if splits.several:
         content["thresholds"] = {name: thresholds.get(name) or [HALF] * len(splits.labels) for name in fitted}
     files.write_json(work.output / BASELINES_FILE, content)
@@ -151,8 +153,7 @@ def finetune(work: Work) -> dict[str, Any]:
         first, recipe.search.vary
     )  # loads what the search needs, so that it counts as the process and not as the training
     tuning.foresee(first, work.decisions, work.output)
-    baselines = files.read_json(work.inputs[BASELINES] / BASELINES_FILE)["validation"]
-    trial = _Trial(recipe, splits.labels, tuning, baselines)
+    trial = _Trial(recipe, splits.labels, tuning, files.read_json(work.inputs[BASELINES] / BASELINES_FILE))
     folder = work.output / "records" / "trials"
     rows, chosen = search(first, recipe.search.vary, recipe.search.trials, trial, folder, recipe.seed)
     best = chosen_of(rows, chosen, first.learning_rate)
@@ -173,12 +174,10 @@ def finetune(work: Work) -> dict[str, Any]:
 
 
 class _Trial:
-    """One fine-tuning and its judgement on validation."""
+    """One fine-tuning and its judgement on validation; `beside`: what `compare` wrote of the baselines."""
 
-    def __init__(
-        self, recipe: Recipe, labels: list[str], tuning: Finetuning, baselines: Mapping[str, Mapping[str, Any]]
-    ) -> None:
-        self.recipe, self.labels, self.tuning, self.baselines = recipe, labels, tuning, baselines
+    def __init__(self, recipe: Recipe, labels: list[str], tuning: Finetuning, beside: Mapping[str, Any]) -> None:
+        self.recipe, self.labels, self.tuning, self.beside = recipe, labels, tuning, beside
 
     def __call__(self, settings: FinetuneSettings, folder: Path) -> dict[str, Any]:
         from treino.training.trouble import NotFinite
@@ -203,17 +202,45 @@ class _Trial:
         truth, answers = tuning.validation.text_targets.tolist(), predict(classifier, tuning.validation, rows=rows)
         measures = measured_on(self.recipe, truth, answers, self.labels, classifier.thresholds)
         learnt = predict(classifier, tuning.training, rows=rows)
-        judged = ~np.isnan(learnt).any(1)  # texts that were dropped as too long have no answer
+        judged = ~unanswered(learnt)
         if classifier.thresholds is None:
             right = learnt.argmax(1) == tuning.training.text_targets
         else:
             right = (named(learnt, classifier.thresholds) == tuning.training.text_targets).all(1)
         facts["training_accuracy"] = float(right[judged].mean())
         facts["validation_accuracy"] = measures["accuracy"]["mean"]
-        rows = judge_gate(self.recipe.gate.require, measures, self.baselines)
+        rows = judge_gate(self.recipe.gate.require, measures, self._baselines(truth, unanswered(answers)))
         value = smallest_margin(rows) if rows else measures["macro_f1"]["mean"]
         passed = bool(rows) and all(row["passed"] for row in rows)
         return {"value": value, "passed": passed, "measures": measures, "gate": rows, "facts": facts}
+
+    def _baselines(self, truth: list[Any], left_out: np.ndarray) -> Mapping[str, Mapping[str, Any]]:
+        if not left_out.any():
+            return self.beside["validation"]
+        answers, thresholds = self.beside["validation_answers"], self.beside.get("thresholds", {})
+        return measured_beside(self.recipe, truth, answers, left_out, self.labels, thresholds)
+
+
+def unanswered(chances: np.ndarray) -> np.ndarray:
+    """Which texts (texts, classes) have no answer, for they were dropped as too long."""
+    return np.atleast_1d(np.isnan(chances).any(axis=1))
+
+
+def measured_beside(
+    recipe: Recipe,
+    targets: Sequence[Any],
+    answers: Mapping[str, Any],
+    left_out: np.ndarray,
+    labels: Sequence[str],
+    thresholds: Mapping[str, Sequence[float]],
+) -> dict[str, dict[str, Any]]:
+    """The baselines' measures by their answers (texts, classes); texts that the classifier drops as too long judge nobody."""
+    return {
+        name: measured_on(
+            recipe, targets, np.where(left_out[:, None], np.nan, np.array(rows)), labels, thresholds.get(name)
+        )
+        for name, rows in answers.items()
+    }
 
 
 def measured_on(
@@ -260,7 +287,7 @@ def trial_line(row: Mapping[str, Any], figures: Mapping[str, Any] | None) -> dic
 
 def ran_away(folder: Path, error: NotFinite) -> dict[str, Any]:
     """The outcome of a trial whose loss ran away."""
-    files.remove_folder(folder / "checkpoints")
+    files.remove_folder(folder / CHECKPOINTS)
     events.emit("search.ran_away", reason=error.message)
     return {"value": WORST, "passed": False, "measures": None, "gate": [], "facts": {}}
 

@@ -21,7 +21,9 @@ from treino.pipeline.finetuning import (
     MODEL,
     Splits,
     main_figures,
+    measured_beside,
     measured_on,
+    unanswered,
 )
 from treino.pipeline.gate import judge_gate
 from treino.pipeline.stage import Work
@@ -61,20 +63,16 @@ def _test(work: Work, splits: Splits) -> tuple[dict[str, Any], dict[str, Any]]:
     answer = _prompted if recipe.finetune.method == PROMPT else _classified
     measures, long, left_out, took = answer(work, splits, test)
     beside = files.read_json(work.inputs[BASELINES] / BASELINES_FILE)
-    thresholds = beside.get("thresholds", {})
-    # Texts that the classifier drops as too long judge nobody.
-    answers = {name: np.where(left_out, np.nan, np.array(rows)) for name, rows in beside["test_answers"].items()}
-    baselines = {
-        name: measured_on(recipe, test.targets, rows, splits.labels, thresholds.get(name))
-        for name, rows in answers.items()
-    }
+    baselines = measured_beside(
+        *(recipe, test.targets, beside["test_answers"], left_out, splits.labels, beside.get("thresholds", {}))
+    )
     rows = judge_gate(recipe.gate.require, measures, baselines)
     passed = all(row["passed"] for row in rows) if rows else None
     return {"test": measures, "baselines": baselines, "gate": rows, "passed": passed, "long_texts": long}, took
 
 
 def _classified(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, Any], int, np.ndarray, dict[str, Any]]:
-    """The measures of the tuned classifier, the number of long texts, which were left out (texts, 1), and seconds of a row."""
+    """The measures of the tuned classifier, the number of long texts, which were left out (texts), and seconds of a row."""
     from treino.models.classifier import predict
     from treino.models.classifier_folder import load_classifier
 
@@ -84,7 +82,7 @@ def _classified(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, A
     started = time.perf_counter()
     chances = predict(classifier, pieces)
     took = {"row_seconds": (time.perf_counter() - started) / len(test.texts)}
-    left_out = np.atleast_1d(np.isnan(chances).any(1))[:, None]
+    left_out = unanswered(chances)
     if left_out.all():
         raise DataError(
             N_("every test text is longer than the context of {count} tokens"),
@@ -102,7 +100,7 @@ def _prompted(work: Work, splits: Splits, test: Examples) -> tuple[dict[str, Any
     chances, took = judged_by_prompt(work, test.texts)
     graded = took["graded"]
     measures = measured_by_answers(work.loaded.recipe, splits, test.targets, chances, graded)
-    return measures, 0, np.zeros((len(test.texts), 1), bool), took
+    return measures, 0, np.zeros(len(test.texts), bool), took
 
 
 def _weights(work: Work) -> tuple[Path, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from treino import events, files
+from treino.pipeline.store import CHECKPOINTS
 from treino.recipe import FinetuneSettings
 
 RESULT, JOURNAL = "result.json", "journal.log"
@@ -92,6 +93,7 @@ def search(
             outcome = run(settings.model_copy(update=tried), partial)
             files.write_json(partial / RESULT, {"index": index, "tried": tried, **outcome})
             files.publish_folder(partial, place)
+        files.remove_folder(place / CHECKPOINTS)  # not before: a trial that was trained and not judged is judged alone
         row = files.read_json(place / RESULT)
         rows.append(row)
         best = _best(rows)

@@ -23,7 +23,7 @@ from treino.tokens.conversations import encode
 from treino.tokens.packing import IGNORED, Batch, PackedRows, make_batch
 from treino.training.foresight import Arranged, Decided, Load, arranged, decided, seconds_per_token, tell, wish_of
 from treino.training.loop import train
-from treino.training.methods import Method, Origin, close, facts_of, merge_checked, parameter_counts
+from treino.training.methods import Method, Origin, facts_of, merge_checked, parameter_counts, write_curves
 from treino.training.plan import Precision
 from treino.training.source import RowSource
 from treino.training.step import autocasting
@@ -135,7 +135,7 @@ class ChatTuning:
         after = self.judged(model, settings.precision)
         self.origin.tokenizer.chat_template = self.chat.source
         save_model(model.to("cpu"), self.origin.tokenizer, output / "model")
-        close(output, progress)
+        write_curves(output, progress)
         return model, facts | {"held_out": {"before": before, "after": after} if before else None}
 
     def load(self, settings: FinetuneSettings) -> Load:

@@ -45,7 +45,7 @@ from treino.training.foresight import (
     wish_of,
 )
 from treino.training.loop import train
-from treino.training.methods import Method, Origin, close, facts_of, merge_checked
+from treino.training.methods import Method, Origin, facts_of, merge_checked, write_curves
 from treino.training.task import Task
 
 
@@ -241,7 +241,7 @@ class Finetuning:
                 self.validation.text_targets, predict(classifier, self.validation, rows=self.rows_looked_at)
             )
         save_classifier(classifier, self.tokenizer, output / "model", self.about)
-        close(output, progress)
+        write_curves(output, progress)
         return classifier, facts
 
     def _task(self, classifier: Classifier, method: Method, order: BucketedRows) -> Task[Any]:

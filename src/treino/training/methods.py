@@ -297,8 +297,7 @@ def facts_of(plan: TrainingPlan, progress: Progress) -> dict[str, Any]:
     return facts
 
 
-def close(output: Path, progress: Progress) -> None:
-    """Write a finished training's curves to `records/`, and remove its checkpoints."""
+def write_curves(output: Path, progress: Progress) -> None:
+    """Write a finished training's curves to `records/`."""
     for name in ("history", "validation"):
         files.write_json(output / "records" / f"{name}.json", getattr(progress, name))
-    files.remove_folder(output / "checkpoints")
