@@ -241,14 +241,15 @@ def flops_per_token(shape: Shape) -> float:
 
 def agree(stand: Stand, part: str) -> Iterator[dict[str, Any]]:
     """Losses of the first steps in bfloat16 against those in float32: Treino's, and the Trainer's from the same weights; and
-    float32's own with its first weights moved by a millionth. At the start of 2,000 steps by the default recipe (rate from the
-    width, 100 steps of warm-up), and gently.
+    float32's own with its first weights moved by a millionth. At the start of 2,000 steps by the default recipe (Muon, rate
+    from the width, 100 steps of warm-up), the same by AdamW, and gently; the Trainer has AdamW.
     """
     name = LOSS_PARTS[part]
     data = text_rows(SHAPES[name], stand.folder / part, stand.options.texts)
     default = round(4e-3 * (128 / SHAPES[name].width) ** 0.5, 6)
     for title, schedule in (
-        ("default recipe", {"rate": default, "warm_up": 100}),
+        ("default recipe", {"rate": default, "warm_up": 100, "optimiser": "muon"}),
+        ("the same, AdamW", {"rate": default, "warm_up": 100}),
         ("gentle", {"rate": 3e-4, "warm_up": 10}),
     ):
         runs = {"HF Trainer, bf16": ("hf", "hf-bf16")} if stand.can("hf") else {}
@@ -280,7 +281,8 @@ def differences(
     conditions = ""
     for name in (exact, narrow):
         if name not in known:
-            with stand.start(name, shape, data, schedule) as worker:
+            asked = {key: value for key, value in schedule.items() if key != "optimiser" or not name.startswith("hf")}
+            with stand.start(name, shape, data, asked) as worker:
                 known[name] = worker.take(LOSS_STEPS)["losses"]
                 conditions = stand.conditions(name, worker)
     losses = known[exact], known[narrow]

@@ -19,6 +19,7 @@ from treino.recipe import ModelSettings
 from treino.tokens.packing import DocumentRows, PackedRows
 from treino.tokens.shards import Shard
 from treino.training.objective import NextToken
+from treino.training.optimiser import Kind
 from treino.training.plan import Precision, TrainingPlan
 from treino.training.schedule import Schedule
 from treino.training.source import RowSource
@@ -55,7 +56,13 @@ def source(shape: Shape, data: Path) -> RowSource:
     return RowSource((PackedRows if shape.heads else DocumentRows)(shard, shape.context, SEED), shape.rows)
 
 
-def plan(shape: Shape, precision: Precision, rate: float = LEARNING_RATE, warm_up: int = WARM_UP) -> TrainingPlan:
+def plan(
+    shape: Shape,
+    precision: Precision,
+    rate: float = LEARNING_RATE,
+    warm_up: int = WARM_UP,
+    optimiser: Kind = "adamw",
+) -> TrainingPlan:
     """A plan of constant rate after the warm-up; looks, samples and checkpoints belong to the loop: not measured here."""
     return TrainingPlan(
         steps=10**6,
@@ -70,6 +77,7 @@ def plan(shape: Shape, precision: Precision, rate: float = LEARNING_RATE, warm_u
         log_every=10**6,
         validate_every=10**6,
         checkpoint_seconds=1e9,
+        optimiser=optimiser,
     )
 
 
