@@ -149,7 +149,7 @@ def _open(path: Path, problems: Problems) -> Table:
     if not path.is_file():
         raise DataError(
             N_("there is no file {path}"),
-            fix=N_("labelled texts come in one CSV, JSON lines or Parquet file"),
+            fix=N_("the texts come in one CSV, JSON lines or Parquet file"),
             path=str(path),
         )
     if path.suffix.lower() == ".parquet":
@@ -172,7 +172,7 @@ def _open(path: Path, problems: Problems) -> Table:
         return Table(list(first.values), first.line, chain([first], records))
     raise DataError(
         N_("{path} is not a table that can be read"),
-        fix=N_("labelled texts come in one CSV, JSON lines or Parquet file"),
+        fix=N_("the texts come in one CSV, JSON lines or Parquet file"),
         path=str(path),
     )
 
