@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from treino import files
 from treino.models.adapter_folder import load_adapter
 from treino.models.base import LanguageModel
 from treino.models.build import copy_of
@@ -191,6 +192,7 @@ class TaskSequence:
         after = Learnt(classifier.body.eval(), {**before.heads, number: classifier.head.eval()}, before.importance)
         if self.settings.ewc:
             after = self.remember(after, number)
+        files.remove_folder(output / "checkpoints")
         facts = {"steps": steps, "plain_steps": plain, "flops": flops, "train_seconds": progress.seconds}
         return after, facts | {"parameters": counts}
 
