@@ -31,8 +31,9 @@ LOOKS = {
     "distillation": ("0.75", "xx", "D"),
 }
 """Grey, hatching and sign of each way."""
-ASIDE = {"plain": (0, 0), "l2_sp": (7, 6), "ewc": (8, 4), "rehearsal": (-18, -14), "distillation": (7, 6)}
-"""Where the strengths stand beside a cure's points: cures that come out alike do not write over each other."""
+CORNERS = {"l2_sp": (1, 1), "ewc": (-1, 1), "rehearsal": (1, -1), "distillation": (-1, -1)}
+"""The corner (right, up) of a cure's points that their strengths stand at: cures that come out alike do not write over each
+other."""
 
 BARS = (N_("{a} after A"), N_("{b} after B"), N_("{a} after B"), N_("{c} after C"), N_("{a} after C"))
 
@@ -85,8 +86,15 @@ def _trade(found: Mapping[str, Any], folder: Path, translator: Translator) -> li
         )  # fmt: skip
         for place in range(1, len(rows)):
             text = _strength(rows[place]["strength"], translator)
-            aside = ASIDE[cure]
-            axis.annotate(text, (x[place], y[place]), aside, textcoords="offset points", fontsize=8)
+            right, up = CORNERS[cure]
+            axis.annotate(
+                *(text, (x[place], y[place]), (7 * right, 6 * up)),
+                textcoords="offset points",
+                fontsize=8,
+                ha="left" if right > 0 else "right",
+                va="bottom" if up > 0 else "top",
+                zorder=5,
+            )
     axis.margins(0.12)
     for side, text in (("x", N_("forgotten of A (accuracy)")), ("y", N_("learnt of B and C (accuracy)"))):
         getattr(axis, f"{side}axis").set_major_formatter(lambda value, _: translator.percent(value, 0))
