@@ -125,7 +125,7 @@ def among(ranks: Ranks, room: int, monkeypatch: pytest.MonkeyPatch, **settings: 
     """What several processes would do where so much is free on their machine."""
     monkeypatch.setattr(fit, "available_memory", lambda: room)
     work = {"packed": True, "kernels": False, "precision": "float32", "device": torch.device("cpu")}
-    wanted = PretrainSettings(batch=8, precision="float32", optimiser="adamw", **settings)
+    wanted = PretrainSettings(**{"batch": 8, "precision": "float32", "optimiser": "adamw"} | settings)
     return fit.fitted(SHAPE, 16384, wanted, 8, **work, ranks=ranks)
 
 
@@ -146,6 +146,9 @@ def test_several_processes_take_parts_where_the_whole_does_not_fit_and_are_refus
     assert refused.value.exit_code == 4
     with pytest.raises(DoesNotFit, match=r'pretrain.shard = "fsdp" \('):
         among(apart, parts.least(), monkeypatch, shard="ddp")
+    with pytest.raises(DoesNotFit):
+        among(apart, parts.least() - 1, monkeypatch, shard="ddp")
+    assert among(apart, parts.least(), monkeypatch, optimiser="muon")[1] == "fsdp", "Muon works in parts, too"
     if fit.can_share(shared):  # two on one machine: each counts its part of what both see, and has half of the room
         common = fit.among(asked, shared, "ddp")
         assert common.common and common.least() < whole.least()
