@@ -148,7 +148,10 @@ def test_several_processes_take_parts_where_the_whole_does_not_fit_and_are_refus
         among(apart, parts.least(), monkeypatch, shard="ddp")
     with pytest.raises(DoesNotFit):
         among(apart, parts.least() - 1, monkeypatch, shard="ddp")
-    assert among(apart, parts.least(), monkeypatch, optimiser="muon")[1] == "fsdp", "Muon works in parts, too"
+    by_muon = fit.among(replace(asked, optimiser="muon"), apart, "fsdp").least()
+    assert among(apart, by_muon, monkeypatch, optimiser="muon")[1] == "fsdp", "Muon works in parts, too"
+    with pytest.raises(DoesNotFit):
+        among(apart, by_muon - 1, monkeypatch, optimiser="muon")
     if fit.can_share(shared):  # two on one machine: each counts its part of what both see, and has half of the room
         common = fit.among(asked, shared, "ddp")
         assert common.common and common.least() < whole.least()

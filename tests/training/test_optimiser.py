@@ -39,7 +39,7 @@ def test_muon_takes_torch_s_steps() -> None:
 
 def test_matrices_that_are_taken_in_groups_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     def stepped(most: int) -> list[nn.Parameter]:
-        monkeypatch.setattr(muon, "MOST_TOGETHER", most)
+        monkeypatch.setattr(muon, "MUON_TOGETHER", most)
         torch.manual_seed(0)
         matrices = [nn.Parameter(torch.randn(6, 4)) for _ in range(5)]
         optimiser = Muon(matrices, weight_decay=0.1, products=torch.float32)

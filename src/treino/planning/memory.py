@@ -7,7 +7,7 @@ from typing import Any
 
 from treino.planning.activations import HALF, WORD, passing_bytes
 from treino.planning.parameters import Architecture, Shape, architecture_of, count, matrices
-from treino.planning.work import CONTEXT_BYTES, OPTIMISERS, TARGETS, Work
+from treino.planning.work import CONTEXT_BYTES, MUON_TOGETHER, OPTIMISERS, TARGETS, Work
 
 HEAP_SHARE, KERNEL_HEAP_SHARE, LSTM_HEAP_SHARE = 0.33, 0.26, 0.12
 """What an allocator keeps back, as a share of what a step takes and frees: in plain torch, with our own kernels, and with
@@ -82,7 +82,7 @@ def memory(model: Architecture, work: Work) -> dict[str, int]:
     - table: a tied table's two gradients (as input and as head) while their sum is made
     - shared (negative): gradients and table come while copies and activations go, so that the smaller of the two takes no
       room of its own; gradients that stay from one pass to the next share nothing
-    - buffers: gradients on their way between ranks, or two gathered layers
+    - buffers: gradients on their way between ranks, or two gathered layers; Muon's stacks of gradients and momenta
     - data 32·T: ids, targets, positions and segments as 64-bit integers
     - heap: what the allocator keeps back
     - checkpoint 12·N, where one is written beside the training: a copy of weights and moments, of ranks that have parts each
@@ -97,7 +97,7 @@ def memory(model: Architecture, work: Work) -> dict[str, int]:
     copied = 3 * WORD * count(model)["total"] // (work.ranks if work.shard == "weights" else 1)
     parts["checkpoint"] = copied if work.checkpoints else 0
     parts["table"] = _table(model, work)
-    parts["buffers"] = _buffers(model, work, parts["gradients"])
+    parts["buffers"] = _buffers(model, work, parts["gradients"]) + _stacks(model, work)
     if "activations" in work.offload:
         parts["activations"] = 2 * parts["activations"] // max(2, model.layers)
     passing = parts["activations"] + parts["mask"] + parts["logits"]
@@ -155,6 +155,16 @@ def _moments(model: Architecture, work: Work, trained: int, number: int) -> floa
         layers = sum(matrices(model).values())
         return number * (OPTIMISERS["muon"] * layers + OPTIMISERS["adamw"] * (trained - layers))
     return OPTIMISERS[work.optimiser] * number * trained
+
+
+def _stacks(model: Architecture, work: Work) -> int:
+    """Bytes of the largest stacks that Muon works on, gradients and momenta in float32 of matrices of one shape: they come when
+    activations are gone, but were measured beside them, for the heap has no gap of their size.
+    """
+    if work.optimiser != "muon" or work.method not in ("scratch", "full"):
+        return 0
+    one = model.width * model.feed_forward
+    return 2 * WORD * max(one, min((2 if model.gated else 1) * model.layers * one, MUON_TOGETHER))
 
 
 def _weights(model: Architecture, work: Work, counts: dict[str, int]) -> dict[str, int]:

@@ -14,6 +14,9 @@ OPTIMISERS = {"adamw": 2.0, "adamw8bit": 0.0, "lion": 1.0, "muon": 1.0, "sgd": 0
 """Numbers, each in the format of the trained weights, that an optimiser keeps for every one of them: Muon for the matrices of
 the layers, and AdamW's for the rest."""
 
+MUON_TOGETHER = 2**24
+"""Numbers in matrices of one shape that Muon makes orthogonal together, unless one matrix alone has more."""
+
 TARGETS = {
     "all": ("q", "k", "v", "o", "gate", "up", "down"),
     "attention": ("q", "k", "v", "o"),

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from treino.planning.work import MUON_TOGETHER
 from treino.training.eager import Eager
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -17,10 +18,6 @@ ROUNDS = 5
 MOMENTUM = 0.95
 RMS = 0.2
 """Root mean square that an update is scaled to: that of AdamW's, so that its decay suits both (Liu et al. 2025, 2502.16982)."""
-
-MOST_TOGETHER = 2**24
-"""Numbers in matrices of one shape that are taken together: enough to fill a machine, and 240 MB of copies at most beside
-them, unless one matrix alone has more."""
 
 
 class Muon(Eager):
@@ -94,8 +91,8 @@ def orthogonalised(x: Tensor, products: torch.dtype = torch.bfloat16) -> Tensor:
 
 
 def _together(matrices: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Matrices of one shape in groups of at most `MOST_TOGETHER` numbers."""
-    count = max(1, MOST_TOGETHER // matrices[0].numel())
+    """Matrices of one shape in groups of at most `MUON_TOGETHER` numbers."""
+    count = max(1, MUON_TOGETHER // matrices[0].numel())
     for first in range(0, len(matrices), count):
         yield matrices[first : first + count]
 
