@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from treino.corpus.conversations import yaml
+from treino.corpus.conversations import tables, yaml
 from treino.corpus.conversations.gather import gather, read_part
 from treino.corpus.conversations.read import Conversation, read_conversations
 from treino.corpus.sources.raw import Problems
@@ -190,6 +190,15 @@ def test_yaml_of_very_many_values_is_not_read_further(tmp_path: Path, monkeypatc
     problems = Problems()
     assert [one.place for one in read(tmp_path / "many.yml", problems)] == ["many.yml:2"]
     assert [(row["id"], row["rule"]) for row in problems.rows] == [("many.yml:4", "too_large")]
+
+
+def test_json_of_very_many_values_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "MOST_VALUES", 30)
+    text, problems = json.dumps({"conversations": [["Olá", "Oi"]] * 4}), Problems()
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    (tmp_path / "b.json").write_text(text[:-1] + ', "x": [' + "[]," * 20 + "[]]}", encoding="utf-8")
+    assert {one.place for one in read(tmp_path, problems)} == {f"a.json:{line}" for line in range(1, 5)}
+    assert [(row["id"], row["rule"]) for row in problems.rows] == [("b.json", "too_large")]
 
 
 def test_questions_on_one_passage_are_dealt_together(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from treino import environment, events
-from treino.course.seeds import repeat
+from treino.course.seeds import check, repeat
 from treino.course.tables import Rows, cut, dealt, town
 from treino.errors import UsageError
 from treino.evaluation.bootstrap import student_interval
@@ -89,8 +89,7 @@ def forgetting_lab(
         raise UsageError(
             N_("the lab takes three tables of labelled texts, A, B and C, or none"), fix=N_("give three files")
         )
-    if seeds < 1:
-        raise UsageError(N_("the lab needs a seed or more"), fix=N_("give --seeds a number such as 4"))
+    check(seeds)
     with events.listening(listener) if listener else contextlib.nullcontext():
         folder = base_model(base, runs)
         strengths = {cure: values[1:2] if quick else values for cure, values in STRENGTHS.items()}

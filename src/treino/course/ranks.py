@@ -12,11 +12,9 @@ from typing import Any
 
 from treino import environment, events
 from treino.course.forgetting import base_model
-from treino.course.seeds import repeat
+from treino.course.seeds import check, repeat
 from treino.course.tables import cut, dealt, town
-from treino.errors import UsageError
 from treino.evaluation.bootstrap import student_interval
-from treino.messages import N_
 from treino.recipe import FinetuneSettings
 
 RANKS = (1, 2, 4, 8, 16, 32, 64)
@@ -89,8 +87,7 @@ def ranks_lab(
         UsageError: for no seed.
     """
     environment.prepare()
-    if seeds < 1:
-        raise UsageError(N_("the lab needs a seed or more"), fix=N_("give --seeds a number such as 4"))
+    check(seeds)
     asked = tuple(sorted(set(ranks)))
     asked = asked[::3] if quick else asked
     with events.listening(listener) if listener else contextlib.nullcontext():

@@ -9,10 +9,17 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from treino import environment, events
+from treino.errors import UsageError
 from treino.messages import N_
 
 Job = TypeVar("Job")
 Found = TypeVar("Found")
+
+
+def check(seeds: int) -> None:
+    """Raise UsageError where there is nothing to repeat."""
+    if seeds < 1:
+        raise UsageError(N_("the lab needs a seed or more"), fix=N_("give --seeds a number such as 4"))
 
 
 def repeat(work: Callable[[Job], Found], jobs: Sequence[Job], seconds: float) -> list[Found]:

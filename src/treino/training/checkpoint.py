@@ -40,7 +40,6 @@ class Progress:
     samples: list[dict[str, Any]] = field(default_factory=list)
     untold: list[float | None] = field(default_factory=list)
     best_loss: float | None = None
-    best_step: int = 0
     looks_without_gain: int = 0
 
 

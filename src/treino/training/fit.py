@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, reduce
 from typing import TYPE_CHECKING
@@ -46,26 +47,24 @@ def fitted(
     Raises:
         DoesNotFit: with at most three changes of settings, each of which would fit.
     """
-    on_cpu = device.type != "cuda"  # mps shares the machine's memory
     base = base_memory(device)
-    free = available_memory() if on_cpu else torch.cuda.mem_get_info()[0]
     wish = _wish(shape, vocabulary, settings, batch, base, precision, packed, kernels, device)
-    ways = _ways(settings, shape, ranks)
+    if ranks.size == 1:
+        return fitting(wish, base, device, N_("take a smaller model.size")), "ddp"
+    ways, free = _ways(settings, shape), _free(device)
     if free is None:
         return Arrangement(batch, settings.recompute == "yes"), ways[0]
     # What this process holds by now is not free; the others, where they have not begun, hold nothing yet.
-    room = _room(free, base, on_cpu, ranks)
+    room = free // ranks.local_size + (base if ranks.joined else 0) if device.type != "cuda" else free
     for way in ways:
         shared = among(wish, ranks, way)
         if found := arrange(shared, room):
             return replace(found, rows=batch if found.rows == shared.batch else found.rows), way
     last = min((among(wish, ranks, way) for way in ways), key=PretrainingWish.least)
-    changes = [*_fewer_or_parts(wish, settings, ranks, room, free + base, on_cpu), *smallest_changes(last, room)]
+    changes = [*_fewer_or_parts(wish, settings, ranks, room, free + base, device), *smallest_changes(last, room)]
     need = last.least() - base
     raise DoesNotFit(
-        N_("this training needs about {need:bytes} of memory with one row at a time, and {room:bytes} are free")
-        if ranks.size == 1
-        else N_(
+        N_(
             "each of the {ranks} processes of this training needs about {need:bytes} of memory with one row at a time, and "
             "{room:bytes} are free for each"
         ),
@@ -73,7 +72,7 @@ def fitted(
         need=need,
         room=max(0, room - base),
         ranks=ranks.size,
-        changes=reduce(_either, changes[:MOST_CHANGES]) if changes else "",
+        changes=_listed(changes),
     )
 
 
@@ -108,7 +107,7 @@ def fitting(wish: Wish, base: int, device: torch.device, last_resort: str) -> Ar
     Raises:
         DoesNotFit: with at most three changes of settings, each of which would fit; where there is none, with the last resort.
     """
-    room = available_memory() if device.type != "cuda" else torch.cuda.mem_get_info()[0]
+    room = _free(device)
     if room is None:
         return Arrangement(wish.batch, False not in wish.recompute)
     if found := arrange(wish, room + base):
@@ -119,8 +118,13 @@ def fitting(wish: Wish, base: int, device: torch.device, last_resort: str) -> Ar
         fix=N_("this would fit: {changes}") if changes else last_resort,
         need=wish.least() - base,
         room=room,
-        changes=reduce(_either, changes) if changes else "",
+        changes=_listed(changes),
     )
+
+
+def _free(device: torch.device) -> int | None:
+    """Bytes that nobody has taken; mps shares the machine's memory."""
+    return available_memory() if device.type != "cuda" else torch.cuda.mem_get_info()[0]
 
 
 def among(wish: PretrainingWish, ranks: Ranks, shard: Shard) -> PretrainingWish:
@@ -133,21 +137,10 @@ def among(wish: PretrainingWish, ranks: Ranks, shard: Shard) -> PretrainingWish:
     return replace(wish, batch=-(-rows // passes), accumulation=passes, ranks=ranks.size, **how)
 
 
-def _room(free: int, base: int, on_cpu: bool, ranks: Ranks) -> int:
-    """Bytes that a process may have in all."""
-    if not on_cpu:
-        return free
-    if ranks.size == 1:
-        return free + base
-    return free // ranks.local_size + (base if ranks.joined else 0)
-
-
-def _ways(settings: PretrainSettings, shape: ModelSettings, ranks: Ranks) -> tuple[Shard, ...]:
-    """How the processes may share the model, the quickest way first."""
-    if ranks.size == 1 or settings.shard == "ddp":
-        return ("ddp",)
-    if settings.shard == "fsdp":
-        return ("fsdp",)
+def _ways(settings: PretrainSettings, shape: ModelSettings) -> tuple[Shard, ...]:
+    """How several processes may share the model, the quickest way first."""
+    if settings.shard != "auto":
+        return (settings.shard,)
     return ("ddp",) if shape.architecture == "lstm" else ("ddp", "fsdp")
 
 
@@ -183,22 +176,25 @@ def _wish(
 
 
 def _fewer_or_parts(
-    wish: PretrainingWish, settings: PretrainSettings, ranks: Ranks, room: int, whole_room: int, on_cpu: bool
+    wish: PretrainingWish, settings: PretrainSettings, ranks: Ranks, room: int, whole_room: int, device: torch.device
 ) -> list[Message]:
-    """Changes of how the work is shared, for several processes: parts of the model in each, or one process."""
-    if ranks.size == 1:
-        return []
+    """Changes of how the work is shared: parts of the model in each process, or one process."""
     found = []
     parts = among(wish, ranks, "fsdp")
     if settings.shard == "ddp" and arrange(parts, room):
         found.append(Message(N_('pretrain.shard = "fsdp" ({need:bytes})'), {"need": parts.least() - wish.base}))
-    if on_cpu and arrange(wish, whole_room):
+    if device.type != "cuda" and arrange(wish, whole_room):
         found.append(Message(N_("one process instead of {ranks} ({need:bytes})"), _one(wish, ranks)))
     return found
 
 
 def _one(wish: PretrainingWish, ranks: Ranks) -> dict[str, int]:
     return {"ranks": ranks.size, "need": wish.least() - wish.base}
+
+
+def _listed(changes: Sequence[Message]) -> Message | str:
+    """One or another of the first few."""
+    return reduce(_either, changes[:MOST_CHANGES]) if changes else ""
 
 
 def _either(one: Message, other: Message) -> Message:

@@ -142,7 +142,7 @@ class _Loop:
         if not self.plan.patience:
             return
         if self.progress.best_loss is None or loss < self.progress.best_loss:
-            self.progress.best_loss, self.progress.best_step = loss, self.progress.step
+            self.progress.best_loss = loss
             self.progress.looks_without_gain = 0
             self.best = {name: value.clone() for name, value in trained_tensors(self.task.model).items()}
         else:

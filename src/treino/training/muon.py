@@ -58,15 +58,15 @@ class Muon(Eager):
         if self.found_inf is not None:
             gradients = torch.where(self.found_inf > 0, 0.0, gradients)
         stored = [_own(self._momentum(matrix)) for matrix in matrices]
-        momenta = torch.stack(stored)
-        momenta += (gradients - momenta) * ((1 - MOMENTUM) * kept)
+        momenta = torch.stack(stored).lerp_(gradients, (1 - MOMENTUM) * kept)
         for place, value in zip(stored, momenta, strict=True):
             place.copy_(value)
         ahead = gradients.lerp_(momenta, MOMENTUM)
+        del momenta
         updates = _cut(orthogonalised(_gathered(ahead, matrices[0]), self.products), matrices[0])
         rows, columns = matrices[0].shape
         scale = -rate * RMS * max(rows, columns) ** 0.5
-        for matrix, update in zip(matrices, updates.to(momenta.dtype) * (scale * kept), strict=True):
+        for matrix, update in zip(matrices, updates.to(gradients.dtype).mul_(scale * kept), strict=True):
             _own(matrix).mul_(1 - rate * decay * kept).add_(update)
 
     def _momentum(self, matrix: Tensor) -> Tensor:

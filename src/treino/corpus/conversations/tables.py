@@ -17,6 +17,9 @@ from treino.messages import N_
 LISTS = ("messages", "conversations", "conversation", "mensagens", "conversa", "dialogue", "dialog")
 """Keys of a conversation as a list."""
 
+MOST_VALUES = 20_000_000
+"""Values of a JSON file, by its brackets and commas: each takes about a hundred bytes, however few characters it has."""
+
 FORMS = N_(
     "give rows with messages (role, content), conversations (from, value) or lists of texts, instruction and output, question "
     "and answer (with a context or not), or with a column for the conversation, the speaker and the text"
@@ -85,8 +88,12 @@ def _yaml(path: Path, problems: Problems) -> Any:
 
 def _whole(path: Path, problems: Problems) -> list[Any] | None:
     """The rows of a file that is one JSON value. None: it is not, and may have an object in each line."""
+    text = read_text(path, problems, path.name) or "[]"
+    if sum(map(text.count, "[{,")) > MOST_VALUES:
+        problems.add(path.name, "too_large")
+        return []
     try:
-        return _rows_of(json.loads(read_text(path, problems, path.name) or "[]"))
+        return _rows_of(json.loads(text))
     except (ValueError, RecursionError):
         return None
 
