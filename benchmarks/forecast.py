@@ -58,6 +58,7 @@ SHAPES: dict[str, dict[str, int]] = {
     },
 }
 TOKENS = {"S": "600k tokens", "M": "140k tokens", "LSTM": "2.5M tokens", "long": "500k tokens", "tiny": "2.5M tokens"}
+OPTIMISERS = {name: "adamw" if name == "LSTM" else "muon" for name in SHAPES}  # what a fresh model starts with
 STEPS = 8
 RECIPE = """
 name = "{name}"
@@ -128,6 +129,7 @@ def stepper(name: str, precision: str, ranks: Any = None, shard: Any = "ddp", **
         log_every=1,
         validate_every=1,
         checkpoint_seconds=1e9,
+        optimiser=OPTIMISERS[name],  # type: ignore[arg-type]
     )
     model = build_model(shape, vocabulary)
     together = parallel(model, NextToken(), ranks, shard) if ranks else None
@@ -166,6 +168,7 @@ def measure(name: str, precision: str, saving: bool = False) -> dict[str, Any]:
     expected = training_memory(
         *(shape, sizes["vocabulary"], sizes["batch"], sizes["context"]),
         checkpoints=saving,
+        optimiser=OPTIMISERS[name],
         precision=precision,
         packed=name != "LSTM",
         kernels=precision == "bfloat16" and library() is not None,
@@ -210,6 +213,7 @@ def measure_among(name: str, precision: str, shard: str) -> dict[str, Any]:
     sizes = SHAPES[name]
     expected = training_memory(
         *(shape, sizes["vocabulary"], sizes["batch"] // ranks.size, sizes["context"]),
+        optimiser=OPTIMISERS[name],
         precision=precision,
         kernels=precision == "bfloat16" and library() is not None,
         base=0,

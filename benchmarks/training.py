@@ -8,7 +8,7 @@
 Parts: `S` and `M` (Transformers), `lstm`, `lora` and `qlora` (adapters of rank 16 on every linear layer of M), `peak` (share of
 the fastest matrix product), `loss` (`loss-S` and `loss-M`: fifty steps in bfloat16 against float32, here and in the Trainer).
 The peers are the extra `bench`. A bar is met when the lower end of the interval reaches it. All train on equal rows, with
-AdamW and gradients limited to length 1.
+gradients limited to length 1; peers with AdamW, Treino with AdamW and with Muon, which a fresh Transformer starts with.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ PEFT = (*TRANSFORMERS, "peft")
 CONTENDERS = {
     "float32": Contender("Treino, float32", "own", {"precision": "float32"}),
     "bfloat16": Contender("Treino, bfloat16", "own", {"precision": "bfloat16"}),
+    "muon": Contender("Treino, bfloat16, Muon", "own", {"precision": "bfloat16", "optimiser": "muon"}),
     "moved": Contender("Treino, float32 moved", "own", {"precision": "float32", "moved": 1e-6}),
     "hf": Contender("HF Trainer, defaults (float32)", "huggingface", {}, TRANSFORMERS),
     "hf-bf16": Contender("HF Trainer, bf16", "huggingface", {"bf16": True}, TRANSFORMERS),
@@ -102,9 +103,14 @@ COMPARISONS = (
     Comparison("S", "S", "bfloat16", "hf-bf16"),
     Comparison("S", "S", "bfloat16", "hf-compile", 1.2, 1.4),
     Comparison("S", "S", "bfloat16", "litgpt", 1.1, 1.3),
+    Comparison("S", "S", "muon", "hf", 2.3, 3.0),
+    Comparison("S", "S", "muon", "hf-compile", 1.2, 1.4),
+    Comparison("S", "S", "muon", "litgpt", 1.1, 1.3),
     Comparison("M", "M", "bfloat16", "hf", 2.5, 3.0),
     Comparison("M", "M", "bfloat16", "hf-bf16"),
     Comparison("M", "M", "bfloat16", "hf-compile", 1.25, 1.5),
+    Comparison("M", "M", "muon", "hf", 2.5, 3.0),
+    Comparison("M", "M", "muon", "hf-compile", 1.25, 1.5),
     Comparison("lstm", "lstm", "float32", "plain"),
     Comparison("lstm", "lstm", "bfloat16", "plain", 2.3, 4.0),
     Comparison("lora", "M", "lora", "peft", 1.7, 2.2),
@@ -115,6 +121,7 @@ COMPARISONS = (
     Comparison("qlora", "M", "qlora", "lora", 0.95, 1.0),
     Comparison("peak", "S", "bfloat16", "products"),
     Comparison("peak", "M", "bfloat16", "products", 0.70, 0.85),
+    Comparison("peak", "M", "muon", "products"),
 )
 LOSS_PARTS = {"loss-S": "S", "loss-M": "M"}
 PARTS = tuple(dict.fromkeys([comparison.part for comparison in COMPARISONS])) + tuple(LOSS_PARTS)
@@ -200,6 +207,7 @@ def compare(stand: Stand, part: str) -> Iterator[dict[str, Any]]:
     """The comparisons of a part, one after the other; Treino's process stays while those of the peers come and go."""
     chosen = [one for one in COMPARISONS if one.part == part and stand.can(one.theirs)]
     chosen = [one for one in chosen if one.theirs in (stand.options.against or CONTENDERS)]
+    chosen = [one for one in chosen if one.ours in (stand.options.ours or CONTENDERS)]
     data = {name: random_rows(SHAPES[name], stand.folder / part / name) for name in {one.shape for one in chosen}}
     with contextlib.ExitStack() as stack:
         started: dict[tuple[str, str], pairs.Worker] = {}
@@ -313,6 +321,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=7, help="pairs of turns of each comparison (7)")
     names = sorted({one.theirs for one in COMPARISONS})
     parser.add_argument("--against", nargs="+", choices=names, metavar="PEER", help=f"only these of {', '.join(names)}")
+    ours = sorted({one.ours for one in COMPARISONS})
+    parser.add_argument("--ours", nargs="+", choices=ours, metavar="WAY", help=f"only these of {', '.join(ours)}")
     parser.add_argument("--texts", type=Path, help="folder of texts for the losses; the embedded town by default")
     parser.add_argument("--peer-python", help="interpreter that has the peers; this one by default")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
