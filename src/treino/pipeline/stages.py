@@ -239,7 +239,7 @@ PRETRAINING: Pipeline = (
     Stage("tokenise", 2, (DOCUMENTS, ORDER), (TOKENS,), lambda loaded, _: dump(loaded.recipe.tokens), _tokenise),
     Stage(
         "pretrain",
-        2,
+        3,
         (TOKENS,),
         (MODEL,),
         _pretrain_settings,
