@@ -39,7 +39,7 @@ SAME_IN_BOTH = {
     "{setting} = {value} ({need:bytes})",
     "EWC", "L2-SP",
     "model.{name} = {value:raw} ({need:bytes})", 'pretrain.shard = "fsdp" ({need:bytes})',
-    'pretrain.recompute = "auto" ({need:bytes})',
+    'pretrain.recompute = "auto" ({need:bytes})', 'pretrain.method = "lora" ({need:bytes})',
     "{method} {base}", "{count} × {chip}", "API", "FLOPs", "LoRA", "QLoRA",
     *("CPF", "CNPJ", "CEP", "CORPUS", "ID"),
     "BASE", "F1", "GPU", "Macro-F1", "Micro-F1", "Python", "Transformer", "classes", "d", "embedding", "feed-forward",

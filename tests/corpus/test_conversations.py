@@ -224,3 +224,28 @@ def test_the_town_talks_in_turns(tmp_path: Path) -> None:
     assert all([turn["role"] for turn in talk] == ["user", "assistant"] * (len(talk) // 2) for talk in talks)
     said = " ".join(turn["content"] for talk in talks for turn in talk)
     assert "Pergunta:" not in said and "Atendente:" not in said and "Repita:" in said
+
+
+def test_named_pairs_are_read_though_columns_look_like_a_conversation(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("ticket,autor,pergunta,resposta\n7,Ana,Olá,Bom dia\n", encoding="utf-8")
+    assert [one.messages for one in read(path)] == [PAIR]
+    path.write_text("ticket,autor,mensagem,pergunta,resposta\n7,Ana,nota,Olá,Bom dia\n", encoding="utf-8")
+    named = ChatSettings(question="pergunta", answer="resposta")
+    assert [one.messages for one in read_conversations(path, named, Problems())] == [PAIR]
+
+
+def test_a_first_row_without_messages_is_set_aside_like_any_other(tmp_path: Path) -> None:
+    rows = ({"id": 1}, {"messages": None}, {"messages": [{"role": role, "content": said} for role, said in PAIR]})
+    (tmp_path / "a.jsonl").write_text(lines(*rows), encoding="utf-8")
+    problems = Problems()
+    assert [one.place for one in read(tmp_path / "a.jsonl", problems)] == ["a.jsonl:3"]
+    assert problems.counts == {"no_answer": 2}
+
+
+def test_columns_are_known_in_any_case(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "Context,Question,Answer,System\nA sala 3.,Onde?,Na 3.,Seja breve.\n", encoding="utf-8"
+    )
+    (found,) = read(tmp_path / "a.csv")
+    assert found.about == "A sala 3." and found.messages[0] == ("system", "Seja breve.")

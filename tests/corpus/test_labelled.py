@@ -199,3 +199,13 @@ def test_files_that_are_no_tables(name: str, tmp_path: Path) -> None:
     (tmp_path / "quebrado.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(DataError):
         split_of(tmp_path, source=name)
+
+
+def test_a_first_row_without_a_class_is_set_aside_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "dados.jsonl"
+    for rest in (["x"], ["x", "y"]), ("x", "y"):
+        rows = [{"text": "a"}, {"text": "b", "label": None}, *({"text": "c", "label": label} for label in rest)]
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        problems = Problems()
+        assert len(list(read_labelled(path, LabelSettings(), problems))) == 2
+        assert problems.counts == {"no_label": 2}

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from treino import events
 from treino.cli.main import run_command
 from treino.corpus.world.facts import World
 from treino.corpus.world.moods import outing_examples
-from treino.course import forgetting, ranks
+from treino.course import forgetting, ranks, seeds
 from treino.course.ranks import counted
+from treino.course.tables import dealt
 from treino.errors import UsageError
 from treino.models.build import build_model
 from treino.models.folder import save_model
@@ -107,3 +109,30 @@ def test_the_lab_of_ranks_on_a_table_of_ones_own(base: Path, tables: list[Path],
 def test_a_lab_refuses_two_tables(tables: list[Path]) -> None:
     with pytest.raises(UsageError, match="three tables"):
         forgetting.forgetting_lab(tables[:2])
+
+
+def test_a_table_s_texts_stand_in_one_part_each_and_what_is_broken_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = [f"Frase número {number % 20}.,{'bom' if number % 2 else 'mau'}" for number in range(120)]
+    path.write_text("\n".join(["text,label", *rows, "sem classe"]) + "\n", encoding="utf-8")
+    told: list[events.Event] = []
+    with events.listening(told.append):
+        parts = dealt(path, {"training": 10, "validation": 5, "test": 5}, 1)
+    texts = [text for rows in parts.values() for text, _ in rows]
+    assert len(texts) == len(set(texts)) == 20
+    (warning,) = (event for event in told if event.kind == "warning.set_aside")
+    assert warning.values["count"] == 101  # the copies, and the row without a class
+
+
+def test_tables_of_one_name_stay_apart() -> None:
+    assert list(forgetting._named(["1/m.csv", "2/m.csv", "c.csv", "3/m.csv"])) == ["m", "m 2", "c", "m 3"]
+
+
+def test_a_lab_in_this_process_works_on_one_thread_and_gives_the_others_back() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert seeds.repeat(lambda _: torch.get_num_threads(), [0], 1.0) == [1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from treino import files
 from treino.evaluation import loss
+from treino.evaluation.forgetting import MOST_TOKENS, held_out_documents
 from treino.evaluation.loss import head_losses, spans, token_losses
 from treino.models import lstm
 from treino.models.base import LanguageModel
 from treino.models.build import build_model
 from treino.models.lstm import LONG_ROW
 from treino.recipe import ModelSettings
+from treino.tokens.shards import RECORD, write_part
 
 VOCABULARY = 19
 CONTEXT = 8
@@ -169,3 +173,9 @@ def test_only_the_logits_of_scored_places_exist_and_few_at_a_time(
 def test_losses_of_no_place_at_all(model: LanguageModel) -> None:
     assert head_losses(model, torch.zeros(0, 16), torch.zeros(0, dtype=torch.long)).shape == (0,)
     assert token_losses(model, [], END) == []
+
+
+def test_of_a_held_out_document_longer_than_what_is_measured_the_beginning_is_read(tmp_path: Path) -> None:
+    counts = write_part(tmp_path, "validation", [np.arange(5), np.zeros(2 * MOST_TOKENS), np.arange(9)], 1, "uint16")
+    files.write_json(tmp_path / RECORD, {"dtype": "uint16", "end_of_text": 1, "parts": {"validation": counts}})
+    assert [len(document) for document in held_out_documents(tmp_path)] == [5, MOST_TOKENS]

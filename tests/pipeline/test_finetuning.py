@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ from treino.evaluation.forgetting import with_original_head
 from treino.evaluation.loss import token_losses
 from treino.models.classifier_folder import load_classifier
 from treino.models.folder import load_model
-from treino.pipeline import finetuning
+from treino.pipeline import finetuning, standalone
 from treino.pipeline.api import Run
 from treino.pipeline.gate import judge_gate
 from treino.pipeline.judge import USES
 from treino.pipeline.search import propose, space
 from treino.pipeline.stages import pipeline_of
-from treino.recipe import FinetuneSettings, parse_condition
+from treino.pipeline.standalone import evaluate_classifier
+from treino.recipe import FinetuneSettings, LabelSettings, parse_condition
 from treino.recipe.load import load_recipe
 from treino.tokens.shards import open_shard
 
@@ -593,3 +595,25 @@ def test_test_texts_that_are_all_too_long_are_told(tmp_path: Path) -> None:
     content["labels"]["test"] = str(table)
     with pytest.raises(DataError, match="every test text is longer"):
         treino.run(content, runs=tmp_path / "runs")
+
+
+def test_texts_that_are_dropped_are_told_and_with_none_left_it_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\nbom,a\nruim,b\nlongo,b\n", encoding="utf-8")
+    answers: list[dict[str, Any]] = [
+        {"probabilities": {"a": 0.9, "b": 0.1}},
+        {"probabilities": None},
+        {"probabilities": None},
+    ]
+    model = SimpleNamespace(thresholds=None, body=SimpleNamespace(longest_row=8))
+    classifier: Any = SimpleNamespace(labels=("a", "b"), model=model, predict=lambda texts: answers)
+    found = evaluate_classifier(classifier, path, LabelSettings())
+    monkeypatch.setattr(standalone, "evaluate_data", lambda *_, **__: found)
+    assert run_command(["evaluate", "x", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("1 ") and "\n2 " in said
+    answers[0]["probabilities"] = None
+    with pytest.raises(DataError, match="longer than the context of 8 tokens"):
+        evaluate_classifier(classifier, path, LabelSettings())

@@ -12,6 +12,7 @@ import torch
 from treino.errors import DoesNotFit
 from treino.measure import available_memory
 from treino.planning.fit import Arrangement, PretrainingWish, arrange, smallest_changes
+from treino.planning.parameters import architecture_of
 from treino.recipe import ModelSettings, PretrainSettings
 from treino.training import fit
 from treino.training.ranks import Ranks
@@ -113,6 +114,19 @@ def test_the_refusal_names_need_room_and_fixes(monkeypatch: pytest.MonkeyPatch) 
     for room in (None, 10**11):
         monkeypatch.setattr(fit, "available_memory", lambda room=room: room)
         assert check() == Arrangement(8)
+
+
+def test_of_a_model_that_is_there_no_other_shape_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = architecture_of(SHAPE, 16384)
+    work = {"packed": True, "kernels": False, "precision": "float32", "device": torch.device("cpu")}
+    settings = PretrainSettings(batch=1, precision="float32", optimiser="adamw")
+    for free, said in (
+        (500_000_000, r'pretrain.method = "lora" \(\d+.MB\)$'),
+        (3_000_000, "take a smaller base model"),
+    ):
+        monkeypatch.setattr(fit, "available_memory", lambda free=free: free)
+        with pytest.raises(DoesNotFit, match=said):
+            fit.fitted(model, 16384, settings, 1, **work)
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="reads /proc")

@@ -315,6 +315,13 @@ def test_the_command_prints_the_plan(capsys: pytest.CaptureFixture[str]) -> None
     assert answer["seconds"]["low"] < answer["seconds"]["middle"] < answer["seconds"]["high"]
 
 
+def test_the_formula_of_a_mixture_of_experts_names_what_a_token_meets(capsys: pytest.CaptureFixture[str]) -> None:
+    found = plan("Mixtral-8x7B", tokens="1B", method="lora", gpu="H100")
+    assert 12.8e9 < found.active < 12.9e9 < found.parameters["total"]
+    assert run_command(["plan", "--model", "Mixtral-8x7B", "--tokens", "1B", "--explain"]) == 0
+    assert f"N the {found.active:,} parameters" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("language", ["en", "pt_BR"])
 def test_the_course_s_panels_are_drawn_in_both_languages(language: str, tmp_path: Path) -> None:
     from treino.language import Translator

@@ -74,3 +74,13 @@ def test_any_part_may_be_missing(facts: dict) -> None:
     for part in ("training", "evaluation", "model"):
         for key in facts[part]:
             assert "None" not in model_card({**facts, part: {**facts[part], key: None}}, "en"), (part, key)
+
+
+def test_a_model_that_was_brought_along_is_not_called_trained_from_scratch(facts: dict) -> None:
+    stages = [{"name": "adopt", "state": "ready"}, *facts["stages"]]
+    card = model_card({**facts, "stages": stages, "model": {**facts["model"], "family": "gpt2"}}, "en")
+    tags = front_matter(card)["tags"]
+    assert "gpt2" in tags and not {"llama", "trained-from-scratch"} & set(tags)
+    assert "family gpt2" in card and "brought along" in card and "from scratch" not in card
+    fresh = model_card(facts, "en")
+    assert "family llama" in fresh and "trained from scratch" in fresh

@@ -200,7 +200,17 @@ def test_a_template_makes_no_text_of_gigabytes(own: Tokenizer, tmp_path: Path) -
         chat = Chat(brought(own, tmp_path / str(number), "{{ (" + product + ") | length }}"))
         with pytest.raises(ConversationRefused, match="too large"):
             chat.text(talk("oi"))
-    assert Chat(brought(own, tmp_path / "few", "{{ '-' * 3 }}")).text(talk("oi")) == "---"
+    wide = ("'%090000d' % 1", "'%*d' % (90000, 1)", "'{:>90000}'.format('a')", "'{:{w}}'.format('a', w=90000)")
+    for number, text in enumerate(
+        (*wide, "'a' | center(90000)", "'%090000d' | format(1)", "'a' | indent(90000, true)")
+    ):
+        chat = Chat(brought(own, tmp_path / f"wide{number}", "{{ " + text + " }}"))
+        with pytest.raises(ConversationRefused, match="too large"):
+            chat.text(talk("oi"))
+    with pytest.raises(ConversationRefused, match="unsafe"):
+        Chat(brought(own, tmp_path / "method", "{{ 'a'.ljust(90000) }}")).text(talk("oi"))
+    few = "{{ '-' * 3 }}{{ '%02d' % 7 }}{{ '{:>3}'.format('a') }}{{ '%s' | format('b') }}{{ 'c' | center(3) }}"
+    assert Chat(brought(own, tmp_path / "few", few)).text(talk("oi")) == "---07  ab c "
 
 
 def test_a_template_is_told_the_same_day_whenever_it_is_learnt_with(own: Tokenizer, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from treino.errors import DataError
 from treino.recipe import TokenSettings
 from treino.tokens.shards import open_shard
 from treino.tokens.tokenise import tokenise as run_stage
-from treino.tokens.tokenizer import Tokenizer
+from treino.tokens.tokenizer import Tokenizer, train_tokenizer
 
 
 def row(number: int, text: str) -> dict[str, Any]:
@@ -142,3 +142,19 @@ def test_golden_digest(tmp_path: Path) -> None:
     for path in sorted((tmp_path / "o").iterdir()):
         digest.update(path.name.encode() + path.read_bytes())
     assert digest.hexdigest() == GOLDEN
+
+
+def test_documents_begin_with_the_token_of_the_model_that_goes_on(tmp_path: Path) -> None:
+    own = train_tokenizer(iter(sentences(50)), TokenSettings(vocabulary=300))
+    text = own.inner.to_str().replace("<|endoftext|>", "</s>").replace("<|pad|>", "<s>")
+    (tmp_path / "base").mkdir()
+    type(own.inner).from_str(text).save(str(tmp_path / "base" / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>"}
+    (tmp_path / "base" / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "o").mkdir()
+    source = documents(tmp_path / "in", sentences(50))
+    run_stage(TokenSettings(validation=0.1), source, tmp_path / "o", 1, base=tmp_path / "base")
+    begin, end = (Tokenizer.load(tmp_path / "base").inner.token_to_id(name) for name in ("<s>", "</s>"))
+    for part in ("training", "validation"):
+        shard = open_shard(tmp_path / "o", part)
+        assert (shard.first_input, shard.end_of_text) == (begin, end) and begin != end

@@ -96,7 +96,8 @@ def test_a_run_decides_from_its_own_steps(
     value, reason, _ = decided["pretrain.compile"]
     assert value is wanted and said in reason.english()
     assert decided["pretrain.steps"][0] == steps
-    assert decided["pretrain.tokens_per_second"][0] == pytest.approx(100 / (compiled if wanted else 2.0), rel=1e-2)
+    places = settings.batch * SHAPE.context
+    assert decided["pretrain.tokens_per_second"][0] == pytest.approx(places / (compiled if wanted else 2.0), rel=1e-2)
     assert clock.tried == (steps > 450)
 
 
@@ -123,6 +124,22 @@ def test_minutes_are_spent_by_the_speed_that_was_decided(tokens: Path, monkeypat
     decided = training.decide()
     assert decided["pretrain.compile"][0]
     assert decided["pretrain.steps"][0] == pytest.approx(1800 * (1 - RESERVED_SHARE) - 60, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "window"), [({"architecture": "lstm", "tied": False, "context": 64}, 0), ({}, 3)], ids=["lstm", "window"]
+)
+def test_where_rows_have_no_one_length_tokens_are_those_that_are_learnt(
+    shape: dict[str, Any], window: int, tokens: Path
+) -> None:
+    settings = PretrainSettings(budget="1 epochs", batch=4, precision="float32", optimiser="adamw", window=window)
+    training = Pretraining(settings, SHAPE.model_copy(update=shape), tokens, seed=0)
+    epoch = [training.source.step(step) for step in range(int(training.steps_per_epoch))]
+    learnt = sum(float((batch.targets >= 0).sum()) for batches in epoch for batch in batches)
+    wanted = 10 * learnt
+    speed = Speed("float32", 0.5, learnt / len(epoch) / 0.5)
+    assert training.steps_for(wanted, "tokens", speed) == pytest.approx(10 * len(epoch), rel=0.1)
+    assert training.steps_for(10, "minutes", speed) == pytest.approx(600 * (1 - RESERVED_SHARE) / 0.5, rel=0.1)
 
 
 def scene() -> tuple[Any, Batch]:

@@ -14,6 +14,7 @@ from test_loop import Source, TwoTerms, network, plan
 
 from treino import events, files
 from treino.errors import MachineError
+from treino.training import checkpoint
 from treino.training.checkpoint import CheckpointWriter, Progress, checkpoints
 from treino.training.loop import train
 from treino.training.task import Task
@@ -106,6 +107,23 @@ def test_a_disk_that_fails_in_the_background_is_told(tmp_path: Path, monkeypatch
     with pytest.raises(MachineError, match="No space left"), CheckpointWriter(tmp_path, keep=2) as writer:
         writer.save({"model": {"a": torch.zeros(2)}, "optimiser": {}}, Progress(step=3))
     assert checkpoints(tmp_path) == []
+
+
+def test_without_room_for_a_copy_a_checkpoint_is_written_before_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "available_memory", lambda: 5000)
+    copies: list[bool] = []
+    to = torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda *given, **named: (copies.append(named["copy"]), to(*given, **named))[1]
+    )
+    tensor = torch.zeros(1000)
+    with CheckpointWriter(tmp_path, keep=2) as writer:
+        writer.save({"model": {"a": tensor}, "optimiser": {}}, Progress(step=3))
+        assert copies == [False] and [path.name for path in checkpoints(tmp_path)] == ["step-000000003"]
+        tensor += 1
+    assert not load_file(checkpoints(tmp_path)[0] / "model.safetensors")["a"].any()
 
 
 def test_what_is_saved_is_the_state_of_that_moment(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ def command(
 def _show_classifier(found: dict[str, Any]) -> None:
     translate = translator()
     click.echo(_("{rows} rows", **found))
+    if found["unjudged"]:
+        click.echo(_("{count} more were too long and were not judged", count=found["unjudged"]))
     for name, title in (("accuracy", _("accuracy")), ("macro_f1", _("macro-F1"))):
         value = found[name]
         click.echo(f"{title:<20} {translate.percent(value['mean']):>8}{_interval(value, translate.percent)}")

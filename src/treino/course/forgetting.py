@@ -7,6 +7,7 @@ Old is what was learnt as a lesson; that the language of the base model suffers 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import statistics
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from treino import environment, events
-from treino.course.seeds import check, repeat
+from treino.course.seeds import check, one_thread, repeat
 from treino.course.tables import Rows, cut, dealt, town
 from treino.errors import UsageError
 from treino.evaluation.bootstrap import student_interval
@@ -137,18 +138,13 @@ def _steps(job: Job) -> int:
 
 def _seconds_per_step(job: Job) -> float:
     """What a step of plain fine-tuning takes here now, judging and the rest counted as a third more."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     sequence, lessons = _ready(job)
     rows = TRIED_STEPS * 16
     tried = [_first_rows(lesson, rows) for lesson in lessons]
     sequence.lessons = tried
     sequence.settings = sequence.settings.model_copy(update={"epochs": 1})
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, one_thread():
         _, facts = sequence.learn(sequence.start(), 0, Path(folder))
-    torch.set_num_threads(threads)
     return 4 / 3 * facts["train_seconds"] / facts["steps"]
 
 
@@ -190,17 +186,23 @@ def _ready(job: Job, **cures: float) -> tuple[Any, list[Any]]:
 def _tables(job: Job) -> dict[str, dict[str, Rows]]:
     """Rows of each task by part."""
     if job.files:
-        return {Path(name).stem: dealt(Path(name), job.parts, job.seed) for name in job.files}
+        return {name: dealt(path, job.parts, job.seed) for name, path in _named(job.files).items()}
     return {name: cut(rows, job.parts) for name, rows in town(job.parts, job.seed).items()}
+
+
+def _named(files: Sequence[str]) -> dict[str, Path]:
+    """Files by their names without ending; of those of one name the later ones have a number."""
+    found: dict[str, Path] = {}
+    for path in map(Path, files):
+        names = itertools.chain([path.stem], (f"{path.stem} {number}" for number in itertools.count(2)))
+        found[next(name for name in names if name not in found)] = path
+    return found
 
 
 def one_seed(job: Job) -> dict[str, Any]:
     """A once, then B and C without a cure and with each, all judged."""
-    import torch
-
     from treino.evaluation.sequence import judged
 
-    torch.set_num_threads(1)  # the models are small: a second thread waits more than it works
     sequence, lessons = _ready(job)
     with tempfile.TemporaryDirectory(prefix="treino-lab-") as folder:
         first, _ = sequence.learn(sequence.start(), 0, Path(folder))

@@ -12,7 +12,7 @@ from typing import Any
 
 from treino import environment, events
 from treino.course.forgetting import base_model
-from treino.course.seeds import check, repeat
+from treino.course.seeds import check, one_thread, repeat
 from treino.course.tables import cut, dealt, town
 from treino.evaluation.bootstrap import student_interval
 from treino.recipe import FinetuneSettings
@@ -115,7 +115,8 @@ def _expected(job: Job) -> float:
     """Seconds of a job, by a few rows with one rank."""
     tried = Job(job.base, job.file, job.seed, {"training": TRIED_ROWS, "validation": 0, "test": 16}, job.ranks[:1], 1)
     started = time.monotonic()
-    one_seed(tried)
+    with one_thread():
+        one_seed(tried)
     per_row = (time.monotonic() - started) / (2 * TRIED_ROWS)
     return per_row * (len(job.ranks) + 1) * (job.epochs * job.parts["training"] + job.parts["test"] / 3)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import math
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from treino import environment, events
@@ -30,7 +31,7 @@ def repeat(work: Callable[[Job], Found], jobs: Sequence[Job], seconds: float) ->
     if workers == 1:
         found = []
         for number, job in enumerate(jobs, 1):
-            with events.unheard():  # as of one that works in a process of its own
+            with events.unheard(), one_thread():  # as of one that works in a process of its own
                 found.append(work(job))
             events.progress("lab", number, len(jobs), N_("seeds"))
         return found
@@ -40,6 +41,19 @@ def repeat(work: Callable[[Job], Found], jobs: Sequence[Job], seconds: float) ->
         for done, _ in enumerate(concurrent.futures.as_completed(waiting), 1):
             events.progress("lab", done, len(jobs), N_("seeds"))
         return [future.result() for future in waiting]
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """torch keeps to one thread inside: the labs' models are small, and a second one waits more than it works."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _alone() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from treino.errors import DataError
 from treino.messages import N_
-from treino.recipe import LabelSettings, WorldSettings
+from treino.recipe import CleanSettings, LabelSettings, WorldSettings
 
 Rows = list[tuple[str, str]]
 """Texts with their labels."""
@@ -33,19 +33,19 @@ def cut(rows: Rows, parts: Mapping[str, int]) -> dict[str, Rows]:
 
 
 def dealt(path: Path, parts: Mapping[str, int], seed: int) -> dict[str, Rows]:
-    """A table's rows, as many as the parts ask for or in their proportion, the classes in proportion as well.
+    """A table's rows, cleaned and each text once, as many as the parts ask for or in their proportion, the classes in
+    proportion as well; what is set aside is told.
 
     Raises:
         DataError: where there are too few.
     """
     from treino.corpus.labelled.read import read_labelled
-    from treino.corpus.labelled.split import LabelledRow, deal, limited
+    from treino.corpus.labelled.split import cleaned, deal, limited
     from treino.corpus.sources.raw import Problems
 
-    rows = [
-        LabelledRow(str(number), row.text, row.label, row.group, row.place)
-        for number, row in enumerate(read_labelled(path, LabelSettings(), Problems()))
-    ]
+    problems = Problems()
+    rows = cleaned(read_labelled(path, LabelSettings(), problems), CleanSettings(), problems)
+    problems.tell()
     count = sum(parts.values())
     shares = {name: size / count for name, size in parts.items() if size}
     by_part = deal(limited(rows, count, seed), shares, seed)

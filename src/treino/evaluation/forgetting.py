@@ -41,13 +41,13 @@ def forgetting(base: Path, tuned: Path, tokens: Path) -> dict[str, float | int] 
 
 
 def held_out_documents(tokens: Path) -> list[np.ndarray]:
-    """The first documents of the pretraining's validation text, about `MOST_TOKENS` tokens."""
+    """The first documents of the pretraining's validation text, about `MOST_TOKENS` tokens; of a longer one its beginning."""
     shard = open_shard(tokens, "validation")
     documents: list[np.ndarray] = []
     for index in range(len(shard)):
         if sum(len(document) for document in documents) >= MOST_TOKENS:
             break
-        documents.append(np.asarray(shard.document(index), np.int64))
+        documents.append(np.asarray(shard.document(index)[:MOST_TOKENS], np.int64))
     return documents
 
 

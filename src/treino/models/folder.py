@@ -184,7 +184,8 @@ def look_through(folder: Path) -> dict[str, Any]:
         check_fit(every, without_packed(weights), optional=every.keys() - dict(model.named_parameters()).keys())
         for name in weights.places:
             weights.read(name)
-    return {"parameters": parameters, "model": settings.model_dump(mode="json"), "vocabulary": vocabulary}
+    shape = settings.model_dump(mode="json") | {"family": family.name}
+    return {"parameters": parameters, "model": shape, "vocabulary": vocabulary}
 
 
 def refuse_classifier(config: dict[str, Any], folder: Path) -> None:

@@ -73,7 +73,9 @@ def _keep(work: Work) -> dict[str, Any]:
 def continued(pretraining: Pipeline) -> Pipeline:
     """The stages of a pretraining for one that starts from a model."""
     stages = tuple(
-        replace(stage, consumes=(*stage.consumes, BASE)) if stage.name in ("tokenise", "pretrain") else stage
+        replace(stage, consumes=(*stage.consumes, BASE), version=stage.version + (stage.name == "tokenise"))
+        if stage.name in ("tokenise", "pretrain")
+        else stage
         for stage in pretraining
     )
     keep = Stage("keep", 1, (BASE, MODEL), (KEPT,), lambda loaded, _: None, _keep)

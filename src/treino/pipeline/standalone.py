@@ -120,9 +120,20 @@ def evaluate_classifier(classifier: LoadedClassifier, path: Path, labels: LabelS
     answers = classifier.predict([row.text for row in rows])
     chances = np.array([[(answer["probabilities"] or {}).get(name, np.nan) for name in known] for answer in answers])
     if thresholds is None:
-        return {"kind": "classifier"} | measure([known.index(label) for (label,) in truth], chances, known)
-    targets = np.array([[int(name in classes) for name in known] for classes in truth])
-    return {"kind": "classifier"} | measure_several(targets, chances, known, thresholds)
+        found = measure([known.index(label) for (label,) in truth], chances, known)
+    else:
+        targets = np.array([[int(name in classes) for name in known] for classes in truth])
+        found = measure_several(targets, chances, known, thresholds)
+    if not found["rows"]:
+        raise DataError(
+            N_(
+                "every text of {path} is longer than the context of {count} tokens, and the classifier drops such texts"
+            ),
+            fix=N_("give shorter texts"),
+            path=str(path),
+            count=classifier.model.body.longest_row,
+        )
+    return {"kind": "classifier"} | found
 
 
 def _check_known(label: str, known: list[str], place: str) -> None:

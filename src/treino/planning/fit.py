@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from treino.messages import N_, Message
 from treino.planning.memory import training_memory
-from treino.planning.parameters import Shape
+from treino.planning.parameters import Architecture, Shape
 
 
 class Wish(Protocol):
@@ -42,12 +42,13 @@ class Wish(Protocol):
 class PretrainingWish:
     """A pretraining: the shape and the work of a step.
 
-    `reshaped(width, layers)` gives the same shape with another width or number of layers. `recompute`: whether layers may
+    `reshaped(width, layers)` gives the same shape with another width or number of layers; None: of a model that was brought
+    along, whose shape is not to be chosen. `recompute`: whether layers may
     be computed again in the backward pass, or not. `optimiser`, `ranks`, `shard`, `common`, `accelerator`: as in `Work`; the
     rows are those of one rank.
     """
 
-    shape: Shape
+    shape: Shape | Architecture
     vocabulary: int
     batch: int
     context: int
@@ -56,7 +57,7 @@ class PretrainingWish:
     packed: bool
     kernels: bool
     base: int
-    reshaped: Callable[[int, int], Shape]
+    reshaped: Callable[[int, int], Shape] | None
     recompute: Sequence[bool] = (False, True)
     optimiser: str = "adamw"
     ranks: int = 1
@@ -64,14 +65,15 @@ class PretrainingWish:
     common: bool = False
     accelerator: bool = False
 
-    def bytes(self, **changes: int) -> int:
-        """With width, layers and context, too."""
+    def bytes(self, **changes: Any) -> int:
+        """With width, layers, context and method, too."""
         shape = self.shape
-        if "width" in changes or "layers" in changes:
+        if self.reshaped and ("width" in changes or "layers" in changes):
             shape = self.reshaped(changes.get("width", shape.width), changes.get("layers", shape.layers))
         return training_memory(
             *(shape, self.vocabulary, changes.get("batch", self.batch), changes.get("context", self.context)),
             precision=self.precision,
+            method=changes.get("method", "scratch"),
             packed=self.packed,
             base=self.base,
             kernels=self.kernels,
@@ -89,10 +91,16 @@ class PretrainingWish:
         return self.bytes(batch=1, accumulation=self.batch * self.accumulation, recompute=again)
 
     def changes(self, room: int) -> Iterator[Message]:
-        """What makes another model: context, layers, width; each with one row in a pass, and layers computed again."""
+        """What makes another model: context, layers, width; of one that is there already, an adapter beside it. Each with one
+        row in a pass, and layers computed again.
+        """
         least = {"batch": 1, "accumulation": self.batch * self.accumulation, "recompute": int(True in self.recompute)}
         if True not in self.recompute and (need := self.bytes(**least | {"recompute": 1})) <= room:
             yield Message(N_('pretrain.recompute = "auto" ({need:bytes})'), {"need": need - self.base})
+        if not self.reshaped:
+            if (need := self.bytes(**least | {"method": "lora"})) <= room:
+                yield Message(N_('pretrain.method = "lora" ({need:bytes})'), {"need": need - self.base})
+            return
         for name in ("context", "layers", "width"):
             now = self.context if name == "context" else getattr(self.shape, name)
             step = 2 * self.shape.heads if name == "width" else 1  # a width that its heads can share

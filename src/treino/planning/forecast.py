@@ -40,6 +40,7 @@ def forecast(
     batch: int,
     context: int,
     steps: int,
+    tokens: int | None = None,
     tokens_per_second: float | None = None,
     accumulation: int = 1,
     rows_at_once: int | None = None,
@@ -53,13 +54,14 @@ def forecast(
     seconds = tokens / speed + extra, low and high with the speed multiplied by (1 ± `spread`).
 
     Args:
+        tokens: of the whole run, where rows are not all `context` long.
         tokens_per_second: measured on a few steps of this model on this machine; None leaves the time open.
         rows_at_once, passes: rows of a pass of one process, and its passes in a step, where they are not `batch` and
             `accumulation`.
         extra_seconds: for what stands outside the steps (validation, samples, saving).
         work: what else decides about memory, as in `treino.planning.work.Work`; that of one process, where there are several.
     """
-    tokens = steps * accumulation * batch * context
+    tokens = steps * accumulation * batch * context if tokens is None else tokens
     flops = training_flops_per_token(shape, vocabulary, context)
 
     def seconds(factor: float) -> float | None:

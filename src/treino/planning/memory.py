@@ -23,8 +23,9 @@ two shapes with two processes; in plain torch nothing more than the layers was. 
 blocks above 4 MB handed back at once a step of shape M held .75 of what it holds so, which is 1.04 of the forecast without this
 share, and took 1.4 times the processor's time, for the system clears every page anew."""
 
-WORKSPACE_BYTES = 10_000_000
-"""Buffers of threads and of the libraries of matrix products, measured on the smallest shape."""
+WORKSPACE_BYTES, KERNEL_WORKSPACE_BYTES = 10_000_000, 6_000_000
+"""Buffers of threads and of the libraries of matrix products, and what our own attention has beside them, measured on the
+smallest shape."""
 
 COMPILER_BYTES, COMPILER_PROCESS_BYTES = 155_000_000, 380_000_000
 """What torch's compiler leaves in the process (measured on shape `tiny` of `benchmarks/forecast.py` in float32, compiled and
@@ -82,10 +83,10 @@ def memory(model: Architecture, work: Work) -> dict[str, int]:
     - table: a tied table's two gradients (as input and as head) while their sum is made
     - shared (negative): gradients and table come while copies and activations go, so that the smaller of the two takes no
       room of its own; gradients that stay from one pass to the next share nothing
-    - buffers: gradients on their way between ranks, or two gathered layers; Muon's stacks of gradients and momenta
+    - buffers: gradients on their way between ranks, or two gathered layers; Muon's largest stack of momenta
     - data 32·T: ids, targets, positions and segments as 64-bit integers
     - heap: what the allocator keeps back
-    - checkpoint 12·N, where one is written beside the training: a copy of weights and moments, of ranks that have parts each
+    - checkpoint, where one is written beside the training: a copy of trained weights and moments, of ranks that have parts each
       its own; less is needed where the disk has them before a step's worst moment
     - compiler, on processors: what torch's leaves in the process, and its C++ compiler at the first step, of which what comes
       later in a step takes the place; of steps that are not compiled, what is loaded of it to compute layers again
@@ -94,7 +95,7 @@ def memory(model: Architecture, work: Work) -> dict[str, int]:
     parts = _states(model, work)
     parts |= passing_bytes(model, work)
     parts["data"] = 4 * 8 * work.tokens
-    copied = 3 * WORD * count(model)["total"] // (work.ranks if work.shard == "weights" else 1)
+    copied = checkpoint_bytes(model, work) // (work.ranks if work.shard == "weights" else 1)
     parts["checkpoint"] = copied if work.checkpoints else 0
     parts["table"] = _table(model, work)
     parts["buffers"] = _buffers(model, work, parts["gradients"]) + _stacks(model, work)
@@ -104,7 +105,8 @@ def memory(model: Architecture, work: Work) -> dict[str, int]:
     coming = parts["table"] + (parts["gradients"] if work.accumulation == 1 else 0)
     freed = min(coming, passing + parts["copies"])
     parts["shared"] = -freed
-    parts["heap"] = round(_heap_share(model, work) * passing) + WORKSPACE_BYTES
+    own = KERNEL_WORKSPACE_BYTES if work.kernels and model.architecture != "lstm" else 0
+    parts["heap"] = round(_heap_share(model, work) * passing) + WORKSPACE_BYTES + own
     for part in ("optimiser", "gradients"):
         if part in work.offload:
             parts["shared"] += min(freed, parts[part]) if part == "gradients" else 0
@@ -147,6 +149,12 @@ def _states(model: Architecture, work: Work) -> dict[str, int]:
     return parts
 
 
+def checkpoint_bytes(model: Architecture, work: Work) -> int:
+    """Bytes of a checkpoint: the trained weights and what the optimiser keeps of them, in 32 bits."""
+    trained = trained_parameters(model, work)
+    return round(WORD * trained + _moments(model, work, trained, WORD))
+
+
 def _moments(model: Architecture, work: Work, trained: int, number: int) -> float:
     """Bytes of what the optimiser keeps of the trained parameters, each a `number` of so many bytes."""
     if work.optimiser == "adamw8bit":
@@ -158,13 +166,13 @@ def _moments(model: Architecture, work: Work, trained: int, number: int) -> floa
 
 
 def _stacks(model: Architecture, work: Work) -> int:
-    """Bytes of the largest stacks that Muon works on, gradients and momenta in float32 of matrices of one shape: they come when
-    activations are gone, but were measured beside them, for the heap has no gap of their size.
+    """Bytes of the largest stack that Muon works on, momenta in float32 of matrices of one shape: they come when activations
+    are gone, but were measured beside them, for the heap has no gap of their size; the gradients' stack finds one.
     """
     if work.optimiser != "muon" or work.method not in ("scratch", "full"):
         return 0
     one = model.width * model.feed_forward
-    return 2 * WORD * max(one, min((2 if model.gated else 1) * model.layers * one, MUON_TOGETHER))
+    return WORD * max(one, min((2 if model.gated else 1) * model.layers * one, MUON_TOGETHER))
 
 
 def _weights(model: Architecture, work: Work, counts: dict[str, int]) -> dict[str, int]:

@@ -40,8 +40,9 @@ class Plan:
     """The answer. Amounts that the model's or the chip's row leaves open are None.
 
     Attributes:
-        parameters: by part; memory: bytes of one rank by part; states: those of weights, adapters, gradients and optimiser
-            together; host: what lies in the host's memory.
+        parameters: by part; active: how many a token meets, of experts the chosen ones.
+        memory: bytes of one rank by part; states: those of weights, adapters, gradients and optimiser together; host: what
+            lies in the host's memory.
         flops_per_token: by part, of the method; flops: of the whole training.
         fits: whether a rank's memory lies within the card's, less the reserve.
         mfu: 6·N·D over the chips' peak; tokens_per_second, seconds, kilowatt_hours, dollars, carbon (kg): of all
@@ -58,6 +59,7 @@ class Plan:
     chips: int
     method: str
     parameters: dict[str, int]
+    active: int
     trained: int
     flops_per_token: dict[str, float]
     memory: dict[str, int]
@@ -172,6 +174,7 @@ def calculate(wanted: Wanted, days: float | None = None, notes: Sequence[Message
         chips=wanted.chips,
         method=work.method,
         parameters=count(model.architecture) if not model.assumed else {"total": round(model.parameters)},
+        active=round(model.active),
         trained=trained,
         flops_per_token=cost,
         memory=needs,

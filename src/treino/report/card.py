@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any, cast
 
 from treino.language import Translator
-from treino.messages import N_
+from treino.messages import N_, Message
 from treino.report.facts import Evaluation, Facts, Training, present
 from treino.report.judgement import bits_of, comparable, verdict_on_baselines
 from treino.report.labels import BASELINES, GROUPS
@@ -47,7 +47,7 @@ def model_card(facts: dict[str, Any], language: str) -> str:
     """The card as Markdown with the front matter that the Hugging Face Hub reads. Shows no text of the user."""
     known, translator = cast(Facts, present(facts)), Translator(language)
     languages = set(filter(None, (source.get("language") for source in known.get("sources") or [])))
-    tags = ("text-generation", "trained-from-scratch", family_of(known.get("model")))
+    tags = ("text-generation", *(() if _continued(known) else ("trained-from-scratch",)), family_of(known.get("model")))
     return document(
         front_matter(known, "text-generation", *tags, languages=languages),
         known.get("name") or "Treino",
@@ -66,18 +66,27 @@ def _what_it_is(facts: Facts, translator: Translator) -> str:
         return ""
     if architecture_of(model) == "lstm":
         sentence = N_(
-            "An LSTM language model with {parameters} parameters ({layers:raw} layers, width {width:raw}), trained "
-            "from scratch with Treino {version}. It predicts the next token; its vocabulary has {vocabulary} tokens."
+            "An LSTM language model with {parameters} parameters ({layers:raw} layers, width {width:raw}), {origin} "
+            "{version}. It predicts the next token; its vocabulary has {vocabulary} tokens."
         )
     else:
         sentence = N_(
-            "A Transformer language model of the Llama architecture with {parameters} parameters ({layers:raw} layers, "
-            "width {width:raw}, context {context} tokens), trained from scratch with Treino {version}. It predicts the "
-            "next token; its vocabulary has {vocabulary} tokens."
+            "A Transformer language model of the family {family} with {parameters} parameters ({layers:raw} layers, "
+            "width {width:raw}, context {context} tokens), {origin} {version}. It predicts the next token; its vocabulary "
+            "has {vocabulary} tokens."
         )
+    origin = (
+        N_("brought along and trained on with Treino") if _continued(facts) else N_("trained from scratch with Treino")
+    )
     values: dict[str, Any] = {name: model.get(name, UNKNOWN) for name in ("layers", "width", "context", "vocabulary")}
     values["parameters"] = (facts.get("training") or {}).get("parameters", UNKNOWN)
-    return translator.text(sentence, version=facts.get("treino_version") or "", **values)
+    values |= {"family": family_of(model), "origin": Message(origin), "version": facts.get("treino_version") or ""}
+    return translator.text(sentence, **values)
+
+
+def _continued(facts: Facts) -> bool:
+    """Whether the training went on from a model that was brought along."""
+    return any(stage.get("name") == "adopt" for stage in facts.get("stages") or [])
 
 
 def _data(facts: Facts, translator: Translator) -> str:

@@ -252,14 +252,22 @@ def _calibration(test: Measures, writer: Writer) -> str:
     return details(writer.say(N_("Is it as sure as it is right?")), body)
 
 
-def forgetting_section(facts: Forgetting | None, writer: Writer) -> str:
-    """The base task's loss before and after fine-tuning."""
+def forgetting_section(tuned: Mapping[str, Any], writer: Writer) -> str:
+    """The base task's loss before and after fine-tuning; of a classifier, through the head that its body had before."""
+    facts: Forgetting | None = tuned.get("forgetting")
     if not facts:
         return ""
     rise = facts["after"] / facts["before"] - 1
-    sentence = N_(
-        "Before fine-tuning the model predicted the next token of the pretraining's validation text with a loss of {before:3}, "
-        "afterwards, through its original head, with {after:3}: {rise:percent} more."
+    sentence = (
+        N_(
+            "Before fine-tuning the model predicted the next token of the pretraining's validation text with a loss of "
+            "{before:3}, afterwards, through its original head, with {after:3}: {rise:percent} more."
+        )
+        if "labels" in tuned
+        else N_(
+            "Before fine-tuning the model predicted the next token of the pretraining's validation text with a loss of "
+            "{before:3}, afterwards with {after:3}: {rise:percent} more."
+        )
     )
     rows = [
         Bar(writer.say(N_("before fine-tuning")), facts["before"], writer.number(facts["before"], 3), kind="model"),

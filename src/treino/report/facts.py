@@ -260,9 +260,10 @@ class Foretold(TypedDict, total=False):
 
 
 class Model(TypedDict, total=False):
-    """The model's shape, as in the recipe, with its vocabulary."""
+    """The model's shape, as in the recipe, with its vocabulary; of one brought along also its family."""
 
     architecture: str
+    family: str
     width: int
     layers: int
     context: int

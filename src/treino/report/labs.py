@@ -144,15 +144,13 @@ def _measured(axis: Any, rows: Sequence[Mapping[str, Any]], translator: Translat
         0.0 if row["accuracy"]["low"] is None else row["accuracy"]["mean"] - row["accuracy"]["low"] for row in adapted
     ]
     axis.errorbar([row["rank"] for row in adapted], means, reach, color="0.25", marker="o", capsize=3, label="LoRA")
+    ends = [mean + sign * off for mean, off in zip(means, reach, strict=True) for sign in (-1, 1)]
     for method, line, text in (("full", "--", N_("all weights")), ("frozen", ":", N_("the head alone"))):
         mean = next(row["accuracy"]["mean"] for row in rows if row["method"] == method)
         axis.axhline(mean, linestyle=line, color="black", label=translator.text(text))
+        ends.append(mean)
     axis.yaxis.set_major_formatter(lambda value, _: translator.percent(value, 0))
-    ends = (
-        [mean - off for mean, off in zip(means, reach, strict=True)],
-        [m + off for m, off in zip(means, reach, strict=True)],
-    )
-    axis.set_ylim(max(0.0, min(ends[0]) - 0.05), min(1.0, max(ends[1]) + 0.15))
+    axis.set_ylim(max(0.0, min(ends) - 0.05), min(1.0, max(ends) + 0.15))
 
 
 def _strength(value: float | None, translator: Translator) -> str:

@@ -55,8 +55,8 @@ def architecture_of(model: Model | None) -> str:
 
 
 def family_of(model: Model | None) -> str:
-    """The tag of the model's family on the hub."""
-    return "llama" if architecture_of(model) == "transformer" else "lstm"
+    """The tag of the model's family on the hub: Llama's, unless it was brought along and is of another."""
+    return "lstm" if architecture_of(model) == "lstm" else (model or {}).get("family", "llama")
 
 
 def plain(text: object) -> str:

@@ -134,7 +134,7 @@ def formula_lines(plan: Plan, translator: Translator) -> Iterator[str]:
     """How each figure of the plan was made."""
     values = {
         "trained": plan.trained,
-        "active": plan.parameters["total"],
+        "active": plan.active,
         "mfu": interval_text(plan.mfu, translator, "percent"),
     }
     for name, formula in FORMULAS:

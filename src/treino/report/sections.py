@@ -301,9 +301,9 @@ LIMITS = (
     N_("Its figures hold for text of the same kind as its own and say nothing about other text."),
     N_("What is unfair or wrong in its text it repeats. Do not use it to inform, advise or decide."),
 )
-"""The honest sentences, of the report and of the model card alike."""
+"""What so small a language model cannot do, in the report and in the model card alike."""
 
 
-def limits_section(writer: Writer) -> str:
-    """What so small a model cannot do."""
-    return "".join(f"<p>{writer.say(sentence)}</p>" for sentence in LIMITS)
+def limits_section(sentences: Sequence[str], writer: Writer) -> str:
+    """What a model cannot do, from message ids."""
+    return "".join(f"<p>{writer.say(sentence)}</p>" for sentence in sentences)

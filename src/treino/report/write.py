@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from treino import files
 from treino.messages import N_
+from treino.report import chat_card, classifier_card
 from treino.report.chat import chat_section
 from treino.report.classification import (
     classifier_section,
@@ -21,6 +22,7 @@ from treino.report.page import Section, page
 from treino.report.phases import phases_section
 from treino.report.pipeline_picture import pipeline_picture
 from treino.report.sections import (
+    LIMITS,
     forecast_section,
     headline,
     limits_section,
@@ -68,15 +70,24 @@ def _sections(facts: Facts, writer: Writer) -> list[Section]:
         ("chat", N_("How it learnt to answer"), chat_section(chat, writer) if chat else ""),
         ("classifier", N_("How good the classifier is"), classifier_section(tuned, writer) if tuned else ""),
         ("gate", N_("Is it good enough?"), gate_section(tuned or chat or {}, writer)),
-        ("forgetting", N_("What it forgot"), forgetting_section((tuned or chat or {}).get("forgetting"), writer)),
+        ("forgetting", N_("What it forgot"), forgetting_section(tuned or chat or {}, writer)),
         ("phases", N_("The phases side by side"), phases_section(training, tuned, writer)),
         ("removed", N_("Documents removed and changed"), gone),
         ("forecast", N_("Forecast beside measured"), expected),
-        ("limits", N_("What it cannot do"), limits_section(writer)),
+        ("limits", N_("What it cannot do"), limits_section(_limits(facts), writer)),
         ("settings", N_("Settings"), settings_section(settings, writer) if settings else ""),
         ("lineage", N_("Where it comes from"), origin),
     ]
     return [Section(anchor, writer.say(title), body) for anchor, title, body in parts]
+
+
+def _limits(facts: Facts) -> tuple[str, ...]:
+    """What the models of a run cannot do."""
+    if facts.get("chat"):
+        return chat_card.LIMITS
+    if facts.get("classification"):
+        return (LIMITS if facts.get("training") else ()) + classifier_card.LIMITS
+    return LIMITS
 
 
 def _missing(sentence: str, writer: Writer) -> str:

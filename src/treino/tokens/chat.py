@@ -15,12 +15,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import tokenizers
 
-from treino.errors import DataError, Interrupted
+from treino.errors import Interrupted
 from treino.messages import N_, Message
+from treino.tokens.sandbox import TemplateError, compiled
 from treino.tokens.tokenizer import Tokenizer
 
 Turn = Mapping[str, str]
@@ -38,16 +38,8 @@ needs no new token, so that a vocabulary stays as it was; and no text can spell 
 LEARNT_ON = datetime.date(2024, 7, 26)
 """The day that a template is told which asks for it, in training and evaluation, whenever these are: rows are a function of the
 recipe. It is the day that Llama 3.2's template takes where it is told none."""
-
-LONGEST_PRODUCT = 1_000_000
-"""Items of a text or list that a template may make by multiplying."""
-
 _PRIVATE = range(0xE000, 0xF8FF)
 """Characters that stand for none: one parts what a message spells like a special token, so that only the template has those."""
-
-
-class TemplateError(DataError):
-    """A template that cannot be used."""
 
 
 class ConversationRefused(TemplateError):
@@ -79,7 +71,7 @@ class Chat:
     def __init__(self, tokenizer: Tokenizer, today: datetime.date = LEARNT_ON) -> None:
         self.tokenizer = tokenizer
         self.source = tokenizer.chat_template or default_template(tokenizer)
-        self._template = _compiled(self.source, today)
+        self._template = compiled(self.source, today)
         # Rendered text is read as transformers reads it: what spells a special token is one.
         self._reader = tokenizers.Tokenizer.from_str(tokenizer.inner.to_str())
         self._reader.encode_special_tokens = False
@@ -192,49 +184,3 @@ class Chat:
             reader = self._reader if piece in self._special else self.tokenizer.inner
             read.append(reader.encode(piece.replace(private, ""), add_special_tokens=False).ids)
         return read
-
-
-def _compiled(source: str, today: datetime.date) -> Any:
-    """The template in a sandbox, with what transformers gives to one."""
-    import jinja2
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.nodes import Scope
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(Extension):
-        """`{% generation %}`, by which some templates mark the answers, changes nothing of what they write."""
-
-        tags = {"generation"}  # noqa: RUF012
-
-        def parse(self, parser: Any) -> Any:
-            line = next(parser.stream).lineno
-            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            return Scope(body, lineno=line)
-
-    def refuse(reason: str) -> None:
-        raise jinja2.exceptions.TemplateError(reason)
-
-    def now(form: str) -> str:
-        return today.strftime(form)
-
-    def to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, **options)
-
-    class Sandbox(ImmutableSandboxedEnvironment):
-        """A sandbox in which no short expression makes a text of gigabytes."""
-
-        intercepted_binops = frozenset({"*", "**"})
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            sizes = [len(side) if hasattr(side, "__len__") else abs(side) for side in (left, right)]
-            if operator == "**" or sizes[0] * sizes[1] > LONGEST_PRODUCT:
-                refuse("a product that is too large")
-            return left * right
-
-    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
-    environment.filters["tojson"] = to_json
-    environment.globals |= {"raise_exception": refuse, "strftime_now": now}
-    try:
-        return environment.from_string(source)
-    except jinja2.exceptions.TemplateError as error:
-        raise TemplateError(N_("the chat template is damaged: {reason}"), reason=str(error)) from None

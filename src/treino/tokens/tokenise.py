@@ -60,6 +60,8 @@ def tokenise(
         "dtype": dtype,
         "parts": {},
     }
+    if tokenizer.begin_of_text != tokenizer.end_of_text:
+        record["begin_of_text"] = tokenizer.begin_of_text
     for part, (rows, size) in parts.items():
         record["parts"][part] = write_part(output, part, rows, tokenizer.end_of_text, dtype) | {"bytes": size}
     columns = read_columns(order, [ids[index] for index in learnt]) if order else {}

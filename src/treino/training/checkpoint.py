@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from treino import events, files
 from treino.errors import DataError, reason_of
+from treino.measure import available_memory
 from treino.messages import N_
 from treino.training.optimiser import Optimiser
 from treino.training.parallel import part_of, room_like
@@ -23,6 +24,8 @@ from treino.training.ranks import ALONE, Ranks
 SCHEMA = 3
 _CHANGED = N_("{name} is not what was written")
 STATE = "state.json"
+ROOM_FOR_COPY = 1.5
+"""Free memory from which on the state is copied and written beside the training, in sizes of the state."""
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Progress:
 
 
 class CheckpointWriter:
-    """Saves in the background: a copy of the state is taken at once, and written while training goes on.
+    """Saves in the background: a copy of the state is taken at once, and written while training goes on, if it has room.
 
     Use it as a context manager: at its end all is written. What goes wrong while writing is raised by the next `save`, by
     `finish`, or at the end. Where several processes train, each calls `save`: the first one writes for all where each has the
@@ -60,17 +63,22 @@ class CheckpointWriter:
         self._step = 0
 
     def save(self, tensors: dict[str, dict[str, Tensor]], progress: Progress) -> None:
-        """Begin to save; waits for the save before it."""
+        """Begin to save; waits for the save before it, and where memory has no room for a copy, for this one, too."""
         self.finish()
         if not self.writes:
             return
+        size = sum(value.nbytes for group in tensors.values() for value in group.values())
+        free = available_memory()
+        beside = free is None or free > ROOM_FOR_COPY * size
         kept = {
-            kind: {name: value.to("cpu", copy=True) for name, value in sorted(group.items())}
+            kind: {name: value.to("cpu", copy=beside) for name, value in sorted(group.items())}
             for kind, group in tensors.items()
         }
         self._step = progress.step
         asked = (self.folder, kept, copy.deepcopy(progress))
         self._writing = self._thread.submit(save_checkpoint, *asked, keep=self.keep, ranks=self.ranks)
+        if not beside:
+            self.finish()
 
     def finish(self) -> None:
         """Wait until what was begun is written."""

@@ -108,14 +108,17 @@ def adapting_wish(
 
 
 def adapting_forecast(
-    found: Forecast, wish: TuningWish, settings: PretrainSettings, arrangement: Arrangement, passes: int
+    found: Forecast, wish: TuningWish, settings: PretrainSettings, arrangement: Arrangement, passes: int, saved: bool
 ) -> Forecast:
-    """The forecast of a whole pretraining made that of an adapter: what is trained, and the memory, are others."""
+    """The forecast of a whole pretraining made that of an adapter: what is trained, and the memory, are others; `saved`: with a
+    checkpoint written beside it.
+    """
     flops = training_flops_per_token(
         *(wish.model, 0, wish.context),
         method=settings.method,
         adapters=adapter_parameters(wish.model, settings.lora_rank),
         recompute=arrangement.recompute,
     )
-    memory = wish.parts(batch=arrangement.rows, accumulation=passes, recompute=arrangement.recompute)
+    way = {"batch": arrangement.rows, "accumulation": passes, "recompute": arrangement.recompute}
+    memory = wish.parts(**way, checkpoints=saved)
     return replace(found, flops={part: value * found.tokens for part, value in flops.items()}, memory=memory)

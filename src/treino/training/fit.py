@@ -14,6 +14,7 @@ from treino.measure import available_memory, release_memory, resident_memory
 from treino.messages import N_, Message
 from treino.models.build import build_model
 from treino.planning.fit import Arrangement, PretrainingWish, Wish, arrange, smallest_changes
+from treino.planning.parameters import Architecture
 from treino.planning.work import BASE_BYTES
 from treino.recipe import ModelSettings, PretrainSettings, feed_forward_width
 from treino.tokens.packing import Batch
@@ -30,7 +31,7 @@ MOST_CHANGES = 3
 
 
 def fitted(
-    shape: ModelSettings,
+    shape: ModelSettings | Architecture,
     vocabulary: int,
     settings: PretrainSettings,
     batch: int,
@@ -42,15 +43,16 @@ def fitted(
     ranks: Ranks = ALONE,
 ) -> tuple[Arrangement, Shard]:
     """The quickest arrangement of a step that fits into what is free, by what is expected; and how several processes share the
-    model: whole in each where that fits, else in parts.
+    model: whole in each where that fits, else in parts. `shape`: the recipe's, or that of a model that was brought along.
 
     Raises:
         DoesNotFit: with at most three changes of settings, each of which would fit.
     """
     base = base_memory(device)
     wish = _wish(shape, vocabulary, settings, batch, base, precision, packed, kernels, device)
+    last_resort = N_("take a smaller model.size") if wish.reshaped else N_("take a smaller base model")
     if ranks.size == 1:
-        return fitting(wish, base, device, N_("take a smaller model.size")), "ddp"
+        return fitting(wish, base, device, last_resort), "ddp"
     ways, free = _ways(settings, shape), _free(device)
     if free is None:
         return Arrangement(batch, settings.recompute == "yes"), ways[0]
@@ -68,7 +70,7 @@ def fitted(
             "each of the {ranks} processes of this training needs about {need:bytes} of memory with one row at a time, and "
             "{room:bytes} are free for each"
         ),
-        fix=N_("this would fit: {changes}") if changes else N_("take a smaller model.size"),
+        fix=N_("this would fit: {changes}") if changes else last_resort,
         need=need,
         room=max(0, room - base),
         ranks=ranks.size,
@@ -137,7 +139,7 @@ def among(wish: PretrainingWish, ranks: Ranks, shard: Shard) -> PretrainingWish:
     return replace(wish, batch=-(-rows // passes), accumulation=passes, ranks=ranks.size, **how)
 
 
-def _ways(settings: PretrainSettings, shape: ModelSettings) -> tuple[Shard, ...]:
+def _ways(settings: PretrainSettings, shape: ModelSettings | Architecture) -> tuple[Shard, ...]:
     """How several processes may share the model, the quickest way first."""
     if settings.shard != "auto":
         return (settings.shard,)
@@ -145,7 +147,7 @@ def _ways(settings: PretrainSettings, shape: ModelSettings) -> tuple[Shard, ...]
 
 
 def _wish(
-    shape: ModelSettings,
+    shape: ModelSettings | Architecture,
     vocabulary: int,
     settings: PretrainSettings,
     batch: int,
@@ -156,6 +158,7 @@ def _wish(
     device: torch.device,
 ) -> PretrainingWish:
     def reshaped(width: int, layers: int) -> ModelSettings:
+        assert isinstance(shape, ModelSettings)
         changes = {"layers": layers}
         if width != shape.width:
             changes |= {"width": width, "embedding": width, "feed_forward": feed_forward_width(width)}
@@ -168,7 +171,7 @@ def _wish(
         packed=packed,
         kernels=kernels,
         base=base,
-        reshaped=reshaped,
+        reshaped=reshaped if isinstance(shape, ModelSettings) else None,
         recompute={"auto": (False, True), "yes": (True,), "no": (False,)}[settings.recompute],
         optimiser=settings.optimiser,
         accelerator=device.type == "cuda",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,11 +22,15 @@ from treino.models.build import build_model
 from treino.models.device import choose
 from treino.models.folder import load_model, save_model
 from treino.models.generation import generate
+from treino.models.gpt2 import GPT2
 from treino.models.kernels import library
 from treino.planning.fit import Arrangement
 from treino.planning.flops import training_flops_per_token
 from treino.planning.forecast import Forecast, forecast
+from treino.planning.memory import checkpoint_bytes
+from treino.planning.parameters import architecture_of
 from treino.planning.tuning import TuningWish
+from treino.planning.work import Work
 from treino.recipe import ADAPTED, ModelSettings, OrderSettings, PretrainSettings, parse_budget
 from treino.tokens.curriculum import with_curriculum
 from treino.tokens.packing import Batch, DocumentRows, PackedRows, Rows, WordWindows, make_batch
@@ -35,7 +40,9 @@ from treino.training.calibrate import Speed, measure_speed
 from treino.training.checkpoint import model_tensors
 from treino.training.compiling import Verdict, judged, worth_a_trial
 from treino.training.continuing import adapt_base, adapting_forecast, adapting_wish, check_base, rate_of
+from treino.training.expected import SAVED_BYTES_PER_SECOND, learnt, learnt_in_a_step, seconds_of_looks, store
 from treino.training.fit import base_memory, fitted, fitting
+from treino.training.foresight import architecture
 from treino.training.formats import Format, asked_for, format_for
 from treino.training.loop import train
 from treino.training.methods import merge_checked, parameter_counts
@@ -55,10 +62,6 @@ VALIDATION_TOKENS = 16_384
 RESERVED_SHARE = 0.08
 """Part of a budget in minutes that is not given to steps (looks at validation, samples, saving), beside the time that the
 calibration itself took."""
-
-BYTES_SAVED, SAVED_BYTES_PER_SECOND = 12, 400e6
-"""Of a parameter in a checkpoint, with its two moments; and how many a second of all processors' time is copied, written and
-summed up beside the steps: 282 MB took 0.7 s (two Zen 5 cores)."""
 
 
 class Pretraining:
@@ -84,6 +87,7 @@ class Pretraining:
         if self.brought:
             check_base(self.brought, settings, ranks.size)
         shape = self.brought.settings if self.brought else shape
+        self.architecture = architecture(self.brought) if self.brought else None
         rate = rate_of(settings, shape.width)
         settings = settings.model_copy(update={"learning_rate": rate})
         self.settings, self.shape, self.seed, self.ranks = settings, shape, seed, ranks
@@ -140,7 +144,7 @@ class Pretraining:
         arrangement, shard = Arrangement(self.batch, self.settings.recompute == "yes"), cast(Shard, "ddp")
         try:
             arrangement, shard = fitted(
-                *(self.shape, self.tokenizer.size, self.settings, self.batch),
+                *(self.architecture or self.shape, self.tokenizer.size, self.settings, self.batch),
                 packed=self.rows.masks_documents,
                 kernels=self._kernels(self.format.precision),
                 precision=self.format.precision,
@@ -190,7 +194,8 @@ class Pretraining:
 
     def _kernels(self, precision: str) -> bool:
         """Whether our own kernels do the work in this format."""
-        return precision == "bfloat16" and self.device.type == "cpu" and library() is not None
+        ours = self.device.type == "cpu" and not isinstance(self.brought, GPT2)
+        return precision == "bfloat16" and ours and library() is not None
 
     def _sample(self) -> dict[str, str]:
         prompt = self.settings.sample_prompt
@@ -220,7 +225,7 @@ class Pretraining:
             "pretrain.recompute": (self.arrangement.recompute, Message(self._why_recompute()), {}),
             "pretrain.steps": (steps, Message("{budget}", {"budget": self.settings.budget}), {}),
             "pretrain.tokens_per_second": (
-                round(speed.tokens_per_second * self.ranks.size, 1),
+                round(self._rate(speed), 1),
                 Message(N_("measured on a few steps")),
                 {"speed": asdict(speed)},
             ),
@@ -235,7 +240,7 @@ class Pretraining:
             training_flops_per_token(shape, self.tokenizer.size, shape.context)["total"]
             for shape in (self.shape, shallow)
         )
-        model = build_model(shallow, self.tokenizer.size).to(self.device)
+        model = build_model(shallow, self.tokenizer.size, self.model.family).to(self.device)
         speed = measure_speed(replace(self.task, model=model), plan)
         longer = work / least
         return Speed(speed.precision, speed.seconds_per_step * longer, speed.tokens_per_second / longer)
@@ -269,14 +274,14 @@ class Pretraining:
         return N_("it would not fit into memory otherwise") if self.arrangement.recompute else N_("it fits without")
 
     def steps_for(self, amount: float, unit: str, speed: Speed) -> int:
-        """Steps of a budget; tokens count as places in rows, the unit in which the work is done."""
+        """Steps of a budget, whose tokens are those of `_tokens_per_step`."""
         if unit == "steps":
             return max(1, round(amount))
         if unit == "epochs":
             return max(1, round(amount * self.steps_per_epoch))
         if unit == "minutes":
             left = 60 * amount * (1 - RESERVED_SHARE) - (time.monotonic() - self.started) - speed.cold_seconds
-            return max(1, int(left / speed.seconds_per_step))
+            return max(1, int(left * self._rate(speed) / self._tokens_per_step))
         return max(1, math.ceil(amount / self._tokens_per_step))
 
     def run(self, decisions: dict[str, Any], output: Path) -> dict[str, Any]:
@@ -290,7 +295,7 @@ class Pretraining:
         expected = self._forecast(plan, decisions)
         plan = replace(plan, shard=self.shard)
         if self.ranks.first:
-            self._store_forecast(expected, records / "forecast.json")
+            store(expected, records / "forecast.json")
         events.emit("train.started", steps=plan.steps, parameters=self._parameters(), precision=plan.precision)
         progress = train(self.task, plan, output / "checkpoints", records, self.ranks)
         model = self.model.to("cpu") if self.adapted else self._gathered()
@@ -352,10 +357,18 @@ class Pretraining:
             optimiser=cast(Kind, settings.optimiser),  # "auto" became one of them with the recipe
         )
 
-    @property
-    def _tokens_per_step(self) -> int:
-        """Places in the rows of a step."""
-        return self.batch * self.settings.accumulation * (self.settings.window or self.shape.context)
+    @cached_property
+    def _tokens_per_step(self) -> float:
+        """Places in the rows of a step, where all rows are of one length; else the tokens that are learnt in it, on average."""
+        if self.rows.one_length:
+            return self.batch * self.settings.accumulation * self.shape.context
+        return self.ranks.size * learnt_in_a_step(self.source, self.steps_per_epoch)
+
+    def _rate(self, speed: Speed) -> float:
+        """Such tokens a second, of all processes."""
+        if self.rows.one_length:
+            return self._tokens_per_step / speed.seconds_per_step
+        return speed.tokens_per_second * self.ranks.size
 
     def _parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
@@ -365,16 +378,21 @@ class Pretraining:
         release_memory()
         rows = share(plan.batch * plan.accumulation, self.arrangement.rows, self.ranks.rank, self.ranks.size)
         speed = float(decisions["pretrain.tokens_per_second"])
-        looks = self._looks_seconds(plan, speed)
+        seen = self.task.validation
+        tokens = sum(batch.ids.numel() for batch in seen) if self.rows.one_length else learnt(seen)
+        looks = seconds_of_looks(self.task, plan, tokens / speed, samples=self.ranks.first)
         step = self._tokens_per_step / speed
         saves = int((plan.steps * step + looks) / max(plan.checkpoint_seconds, step))
+        shape = self.architecture or architecture_of(self.shape, self.tokenizer.size)
+        work = self.wish.work if self.adapted else Work(plan.batch, self.shape.context, optimiser=plan.optimiser)
         found = forecast(
-            self.shape,
+            shape,
             self.tokenizer.size,
             batch=plan.batch,
             rows_at_once=max(map(len, rows)),
             context=self.settings.window or self.shape.context,
             steps=plan.steps,
+            tokens=round(plan.steps * self._tokens_per_step),
             accumulation=plan.accumulation,
             passes=len(rows),
             recompute=self.arrangement.recompute,
@@ -383,7 +401,7 @@ class Pretraining:
             precision=plan.precision,
             packed=self.rows.masks_documents,
             kernels=self._kernels(plan.precision),
-            extra_seconds=looks + saves * BYTES_SAVED * self._parameters() / SAVED_BYTES_PER_SECOND,
+            extra_seconds=looks + saves * checkpoint_bytes(shape, work) / SAVED_BYTES_PER_SECOND,
             checkpoints=saves > 0,
             compiled=plan.compile,
             base=base_memory(self.device),
@@ -395,27 +413,7 @@ class Pretraining:
         if not self.adapted:
             return found
         arrangement = replace(self.arrangement, rows=max(map(len, rows)))
-        return adapting_forecast(found, self.wish, self.settings, arrangement, len(rows))
-
-    def _looks_seconds(self, plan: TrainingPlan, tokens_per_second: float) -> float:
-        """What the looks should take: at validation forward passes alone, which are a third of a step's work (.32 to .34 were
-        measured), and a sample, as long as one takes now.
-        """
-        looks = plan.steps // plan.validate_every + 1
-        places = sum(batch.ids.numel() for batch in self.task.validation)
-        begun = time.perf_counter()
-        if self.task.sample and self.ranks.first:
-            training = self.model.training
-            self.model.eval()
-            self.task.sample()
-            self.model.train(training)
-        return looks * (places / (3 * tokens_per_second) + time.perf_counter() - begun)
-
-    def _store_forecast(self, expected: Forecast, path: Path) -> None:
-        """Written once, before the first step; a resumed run leaves it as it is."""
-        if not path.exists():
-            files.write_json(path, asdict(expected))
-        events.emit("forecast", stage="pretrain", **files.read_json(path))
+        return adapting_forecast(found, self.wish, self.settings, arrangement, len(rows), saves > 0)
 
     def _facts(
         self, plan: TrainingPlan, history: list[dict], validation: list[dict], samples: list[dict], seconds: float

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from treino.corpus.conversations.tables import FORMS, LISTS, files_of, table_of
 from treino.corpus.sources.raw import Problems
-from treino.corpus.sources.tables import TEXT_COLUMNS, Record, check_column, usual_column
+from treino.corpus.sources.tables import PEEKED, TEXT_COLUMNS, Record, check_column, names_of, usual_column
 from treino.errors import DataError
 from treino.messages import N_
 
@@ -88,29 +88,31 @@ def read_conversations(path: Path, settings: ChatSettings, problems: Problems) -
     """
     for file in files_of(path):
         table = table_of(file, problems)
-        first = next(table.records, None)
-        if first is not None:
-            records = chain([first], table.records)
-            yield from _of_records(records, first, table.names or list(first.values), file.name, settings, problems)
+        head = list(islice(table.records, PEEKED))
+        if head:
+            records = chain(head, table.records)
+            yield from _of_records(records, head, table.names or names_of(head), file.name, settings, problems)
 
 
 def _of_records(
     records: Iterator[Record],
-    first: Record,
+    head: list[Record],
     names: list[str],
     name: str,
     settings: ChatSettings,
     problems: Problems,
 ) -> Iterator[Conversation]:
-    key = usual_column(LISTS, [item for item in names if isinstance(first.values.get(item), list)], [])
+    lists = [item for item in names if any(isinstance(record.values.get(item), list) for record in head)]
+    key = usual_column(LISTS, lists, [])
     if key:
         for record in records:
             yield from _one(_listed(record.values.get(key), settings), f"{name}:{record.line}", record, problems)
         return
     speaker = settings.speaker or usual_column(SPEAKER_COLUMNS, names, [])
     conversation = settings.conversation or usual_column(CONVERSATION_COLUMNS, names, [])
-    if speaker and conversation:
-        text = settings.text or usual_column(TEXT_COLUMNS, names, [])
+    text = settings.text or usual_column(TEXT_COLUMNS, names, [])
+    pairs = settings.question or settings.answer
+    if speaker and conversation and not pairs and (text or settings.speaker or settings.conversation):
         for column, setting in ((conversation, "conversation"), (speaker, "speaker"), (text, "text")):
             check_column(column or setting, names, name, f"chat.{setting}")
         yield from _table(records, (conversation, speaker, text), name, settings, problems)
@@ -124,12 +126,13 @@ def _of_records(
     for column, setting in ((question, "question"), (answer, "answer")):
         check_column(column or setting, names, name, f"chat.{setting}")
     more = usual_column(("input", "entrada", *PASSAGES), [item for item in names if item != question], [])
+    told = usual_column((SYSTEM,), names, [])
     for record in records:
         asked, added = (_text(record.values.get(column)) for column in (question, more))
         said = _answer(record.values.get(answer))
         messages = [(USER, f"{asked}\n\n{added}" if added and asked else asked or added), (ASSISTANT, said)]
-        system = _text(record.values.get(SYSTEM))
-        about = added if more in PASSAGES else ""
+        system = _text(record.values.get(told))
+        about = added if more.lower() in PASSAGES else ""
         yield from _one(
             ([(SYSTEM, system)] if system else []) + messages, f"{name}:{record.line}", record, problems, about
         )

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,14 @@ from treino.corpus.rules import RULES
 from treino.corpus.sources.raw import Problems, Unreadable, read_lines
 from treino.corpus.sources.read import kind_of
 from treino.corpus.sources.tables import (
+    PEEKED,
     TEXT_COLUMNS,
     Record,
     Table,
     check_column,
     csv_table,
     json_records,
+    names_of,
     parquet_table,
     usual_column,
 )
@@ -76,8 +78,12 @@ def read_labelled(path: Path, settings: LabelSettings, problems: Problems) -> It
         if not isinstance(text, str) or not text.strip():
             problems.add(place, "no_text", record.raw)
             continue
-        if labelling is None:  # the first row decides: a list of classes, or one class
-            labelling = _of_a_list if isinstance(record.values.get(columns["label"]), list) else _single
+        if labelling is None:  # the first row that has any decides: a list of classes, or one class
+            value = record.values.get(columns["label"])
+            if value is None:
+                problems.add(place, "no_label", record.raw)
+                continue
+            labelling = _of_a_list if isinstance(value, list) else _single
         name = labelling(record, columns["label"], settings, place)
         if not name:
             problems.add(place, "no_label", record.raw)
@@ -166,10 +172,10 @@ def _open(path: Path, problems: Problems) -> Table:
         return table
     if kind == "json":
         records = json_records(path, problems, path.name)
-        first = next(records, None)
-        if first is None:
+        head = list(islice(records, PEEKED))
+        if not head:
             raise DataError(N_("{path} holds no rows"), path=str(path))
-        return Table(list(first.values), first.line, chain([first], records))
+        return Table(names_of(head), head[0].line, chain(head, records))
     raise DataError(
         N_("{path} is not a table that can be read"),
         fix=N_("the texts come in one CSV, JSON lines or Parquet file"),

@@ -65,11 +65,11 @@ def split(
     problems = Problems()
     read = list(_read(settings, world, base, seed, problems))
     several = any(row.several for row in read)
-    learnable = _clean(read, cleaning, problems)
+    learnable = cleaned(read, cleaning, problems)
     separate = isinstance(settings.test, str)
     if separate:
         judging = [_alike(row, several) for row in read_labelled(base / str(settings.test), settings, problems)]
-        given = _clean(judging, cleaning, problems)
+        given = cleaned(judging, cleaning, problems)
         learnable = _without(learnable, {row.id for row in given}, problems)
         parts = {"learnable": learnable, "test": given}
     else:
@@ -165,7 +165,7 @@ def _alike(row: LabelledText, several: bool) -> LabelledText:
     return row if row.several == several else replace(row, label=joined([row.label]), several=True)
 
 
-def _clean(rows: Iterable[LabelledText], cleaning: CleanSettings, problems: Problems) -> list[LabelledRow]:
+def cleaned(rows: Iterable[LabelledText], cleaning: CleanSettings, problems: Problems) -> list[LabelledRow]:
     """Cleaned rows, each text once; a text with two different labels goes altogether."""
     found: dict[str, LabelledRow] = {}
     quarrelling: set[str] = set()

@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,6 +20,8 @@ from treino.messages import N_
 TEXT_COLUMNS = ("text", "texto", "content", "conteudo", "conteúdo", "mensagem", "message", "body", "frase", "sentence")
 DELIMITERS = ",;\t|"
 LONGEST_FIELD = 10_000
+PEEKED = 100
+"""Records whose columns together are taken for those of a file that names them in every record."""
 """Lines that a quoted field may span."""
 
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
@@ -69,6 +71,11 @@ def json_records(path: Path, problems: Problems, place: str) -> Iterator[Record]
             },
             line,
         )
+
+
+def names_of(records: Iterable[Record]) -> list[str]:
+    """The columns of records, in the order in which they come."""
+    return list(dict.fromkeys(name for record in records for name in record.values))
 
 
 def csv_table(path: Path, problems: Problems, place: str) -> Table | None:
