@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -228,9 +229,17 @@ def seconds_of_pass(model: nn.Module, inputs: tuple[Tensor, ...]) -> float:
 
 
 def forecast_of(
-    wish: TuningWish, arrangement: Arrangement, load: Load, rate: float, *, epochs: int, patience: int
+    wish: TuningWish,
+    arrangement: Arrangement,
+    load: Load,
+    rate: float,
+    *,
+    epochs: int,
+    patience: int,
+    saved_every: float = math.inf,
 ) -> tuple[Forecast, float]:
-    """The forecast of one training to its last epoch, and what of its seconds comes before the first step.
+    """The forecast of one training to its last epoch, and what of its seconds comes before the first step. Where it takes
+    longer than `saved_every` seconds, a checkpoint is written beside it.
 
     seconds = rate · (tokens of all epochs + those of the looks): a classifier's go forward twice (loss and accuracy), each time
     a third of a step's work for a token where all is trained, a half under adapters, and nearly all of it where the head of a
@@ -239,7 +248,6 @@ def forecast_of(
     """
     passes = -(-wish.batch // arrangement.rows)
     cached = wish.cached
-    parts = wish.parts(batch=arrangement.rows, accumulation=passes, recompute=arrangement.recompute)
     whole = epochs * len(load.tokens)
     steps = load.steps or whole
     tokens = round(sum(load.tokens) * epochs * steps / whole)
@@ -260,7 +268,12 @@ def forecast_of(
     found = Forecast(
         parameters=count(wish.model),
         flops={name: value * worked for name, value in flops.items()},
-        memory=parts,
+        memory=wish.parts(
+            batch=arrangement.rows,
+            accumulation=passes,
+            recompute=arrangement.recompute,
+            checkpoints=seconds(epochs) > saved_every,
+        ),
         steps=steps,
         tokens=tokens,
         tokens_per_second=1 / rate,
@@ -288,8 +301,12 @@ def tell(
     found = _with_looks(wish, int(rows), bool(recompute))
     if not path.exists():
         release_memory()
-        given = {"epochs": settings.epochs, "patience": settings.patience if load.looked else 0}
-        expected, before = forecast_of(wish, found, load, float(rate), **given)
+        expected, before = forecast_of(
+            *(wish, found, load, float(rate)),
+            epochs=settings.epochs,
+            patience=settings.patience if load.looked else 0,
+            saved_every=settings.checkpoint_seconds,
+        )
         work = {"rows": load.rows, "context": load.context, "classes": load.classes}
         work |= {"tokens_per_epoch": sum(load.tokens), "pass": load.passing}
         files.make_private(path.parent)
