@@ -21,11 +21,13 @@ from treino.pipeline import finetuning
 from treino.pipeline.api import Run
 from treino.pipeline.gate import judge_gate
 from treino.pipeline.judge import USES
-from treino.pipeline.search import propose, space
+from treino.pipeline.search import WORST, propose, search, space
 from treino.pipeline.stages import pipeline_of
 from treino.recipe import FinetuneSettings, parse_condition
 from treino.recipe.load import load_recipe
 from treino.tokens.shards import open_shard
+from treino.training.finetune import Finetuning
+from treino.training.trouble import NotFinite
 
 THINGS = ("filme", "jogo", "livro", "almoço", "passeio", "dia", "show", "curso")
 SENTENCES = [f"o {thing} foi {how}" for thing in THINGS for how in ("bom", "ruim")]
@@ -253,15 +255,35 @@ def test_the_journal_is_one_that_optuna_reads(passed: Run) -> None:
     assert study.trials[0].value == tried["value"]
 
 
-def test_a_trial_whose_loss_runs_away_is_one_that_failed(tmp_path: Path) -> None:
-    wild = recipe(finetune={"learning_rate": 10.0, "epochs": 3}, search={"trials": 3, "vary": ["learning_rate"]})
-    kinds: list[str] = []
-    try:
-        run = treino.run(wild, runs=tmp_path, listener=lambda event: kinds.append(event.kind))
-        assert np.isfinite([row["value"] for row in run.facts["finetune"]["trials"]]).all()
-    except DataError as error:
-        assert "ran away" in str(error)
-    assert "search.trial" in kinds
+def test_a_trial_whose_loss_runs_away_is_one_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, kinds = Finetuning.run, list[str]()
+
+    def run(self: Finetuning, settings: FinetuneSettings, output: Path) -> Any:
+        if settings.learning_rate == 1e-2:
+            raise NotFinite("the loss is no longer a number at step {step:raw}", step=3)
+        return real(self, settings, output)
+
+    monkeypatch.setattr(Finetuning, "run", run)
+    wild = recipe(finetune={"epochs": 1}, search={"trials": 2, "vary": ["learning_rate"]})
+    done = treino.run(wild, runs=tmp_path, listener=lambda event: kinds.append(event.kind))
+    assert kinds.count("search.ran_away") == 1
+    failed, other = done.facts["finetune"]["trials"]
+    assert failed["value"] == WORST < other["value"] and done.facts["finetune"]["chosen"] == 1
+    with pytest.raises(DataError, match=r"ran away in every trial \(1 tried\); lower finetune.learning_rate \(now 0.01"):
+        treino.run(recipe(finetune={"epochs": 1}), runs=tmp_path)
+
+
+def test_of_the_trials_that_are_behind_no_weights_are_kept(tmp_path: Path) -> None:
+    values = iter((0.1, 0.3, 0.2))
+
+    def run(settings: FinetuneSettings, folder: Path) -> dict[str, Any]:
+        for name in ("adapter", "model"):
+            (folder / name).mkdir()
+        return {"value": next(values), "passed": False, "measures": None, "gate": [], "facts": {}}
+
+    _, chosen = search(FinetuneSettings(learning_rate=1e-3), ("learning_rate",), 3, run, tmp_path, 1)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.name in ("adapter", "model")}
+    assert chosen == 1 and left == {"trial-001/adapter", "trial-001/model"}
 
 
 def test_a_model_brought_along_is_tuned_without_its_corpus(passed: Run, runs: Path, tmp_path: Path) -> None:
