@@ -191,6 +191,11 @@ def test_what_a_comparison_cannot_do_is_refused_before_anything_runs(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_without_a_recipe_quickstart_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["compare", "--methods", "magic"]) == 2
+    assert "magic" in capsys.readouterr().err
+
+
 def test_the_front_is_what_no_other_beats_in_both() -> None:
     points = [("a", 1.0, 0.5), ("b", 2.0, 0.4), ("c", 3.0, 0.9), ("d", 3.0, 0.8), ("e", 9.0, 0.9)]
     assert [name for name, *_ in unbeaten(points)] == ["a", "c"]

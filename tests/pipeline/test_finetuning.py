@@ -12,6 +12,7 @@ import pytest
 import treino
 from treino import events
 from treino.cli.main import run_command
+from treino.cli.run import _show_trials
 from treino.errors import DataError, DoesNotFit, UsageError
 from treino.evaluation.forgetting import with_original_head
 from treino.evaluation.loss import token_losses
@@ -20,7 +21,7 @@ from treino.models.folder import load_model
 from treino.pipeline import finetuning
 from treino.pipeline.api import Run
 from treino.pipeline.gate import judge_gate
-from treino.pipeline.judge import USES
+from treino.pipeline.judge import USES, count_use
 from treino.pipeline.search import WORST, propose, search, space
 from treino.pipeline.stages import pipeline_of
 from treino.recipe import FinetuneSettings, parse_condition
@@ -123,7 +124,8 @@ def test_uses_of_the_test_rows_are_counted_over_runs(passed: Run, runs: Path) ->
     assert {row["test_digest"] for row in log[:2]} == {passed.facts["split"]["test_digest"]}
     with open(runs / USES, "a", encoding="utf-8") as file:
         file.write('{"test_digest": "torn')
-    assert treino.run(recipe(name="fourth", finetune={"epochs": 1}), runs=runs).facts["judge"]["test_uses"] == 3
+    digest = log[0]["test_digest"]
+    assert [count_use(runs, digest, model, "run") for model in ("one", "other", "one")] == [3, 4, 4]
 
 
 def test_cures_keep_what_the_base_model_knew(passed: Run, runs: Path) -> None:
@@ -269,7 +271,9 @@ def test_a_trial_whose_loss_runs_away_is_one_that_failed(tmp_path: Path, monkeyp
     assert kinds.count("search.ran_away") == 1
     failed, other = done.facts["finetune"]["trials"]
     assert failed["value"] == WORST < other["value"] and done.facts["finetune"]["chosen"] == 1
-    with pytest.raises(DataError, match=r"ran away in every trial \(1 tried\); lower finetune.learning_rate \(now 0.01"):
+    with pytest.raises(
+        DataError, match=r"ran away in every trial \(1 tried\); lower finetune.learning_rate \(now 0.01"
+    ):
         treino.run(recipe(finetune={"epochs": 1}), runs=tmp_path)
 
 
@@ -529,15 +533,26 @@ def test_a_base_that_is_no_model(tmp_path: Path) -> None:
         (["finetune", "tiny", "nada.csv"], 3),
         (["finetune", "tiny", "world", "--method", "magic"], 2),
         (["finetune", "nobody", "world"], 3),
+        (["predict", "tiny", "um texto", "--output", "x.jsonl"], 2),
+        (["generate", "tiny", "um texto", "--column", "texto"], 2),
+        (["show", "tiny", "--removed", "5"], 2),
+        (["quantise", "tiny", "nota.txt"], 2),
     ],
 )
 def test_commands_told_wrongly(
     arguments: list[str], code: int, passed: Run, runs: Path, capsys, tmp_path, monkeypatch
 ) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "nota.txt").write_text("isto", encoding="utf-8")
     assert run_command([*arguments, "--runs", str(runs)]) == code
     told = capsys.readouterr().err
     assert told.strip() and "Traceback" not in told
+
+
+def test_what_was_tried_says_why_no_threshold_was_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    _show_trials([{"tried": {"epochs": 3}, "gate": [], "value": value} for value in (-0.5, WORST)])
+    judged, ran_away = capsys.readouterr().out.splitlines()[1:]
+    assert judged.endswith("not judged on validation") and ran_away.endswith("the loss ran away")
 
 
 def test_a_recipe_without_labels_has_the_first_half_alone() -> None:

@@ -59,7 +59,7 @@ def compare(
 
     Returns {name, rows, marks, folder, seeds, pilot (seconds or None), projection}; a row: {method, accuracy, macro_f1 ({mean,
     low, high}), seconds (of the training), peak_memory (bytes of the process in that stage), trainable, total, forgetting
-    (nats a token, or None), cost (or None), row_seconds (to answer one test row), refused (why there is nothing of it, or None)}.
+    (nats a token, or None), cost (or None), row_seconds (to answer one test row), refused (why it has none, or None)}.
     With several seeds seconds and forgetting are intervals, too; in a pilot see `treino.pipeline.pilot.pilot`. `marks` says of
     each figure whether it is "measured" or "calculated". A prompt has no training, and costs what its answers do by the table
     of prices. The same is in the folder as `comparison.json`, and as a page, `comparison.html`.

@@ -79,7 +79,7 @@ def search(
 ) -> tuple[list[dict[str, Any]], int]:
     """Try settings until a trial's gate is passed, or `trials` are spent; returns the rows of all, and the chosen index.
 
-    Chosen is the first that passes, else the one with the highest value. The model of a trial that is behind goes.
+    Chosen is the first that passes, else the one with the highest value. The weights of a trial that is behind go.
     """
     files.make_private(folder)
     ranges = space(settings, vary)
