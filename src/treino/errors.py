@@ -90,6 +90,10 @@ class NothingLeft(DataError):
     """All was done, and no text is left: with other settings all is to be done anew, so nothing of it is kept."""
 
 
+class RanAway(DataError):
+    """A fine-tuning whose loss ran away with all settings that were tried."""
+
+
 class DoesNotFit(TreinoError):
     """Work that this machine cannot hold."""
 

@@ -2,7 +2,7 @@
 
 Every write goes to a temporary name beside the target, is synced, and renamed. Before and after each write and rename
 there is a *fault point* with a name; `TREINO_FAULT=name` kills the process there, so that a test can prove that nothing
-is lost (`tests/pipeline/test_faults.py`, `make proof`).
+is lost (`tests/pipeline/test_restart.py`, `make proof`).
 """
 
 from __future__ import annotations
@@ -110,6 +110,16 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: Any) -> None:
     """Write a JSON file atomically, indented and with sorted keys so that equal values give equal bytes."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_line(path: Path | str, line: str) -> None:
+    """Add a line to a file; one that an interruption tore is ended first, or it would take this one with it."""
+    with machine_errors(path), open(path, "ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            torn = file.read(1) != b"\n"
+            file.write(b"\n" * torn)
+        file.write(f"{line}\n".encode())
 
 
 def read_json(path: Path | str) -> Any:

@@ -11,8 +11,10 @@ import torch
 
 import treino
 from treino.cli.main import run_command
+from treino.cli.options import echo_rows
 from treino.corpus.documents import read_rows
 from treino.corpus.order.table import read_columns
+from treino.errors import MachineError
 from treino.evaluation.loss import spans
 from treino.recipe.load import READY, load_recipe
 
@@ -137,10 +139,20 @@ def test_generate_goes_on_with_every_text_of_a_file(
     for number in (0, 1, 16, 17):
         alone = ["generate", "mini", prompts[number], *base[2:4], "--seed", str(3 + number), "--tokens", "8", "--json"]
         assert rows[number]["text"] == json.loads(said(capsys, *alone))["text"]
-    said(capsys, *base, *given, "--output", str(tmp_path / "textos.jsonl"))
+    output = ["--output", str(tmp_path / "textos.jsonl")]
+    told = json.loads(said(capsys, *base, *given, *output, "--json"))
+    assert told == {"rows": len(prompts), "path": str(tmp_path / "textos.jsonl")}
     written = (tmp_path / "textos.jsonl").read_text(encoding="utf-8")
     assert [json.loads(line) for line in written.splitlines()] == rows
     assert said(capsys, *base, *given).count("\n\n") >= len(prompts)
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_first_row(tmp_path: Path) -> None:
+    asked: list[int] = []
+    rows = ({"row": number} for number in range(3) if not asked.append(number))
+    with pytest.raises(MachineError, match="there is no such file or folder"):
+        echo_rows(rows, str, tmp_path / "nowhere" / "x.jsonl", False)
+    assert not asked
 
 
 def test_show_walks_back_to_the_raw_text(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from treino.models.build import build_model
 from treino.models.folder import save_model
 from treino.recipe import ModelSettings, TokenSettings, WorldSettings
 from treino.tokens.tokenizer import train_tokenizer
+from treino.training.sequence import Learnt, TaskSequence
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +67,20 @@ def test_the_town_answers_three_questions_about_the_same_texts() -> None:
     assert len({what for _, what in rows["what"]}) > 8
 
 
-def test_the_lab_of_forgetting_on_tables_of_ones_own(base: Path, tables: list[Path], tmp_path: Path, capsys) -> None:
+def test_the_lab_of_forgetting_on_tables_of_ones_own(
+    base: Path, tables: list[Path], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left = TaskSequence.learn, []
+
+    def learn(self: TaskSequence, before: Learnt, number: int, output: Path, phase: int = 0) -> Any:
+        left.append((output / "checkpoints").exists())
+        return real(self, before, number, output, phase)
+
+    monkeypatch.setattr(TaskSequence, "learn", learn)
     arguments = ["lab", "forgetting", *map(str, tables), "--base", str(base), "--seeds", "1", "--quick", "--json"]
     assert run_command([*arguments, "--output", str(tmp_path)]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert len(left) > 3 and not any(left), "no training goes on from another's checkpoints"
     assert found["tasks"] == ["a", "b", "c"]
     assert [row["cure"] for row in found["rows"]] == ["plain", *forgetting.STRENGTHS]
     by_cure = {row["cure"]: row for row in found["rows"]}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -14,9 +16,11 @@ from test_finetuning import toml
 
 from treino.cli.main import build, run_command
 from treino.errors import UsageError
+from treino.pipeline import chatting
 from treino.pipeline.api import Run, load, run
 from treino.pipeline.stages import pipeline_of
 from treino.recipe.load import load_recipe
+from treino.tokens.chat import Chat
 
 QUESTIONS = {"Qual é a cor do sol?": "Amarela.", "Qual é a cor do mar?": "Azul.", "Quem mia?": "O gato."}
 
@@ -116,6 +120,21 @@ def test_adapters_on_a_model_that_is_there_by_the_command_line(folder: Path, fin
         catch_exceptions=False,
     )
     assert turns.exit_code == 0 and turns.stdout.count("\n") >= 2
+
+
+def test_what_is_asked_is_a_question_that_the_template_takes(folder: Path, finished: Run) -> None:
+    model = load("falante", runs=folder / "runs")
+
+    def answered(*turns: tuple[str, str]) -> dict[str, Any] | None:
+        messages = [{"role": role, "content": content} for role, content in turns]
+        return chatting._answered(model.model, SimpleNamespace(chat=Chat(model.tokenizer)), messages, 1)
+
+    greeted = (("assistant", "Olá!"), ("user", "Quem mia?"), ("assistant", "O gato."))
+    row = answered(*greeted)
+    assert row and row["messages"][-1]["content"] == "Quem mia?" and row["reference"] == "O gato."
+    assert answered(("system", "Quem mia?"), ("assistant", "O gato.")) is None
+    model.tokenizer.chat_template = "{{ raise_exception('begin with a question') }}"
+    assert answered(*greeted) is None
 
 
 def test_one_task_a_recipe(folder: Path) -> None:

@@ -16,10 +16,12 @@ import treino
 from treino import files
 from treino.cli.main import run_command
 from treino.corpus.labelled.split import read_split
-from treino.errors import UsageError
+from treino.errors import DataError, UsageError
 from treino.pipeline import pilot
 from treino.planning.measured import read_comparison
 from treino.report.comparison import unbeaten
+from treino.training.finetune import Finetuning
+from treino.training.trouble import NotFinite
 
 SMALL = {"model": {"architecture": "transformer", "width": 16, "layers": 1, "heads": 2, "context": 16}}
 
@@ -132,6 +134,29 @@ def test_a_method_that_does_not_fit_stands_beside_the_others(tmp_path: Path, mon
     assert "are free" in page
 
 
+def test_a_method_whose_loss_runs_away_stands_beside_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Finetuning.run
+
+    def run(self: Finetuning, settings: Any, output: Path) -> Any:
+        if settings.method == "full":
+            raise NotFinite("the loss is no longer a number at step {step:raw}", step=3)
+        return real(self, settings, output)
+
+    monkeypatch.setattr(Finetuning, "run", run)
+    monkeypatch.setattr(pilot, "LEAST_POINTS", 1)
+    content = small(finetune={"epochs": 1})
+    for brief in ("", "1s"):
+        found = treino.compare(content, ["full", "frozen"], runs=tmp_path, pilot_time=brief)
+        full, frozen = found["rows"]
+        assert full["macro_f1"] is None and "loss" in full["refused"]["text"]
+        assert frozen["macro_f1"] and not frozen["refused"]
+        assert Path(found["folder"], "comparison.json").is_file()
+        with pytest.raises(DataError, match="loss"):
+            treino.compare(content, ["full"], runs=tmp_path, pilot_time=brief)
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("5min", 300), ("90s", 90), ("1,5 h", 5400)])
 def test_lengths_of_time(text: str, seconds: float) -> None:
     assert pilot.duration(text) == seconds
@@ -164,6 +189,11 @@ def test_what_a_comparison_cannot_do_is_refused_before_anything_runs(tmp_path: P
     with pytest.raises(UsageError, match=said):
         treino.compare(recipe(), ["full"], runs=tmp_path, **given)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_a_recipe_quickstart_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["compare", "--methods", "magic"]) == 2
+    assert "magic" in capsys.readouterr().err
 
 
 def test_the_front_is_what_no_other_beats_in_both() -> None:

@@ -13,6 +13,7 @@ import pytest
 import treino
 from treino import events
 from treino.cli.main import run_command
+from treino.cli.run import _show_trials
 from treino.errors import DataError, DoesNotFit, UsageError
 from treino.evaluation.forgetting import with_original_head
 from treino.evaluation.loss import token_losses
@@ -21,13 +22,15 @@ from treino.models.folder import load_model
 from treino.pipeline import finetuning, standalone
 from treino.pipeline.api import Run
 from treino.pipeline.gate import judge_gate
-from treino.pipeline.judge import USES
-from treino.pipeline.search import propose, space
+from treino.pipeline.judge import USES, count_use
+from treino.pipeline.search import WORST, propose, search, space
 from treino.pipeline.stages import pipeline_of
 from treino.pipeline.standalone import evaluate_classifier
 from treino.recipe import FinetuneSettings, LabelSettings, parse_condition
 from treino.recipe.load import load_recipe
 from treino.tokens.shards import open_shard
+from treino.training.finetune import Finetuning
+from treino.training.trouble import NotFinite
 
 THINGS = ("filme", "jogo", "livro", "almoço", "passeio", "dia", "show", "curso")
 SENTENCES = [f"o {thing} foi {how}" for thing in THINGS for how in ("bom", "ruim")]
@@ -123,7 +126,8 @@ def test_uses_of_the_test_rows_are_counted_over_runs(passed: Run, runs: Path) ->
     assert {row["test_digest"] for row in log[:2]} == {passed.facts["split"]["test_digest"]}
     with open(runs / USES, "a", encoding="utf-8") as file:
         file.write('{"test_digest": "torn')
-    assert treino.run(recipe(name="fourth", finetune={"epochs": 1}), runs=runs).facts["judge"]["test_uses"] == 3
+    digest = log[0]["test_digest"]
+    assert [count_use(runs, digest, model, "run") for model in ("one", "other", "one")] == [3, 4, 4]
 
 
 def test_cures_keep_what_the_base_model_knew(passed: Run, runs: Path) -> None:
@@ -255,15 +259,37 @@ def test_the_journal_is_one_that_optuna_reads(passed: Run) -> None:
     assert study.trials[0].value == tried["value"]
 
 
-def test_a_trial_whose_loss_runs_away_is_one_that_failed(tmp_path: Path) -> None:
-    wild = recipe(finetune={"learning_rate": 10.0, "epochs": 3}, search={"trials": 3, "vary": ["learning_rate"]})
-    kinds: list[str] = []
-    try:
-        run = treino.run(wild, runs=tmp_path, listener=lambda event: kinds.append(event.kind))
-        assert np.isfinite([row["value"] for row in run.facts["finetune"]["trials"]]).all()
-    except DataError as error:
-        assert "ran away" in str(error)
-    assert "search.trial" in kinds
+def test_a_trial_whose_loss_runs_away_is_one_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, kinds = Finetuning.run, list[str]()
+
+    def run(self: Finetuning, settings: FinetuneSettings, output: Path) -> Any:
+        if settings.learning_rate == 1e-2:
+            raise NotFinite("the loss is no longer a number at step {step:raw}", step=3)
+        return real(self, settings, output)
+
+    monkeypatch.setattr(Finetuning, "run", run)
+    wild = recipe(finetune={"epochs": 1}, search={"trials": 2, "vary": ["learning_rate"]})
+    done = treino.run(wild, runs=tmp_path, listener=lambda event: kinds.append(event.kind))
+    assert kinds.count("search.ran_away") == 1
+    failed, other = done.facts["finetune"]["trials"]
+    assert failed["value"] == WORST < other["value"] and done.facts["finetune"]["chosen"] == 1
+    with pytest.raises(
+        DataError, match=r"ran away in every trial \(1 tried\); lower finetune.learning_rate \(now 0.01"
+    ):
+        treino.run(recipe(finetune={"epochs": 1}), runs=tmp_path)
+
+
+def test_of_the_trials_that_are_behind_no_weights_are_kept(tmp_path: Path) -> None:
+    values = iter((0.1, 0.3, 0.2))
+
+    def run(settings: FinetuneSettings, folder: Path) -> dict[str, Any]:
+        for name in ("adapter", "model"):
+            (folder / name).mkdir()
+        return {"value": next(values), "passed": False, "measures": None, "gate": [], "facts": {}}
+
+    _, chosen = search(FinetuneSettings(learning_rate=1e-3), ("learning_rate",), 3, run, tmp_path, 1)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.name in ("adapter", "model")}
+    assert chosen == 1 and left == {"trial-001/adapter", "trial-001/model"}
 
 
 def test_a_model_brought_along_is_tuned_without_its_corpus(passed: Run, runs: Path, tmp_path: Path) -> None:
@@ -509,15 +535,26 @@ def test_a_base_that_is_no_model(tmp_path: Path) -> None:
         (["finetune", "tiny", "nada.csv"], 3),
         (["finetune", "tiny", "world", "--method", "magic"], 2),
         (["finetune", "nobody", "world"], 3),
+        (["predict", "tiny", "um texto", "--output", "x.jsonl"], 2),
+        (["generate", "tiny", "um texto", "--column", "texto"], 2),
+        (["show", "tiny", "--removed", "5"], 2),
+        (["quantise", "tiny", "nota.txt"], 2),
     ],
 )
 def test_commands_told_wrongly(
     arguments: list[str], code: int, passed: Run, runs: Path, capsys, tmp_path, monkeypatch
 ) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "nota.txt").write_text("isto", encoding="utf-8")
     assert run_command([*arguments, "--runs", str(runs)]) == code
     told = capsys.readouterr().err
     assert told.strip() and "Traceback" not in told
+
+
+def test_what_was_tried_says_why_no_threshold_was_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    _show_trials([{"tried": {"epochs": 3}, "gate": [], "value": value} for value in (-0.5, WORST)])
+    judged, ran_away = capsys.readouterr().out.splitlines()[1:]
+    assert judged.endswith("not judged on validation") and ran_away.endswith("the loss ran away")
 
 
 def test_a_recipe_without_labels_has_the_first_half_alone() -> None:

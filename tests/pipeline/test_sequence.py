@@ -124,7 +124,10 @@ def test_a_sequence_by_a_body_that_stays_is_foreseen(shared: Path, method: str) 
     assert (done.artefacts["learn-2"].folder / "adapter").is_dir() == (method != "frozen")
 
 
-def test_a_sequence_goes_on_in_the_middle_of_a_phase_as_if_nothing_had_been(shared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["learning", "judging"])
+def test_a_sequence_goes_on_in_the_middle_of_a_phase_as_if_nothing_had_been(
+    shared: Path, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = small(shared, method="qlora")
     done = treino.run(given, runs=shared / "runs", language="en")
     runs = tmp_path / "runs"
@@ -132,24 +135,30 @@ def test_a_sequence_goes_on_in_the_middle_of_a_phase_as_if_nothing_had_been(shar
     for stage in ("learn-2", "sequence"):
         for folder in (runs / "store").glob(f"{stage}-*"):
             shutil.rmtree(folder)
-    resumed: list[str] = []
+    resumed: list[int] = []
 
     class Stop(BaseException):
         pass
 
     def stop(event: events.Event) -> None:
-        if event.kind == "train.checkpoint" and event.values["step"] == 3:
+        if where == "learning" and event.kind == "train.checkpoint" and event.values["step"] == 3:
             raise Stop
+
+    def cut(*about: Any) -> Any:
+        raise Stop
 
     def listen(event: events.Event) -> None:
         if event.kind == "train.resumed":
-            resumed.append(event.kind)
+            resumed.append(event.values["step"])
 
-    with pytest.raises(Stop):
+    with pytest.raises(Stop), monkeypatch.context() as patched:
+        if where == "judging":
+            patched.setattr("treino.evaluation.sequence.row_of", cut)
         treino.run(given, runs=runs, language="en", listener=stop)
     again = treino.run(given, runs=runs, language="en", listener=listen)
-    assert resumed == ["train.resumed"]
+    assert resumed == [3 if where == "learning" else done.artefacts["learn-2"].record["facts"]["steps"]]
     assert again.digests["learn-2"] == done.digests["learn-2"]
+    assert not (again.artefacts["learn-2"].folder / "checkpoints").exists()
 
 
 def test_a_sequence_that_does_not_fit_is_refused_with_what_would(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from treino.tokens.packing import PackedRows
 from treino.tokens.shards import Shard
 from treino.training.cures import WithOldTasks
 from treino.training.foresight import Arranged
-from treino.training.sequence import Lesson, OldClasses, Once, TaskSequence
+from treino.training.sequence import Learnt, Lesson, OldClasses, Once, TaskSequence
 
 VOCABULARY = 40
 ROWS = 32
@@ -61,6 +62,13 @@ def sequence(language: bool = False, **settings: float | str) -> TaskSequence:
     return TaskSequence(make(VOCABULARY, scale=2.0), lessons(), FinetuneSettings(**usual), seed=3, old_rows=rows)  # type: ignore[arg-type]
 
 
+def learn(course: TaskSequence, before: Learnt, number: int, folder: Path, phase: int = 0) -> tuple[Learnt, dict]:
+    """As a stage does: when a task is learnt, its checkpoints go."""
+    done = course.learn(before, number, folder, phase)
+    shutil.rmtree(folder / "checkpoints")
+    return done
+
+
 def distance(one: torch.nn.Module, other: torch.nn.Module) -> float:
     pairs = zip(one.parameters(), other.parameters(), strict=True)
     return float(sum(float((a - b).detach().square().sum()) for a, b in pairs))
@@ -69,7 +77,7 @@ def distance(one: torch.nn.Module, other: torch.nn.Module) -> float:
 def test_a_task_is_learnt_and_what_was_before_is_left_as_it_was(tmp_path: Path) -> None:
     course = sequence(epochs=25)
     start = course.start()
-    first, facts = course.learn(start, 0, tmp_path)
+    first, facts = learn(course, start, 0, tmp_path)
     assert distance(start.body, course.base) == 0.0
     assert facts["steps"] == facts["plain_steps"] == 100
     row = row_of(first, course.lessons)
@@ -86,12 +94,12 @@ def test_every_cure_acts_on_what_is_old_and_costs_no_more(
 ) -> None:
     """With nothing old, a cure is plain fine-tuning bit for bit; behind it, the weights go elsewhere, for as many FLOPs."""
     plain, cured = sequence(), sequence(language, **cure)
-    one, _ = plain.learn(plain.start(), 0, tmp_path)
+    one, _ = learn(plain, plain.start(), 0, tmp_path)
     start = cured.start()
-    same, _ = cured.learn(start, 0, tmp_path)
+    same, _ = learn(cured, start, 0, tmp_path)
     assert (distance(one.body, same.body) == 0.0) == (not language)
-    second, told = cured.learn(same, 1, tmp_path, 1)
-    usual, price = plain.learn(one, 1, tmp_path, 1)
+    second, told = learn(cured, same, 1, tmp_path, 1)
+    usual, price = learn(plain, one, 1, tmp_path, 1)
     assert distance(second.body, usual.body) > 0
     assert set(second.heads) == {0, 1}
     step = told["flops"] / told["steps"]
@@ -104,16 +112,16 @@ def test_penalties_hold_the_body_where_the_phase_began(tmp_path: Path) -> None:
     moved = []
     for strength in (0.0, 30.0):
         course = sequence(l2_sp=strength)
-        first, _ = sequence().learn(course.start(), 0, tmp_path)
-        second, _ = course.learn(first, 1, tmp_path, 1)
+        first, _ = learn(sequence(), course.start(), 0, tmp_path)
+        second, _ = learn(course, first, 1, tmp_path, 1)
         moved.append(distance(first.body, second.body))
     assert moved[1] < 0.5 * moved[0]
 
 
 def test_the_importance_of_several_tasks_adds_up(tmp_path: Path) -> None:
     course = sequence(ewc=10.0)
-    first, _ = course.learn(course.start(), 0, tmp_path)
-    second, _ = course.learn(first, 1, tmp_path, 1)
+    first, _ = learn(course, course.start(), 0, tmp_path)
+    second, _ = learn(course, first, 1, tmp_path, 1)
     assert first.importance is not None and second.importance is not None
     for name, value in second.importance.items():
         assert bool((value >= first.importance[name]).all())
@@ -124,8 +132,8 @@ def test_the_importance_of_several_tasks_adds_up(tmp_path: Path) -> None:
 
 def test_a_task_that_comes_again_goes_on_with_its_head(tmp_path: Path) -> None:
     course = sequence(learning_rate=1e-9)
-    first, _ = course.learn(course.start(), 0, tmp_path)
-    again, _ = course.learn(first, 0, tmp_path, 1)
+    first, _ = learn(course, course.start(), 0, tmp_path)
+    again, _ = learn(course, first, 0, tmp_path, 1)
     assert distance(first.heads[0], again.heads[0]) < 1e-9
 
 
@@ -164,9 +172,9 @@ def test_a_body_that_stays_hands_on_its_heads_and_one_adapter(tmp_path: Path, me
     """Base weights stay bit for bit; a head alone forgets nothing, an adapter that goes on changes what old heads stand on."""
     course = sequence(method=method, epochs=3, learning_rate=2e-2, lora_rank=4)
     start = {name: value.clone() for name, value in course.base.named_parameters()}
-    first, told = course.learn(course.start(), 0, tmp_path)
+    first, told = learn(course, course.start(), 0, tmp_path)
     kept = row_of(first, course.lessons)[0]
-    second, _ = course.learn(first, 1, tmp_path, 1)
+    second, _ = learn(course, first, 1, tmp_path, 1)
     assert all(torch.equal(value, start[name]) for name, value in course.base.named_parameters())
     assert row_of(first, course.lessons)[0] == kept, "what was before is left as it was"
     before, after = (course.lessons[0].pieces["test"].batch(range(8)) for _ in range(2))
@@ -180,7 +188,7 @@ def test_a_body_that_stays_hands_on_its_heads_and_one_adapter(tmp_path: Path, me
     pairs = {path: layer.lora_B["default"] for path, layer in layers_of(second.body)}
     assert bool(pairs) == (method != "frozen")
     still = sequence(method=method, learning_rate=1e-9, lora_rank=4)
-    third, _ = still.learn(first, 2, tmp_path, 2)
+    third, _ = learn(still, first, 2, tmp_path, 2)
     for (_, one), (_, other) in zip(layers_of(first.body), layers_of(third.body), strict=True):
         assert bool(one.lora_B["default"].any())
         torch.testing.assert_close(one.lora_B["default"], other.lora_B["default"], rtol=0, atol=1e-6)
@@ -188,10 +196,10 @@ def test_a_body_that_stays_hands_on_its_heads_and_one_adapter(tmp_path: Path, me
 
 def test_an_adapter_goes_on_from_a_folder_as_from_memory(tmp_path: Path) -> None:
     course = sequence(method="qlora", lora_rank=4, distillation=1.0, rehearsal=0.2)
-    first, _ = course.learn(course.start(), 0, tmp_path)
+    first, _ = learn(course, course.start(), 0, tmp_path)
     save_adapter(first.body, tmp_path / "adapter")
-    second, _ = course.learn(first, 1, tmp_path, 1)
-    again, _ = course.learn(course.restored(first.heads, None, tmp_path), 1, tmp_path, 1)
+    second, _ = learn(course, first, 1, tmp_path, 1)
+    again, _ = learn(course, course.restored(first.heads, None, tmp_path), 1, tmp_path, 1)
     for (_, one), (_, other) in zip(layers_of(second.body), layers_of(again.body), strict=True):
         assert torch.equal(one.lora_A["default"], other.lora_A["default"])
         assert torch.equal(one.lora_B["default"], other.lora_B["default"])
@@ -203,6 +211,6 @@ def test_rows_of_a_step_in_parts_give_the_same_sequence(tmp_path: Path, method: 
     for rows in (8, 3):
         course = sequence(method=method, lora_rank=4)
         course.arrangement = Arranged(rows)
-        learnt, _ = course.learn(course.start(), 0, tmp_path)
+        learnt, _ = learn(course, course.start(), 0, tmp_path)
         bodies.append(learnt.classifier(0, course.lessons[0])(*course.lessons[0].pieces["test"].batch(range(8)).inputs))
     torch.testing.assert_close(*bodies, rtol=1e-3, atol=1e-3)

@@ -16,14 +16,14 @@ from treino.cli.text import _, translator
     cls=Command,
     help=_(
         "Fine-tune by every method, and set quality, time, memory and forgetting side by side.\n\n"
-        "RECIPE has labelled texts: a TOML file or the name of a ready one. The methods are scratch, frozen, lora, qlora, "
-        "full and, where the recipe names a remote, prompt; what they share is made once.\n\n"
+        "RECIPE has labelled texts: a TOML file or the name of a ready one (quickstart if left out). The methods are scratch, "
+        "frozen, lora, qlora, full and, where the recipe names a remote, prompt; what they share is made once.\n\n"
         "\b\nExamples:\n  treino compare classify\n  treino compare meu.toml --methods full,lora --price 1.2\n"
         "  treino compare meu.toml --pilot 5min\n  treino compare meu.toml --seeds 3 --gpu RTX-4090"
     ),
     short_help=_("Measure the ways of fine-tuning against each other."),
 )
-@click.argument("recipe", metavar=_("RECIPE"))
+@click.argument("recipe", required=False, metavar=_("[RECIPE]"))
 @click.option("--methods", metavar=_("METHOD,..."), default="", help=_("Some of the methods (default: all)."))
 @click.option(
     "--price", type=decimal_number(), default=0.0, metavar=_("NUMBER"), help=_("Price of an hour of this machine.")
@@ -49,7 +49,7 @@ from treino.cli.text import _, translator
 @runs_option
 @json_option
 def command(
-    recipe: str,
+    recipe: str | None,
     methods: str,
     price: float,
     seeds: int,

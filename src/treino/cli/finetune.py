@@ -31,7 +31,7 @@ from treino.cli.text import _
 @click.option("--name", metavar=_("NAME"), help=_("Name of the new run (default: that of the data)."))
 @click.option("--column", metavar=_("COLUMN"), help=_("Column of the text (found by its name)."))
 @click.option("--label", metavar=_("COLUMN"), help=_("Column of the label (found by its name)."))
-@click.option("--method", metavar=_("METHOD"), help=_("full, frozen, lora, qlora, scratch or prompt."))
+@click.option("--method", metavar=_("METHOD"), help=_("full, frozen, lora, qlora or scratch."))
 @click.option("--epochs", type=whole_number(1), metavar="N", help=_("Most passes over the training rows."))
 @click.option("--trials", type=whole_number(1), metavar="N", help=_("Most settings to try."))
 @click.option("--require", multiple=True, metavar=_("THRESHOLD"), help=_("A threshold of the gate; may be repeated."))

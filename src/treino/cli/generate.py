@@ -8,6 +8,7 @@ import click
 
 from treino.cli.options import (
     Command,
+    check_table_options,
     decimal_number,
     echo_json,
     echo_rows,
@@ -62,6 +63,7 @@ def command(
 ) -> None:
     from treino.pipeline.api import load
 
+    check_table_options(path, column, output)
     if path is not None:
         from treino.pipeline.standalone import generate_file
 

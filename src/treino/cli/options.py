@@ -114,29 +114,47 @@ def setting_line(row: Mapping[str, Any]) -> str:
     return f"{row['where']:<28} {to_toml(row['value']):<24} {_(LABELS.get(origin, origin))}"
 
 
+def check_table_options(path: Path | None, column: str, output: Path | None) -> None:
+    """Refuse what says something of a file where there is none."""
+    if path is None and (column or output):
+        raise click.UsageError(_("--column and --output are for --file"))
+
+
 def echo_rows(
     rows: Iterable[dict[str, Any]], line: Callable[[dict[str, Any]], str], output: Path | None, as_json: bool
 ) -> None:
-    """Rows as they come, a line each; or as JSON lines, of which a file appears whole or not at all."""
+    """Rows as they come, a line each, or as JSON lines; a file of them appears whole or not at all."""
     import json
 
-    from treino import events, files
+    from treino import events
     from treino.cli.terminal import TerminalView
+
+    def written(row: dict[str, Any]) -> str:
+        return json.dumps(row, ensure_ascii=False)
+
+    with TerminalView() as view, events.listening(view):
+        if not output:
+            for row in rows:
+                click.echo(written(row) if as_json else line(row))
+            return
+        count = _write_rows(map(written, rows), output)
+    if as_json:
+        echo_json({"rows": count, "path": str(output)})
+    else:
+        click.echo(_("wrote {count} rows to {path}", count=count, path=str(output)))
+
+
+def _write_rows(lines: Iterable[str], output: Path) -> int:
+    """Write lines to a file as they come; returns their number."""
+    from treino import events, files
     from treino.messages import N_
 
-    lines: list[str] = []
-    with TerminalView() as view, events.listening(view):
-        for row in rows:
-            if output or as_json:
-                lines.append(json.dumps(row, ensure_ascii=False))
-                events.progress(click.get_current_context().info_name or "", len(lines), None, N_("rows"))
-            else:
-                click.echo(line(row))
-    if output:
-        files.write_text(output, "".join(f"{line}\n" for line in lines))
-        click.echo(_("wrote {count} rows to {path}", count=len(lines), path=str(output)))
-    for text in () if output else lines:
-        click.echo(text)
+    count = 0
+    with files.writing(output) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        for count, text in enumerate(lines, 1):
+            file.write(f"{text}\n")
+            events.progress(click.get_current_context().info_name or "", count, None, N_("rows"))
+    return count
 
 
 def echo_json(value: Any) -> None:

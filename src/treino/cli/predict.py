@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from treino.cli.options import Command, echo_json, echo_rows, json_option, runs_option, table_options
+from treino.cli.options import (
+    Command,
+    check_table_options,
+    echo_json,
+    echo_rows,
+    json_option,
+    runs_option,
+    table_options,
+)
 from treino.cli.text import _, translator
 
 
@@ -30,6 +38,7 @@ def command(
 ) -> None:
     from treino.pipeline.api import predict
 
+    check_table_options(path, column, output)
     if path is not None:
         if len(words) > 1:
             raise click.UsageError(_("give either a text or --file"))

@@ -22,7 +22,7 @@ from treino.cli.text import _, translator
     short_help=_("Write a model with its layers in 4 bits."),
 )
 @click.argument("model", metavar=_("MODEL"))
-@click.argument("folder", type=click.Path(path_type=Path), metavar=_("FOLDER"))
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar=_("FOLDER"))
 @runs_option
 @json_option
 def command(model: str, folder: Path, runs: Path | None, as_json: bool) -> None:

@@ -216,8 +216,11 @@ def check_gate(finished: Run, *, shown: bool = False) -> None:
 
 def _show_trials(trials: list[dict[str, Any]]) -> None:
     """What was tried, and what each trial reached on validation."""
+    from treino.pipeline.search import WORST
+
     click.echo(_("What was tried, judged on validation:"))
     for number, trial in enumerate(trials, 1):
         tried = ", ".join(f"{name} {value:.4g}" for name, value in trial["tried"].items())
-        margins = ", ".join(_("{condition}: {margin:3}", **row) for row in trial["gate"]) or _("the loss ran away")
-        click.echo(f"  {number:>3}  {tried:<56} {margins}")
+        ungated = _("the loss ran away") if trial["value"] == WORST else _("not judged on validation")
+        margins = ", ".join(_("{condition}: {margin:3}", **row) for row in trial["gate"])
+        click.echo(f"  {number:>3}  {tried:<56} {margins or ungated}")

@@ -38,10 +38,8 @@ def command(
 ) -> None:
     from treino.pipeline.inspect import removed_rows, show_phases, show_run, show_stage
 
-    if removed and stage is None:
-        raise click.UsageError(
-            _("--removed shows documents of a stage: name it, as in treino show RUN clean --removed 20")
-        )
+    if removed and (phases or stage is None):
+        raise click.UsageError(_("--removed is for one stage: treino show RUN STAGE --removed N"))
     if phases:
         rows = show_phases(run, runs)
         echo_json(rows) if as_json else _print_phases(rows)

@@ -22,6 +22,7 @@ from treino.course.seeds import check, one_thread, repeat
 from treino.course.tables import Rows, cut, dealt, town
 from treino.errors import UsageError
 from treino.evaluation.bootstrap import student_interval
+from treino.files import remove_folder
 from treino.messages import N_
 from treino.recipe import FinetuneSettings
 
@@ -219,6 +220,7 @@ def _go_on(job: Job, first: Any, begun: float, cure: dict[str, float], folder: P
     sequence, lessons = _ready(job, **cure)
     state, flops, shown = sequence.remember(first, 0) if "ewc" in cure else first, 0.0, [begun]
     for number in (1, 2):
+        remove_folder(folder / "checkpoints")  # those of what was learnt before
         state, facts = sequence.learn(state, number, folder, phase=number)
         flops += facts["flops"]
         shown += [judged(state, lessons, task) for phase, task in SHOWN if phase == number]

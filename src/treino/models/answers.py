@@ -47,14 +47,5 @@ class Answers:
         """Write an answer down."""
         key = self._key(body)
         self._known[key] = answer
-        line = json.dumps({"key": key, **answer.to_row()}, ensure_ascii=False) + "\n"
-        # A line that an interruption tore is ended first, or it would take this one with it.
-        with files.machine_errors(self.path), open(self.path, "ab+") as file:
-            if file.tell() and not self._ended(file):
-                file.write(b"\n")
-            file.write(line.encode())
-
-    @staticmethod
-    def _ended(file: Any) -> bool:
-        file.seek(-1, 2)
-        return file.read(1) == b"\n"
+        line = json.dumps({"key": key, **answer.to_row()}, ensure_ascii=False)
+        files.append_line(self.path, line)

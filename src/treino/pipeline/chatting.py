@@ -114,8 +114,8 @@ class _Trial:
         except NotFinite as error:
             return ran_away(folder, error)
         if self.recipe.report.examples:
-            answers = [_answered(model, self.tuning, messages, self.recipe.seed) for messages in self.asked]
-            files.write_json(folder / ANSWERS_FILE, answers)
+            answers = (_answered(model, self.tuning, messages, self.recipe.seed) for messages in self.asked)
+            files.write_json(folder / ANSWERS_FILE, [row for row in answers if row])
         held = facts["held_out"]
         if not held:
             return {"value": -facts["last_loss"], "passed": True, "measures": None, "gate": [], "facts": facts}
@@ -125,10 +125,19 @@ class _Trial:
         return {"value": value, "passed": passed, "measures": held["after"], "gate": gate, "facts": facts}
 
 
-def _answered(model: Any, tuning: Any, messages: list[dict[str, str]], seed: int) -> dict[str, Any]:
-    """The question of a held-out conversation, what the model says to it, and what the assistant said."""
+def _answered(model: Any, tuning: Any, messages: list[dict[str, str]], seed: int) -> dict[str, Any] | None:
+    """The first question of a held-out conversation, what the model says to it, and what the assistant said; None where it
+    has none, or the template does not take it.
+    """
     from treino.models.generation import answer
+    from treino.tokens.chat import ConversationRefused
 
-    asked = next(number for number, message in enumerate(messages) if message["role"] == "assistant")
-    said = "".join(answer(model, tuning.chat, messages[:asked], tokens=80, greedy=True, seed=seed))
+    roles = [message["role"] for message in messages]
+    if "user" not in roles:
+        return None
+    asked = roles.index("assistant", roles.index("user"))
+    try:
+        said = "".join(answer(model, tuning.chat, messages[:asked], tokens=80, greedy=True, seed=seed))
+    except ConversationRefused:
+        return None
     return {"messages": messages[:asked], "answer": said.strip(), "reference": messages[asked]["content"]}

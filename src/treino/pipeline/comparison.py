@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from treino import environment, events, files
-from treino.errors import DoesNotFit, UsageError
+from treino.errors import DoesNotFit, RanAway, TreinoError, UsageError
 from treino.evaluation.bootstrap import student_interval
 from treino.messages import N_
 from treino.pipeline.api import Run, run
@@ -59,7 +59,7 @@ def compare(
 
     Returns {name, rows, marks, folder, seeds, pilot (seconds or None), projection}; a row: {method, accuracy, macro_f1 ({mean,
     low, high}), seconds (of the training), peak_memory (bytes of the process in that stage), trainable, total, forgetting
-    (nats a token, or None), cost (or None), row_seconds (to answer one test row), refused (why it does not fit, or None)}.
+    (nats a token, or None), cost (or None), row_seconds (to answer one test row), refused (why it has none, or None)}.
     With several seeds seconds and forgetting are intervals, too; in a pilot see `treino.pipeline.pilot.pilot`. `marks` says of
     each figure whether it is "measured" or "calculated". A prompt has no training, and costs what its answers do by the table
     of prices. The same is in the folder as `comparison.json`, and as a page, `comparison.html`.
@@ -127,6 +127,8 @@ def _pilots(
     loaded: LoadedRecipe, chosen: Sequence[str], each: Any, folder: Path, seconds: float, price: float
 ) -> list[dict[str, Any]]:
     """A pilot of every method, each with the same share of the time that is left."""
+    from treino.training.trouble import NotFinite
+
     inputs = shared(each(chosen[0]), folder)
     rows = []
     for number, method in enumerate(chosen, 1):
@@ -135,14 +137,14 @@ def _pilots(
         share = max(0.0, left) / (len(chosen) - number + 1)
         try:
             rows.append(_complete(pilot(each(method).recipe, method, inputs, share, price)))
-        except UsageError as refused:
+        except (UsageError, NotFinite) as refused:
             _refuse(rows, method, refused, last=number == len(chosen))
     return rows
 
 
-def _refuse(rows: list[dict[str, Any]], method: str, refused: DoesNotFit | UsageError, *, last: bool) -> None:
+def _refuse(rows: list[dict[str, Any]], method: str, refused: TreinoError, *, last: bool) -> None:
     """Note a method that cannot be had, and go on; where none can be had, that is the answer."""
-    if last and all(row["refused"] for row in rows) and isinstance(refused, UsageError):
+    if last and all(row["refused"] for row in rows) and not isinstance(refused, DoesNotFit):
         raise refused
     rows.append(_complete({"method": method, "run": None, "refused": refused.message.plain()}))
 
@@ -156,7 +158,7 @@ def _whole(
         events.emit("compare.method", method=method, number=number, methods=len(chosen))
         try:
             done = [run(_seeded(each(method), seed), runs=folder) for seed in range(1 if method == PROMPT else seeds)]
-        except (DoesNotFit, UsageError) as refused:
+        except (DoesNotFit, UsageError, RanAway) as refused:
             _refuse(rows, method, refused, last=number == len(chosen))
             continue
         rows.append(_complete(_together([_row(method, one, price) for one in done])))

@@ -14,11 +14,11 @@ import numpy as np
 from treino import events, files
 from treino.corpus.labelled.read import classes_of
 from treino.corpus.labelled.split import LABELS, read_split
-from treino.errors import DataError
+from treino.errors import RanAway
 from treino.messages import N_
 from treino.models.several import HALF, best_thresholds, named
 from treino.pipeline.gate import judge_gate, smallest_margin
-from treino.pipeline.search import WORST, search, space
+from treino.pipeline.search import WEIGHTS, WORST, search, space
 from treino.pipeline.stage import Decisions, Work
 from treino.pipeline.store import CHECKPOINTS
 from treino.recipe import FinetuneSettings, Recipe
@@ -296,10 +296,10 @@ def chosen_of(rows: Sequence[Mapping[str, Any]], chosen: int, rate: float) -> Ma
     """The chosen trial.
 
     Raises:
-        DataError: where no trial was trained to its end.
+        RanAway: where no trial was trained to its end.
     """
     if not rows[chosen]["facts"]:
-        raise DataError(
+        raise RanAway(
             N_("the loss ran away in every trial ({count} tried)"),
             fix=N_("lower finetune.learning_rate (now {rate:6})"),
             count=len(rows),
@@ -311,7 +311,7 @@ def chosen_of(rows: Sequence[Mapping[str, Any]], chosen: int, rate: float) -> Ma
 def settle(output: Path, chosen: int) -> None:
     """Put the chosen trial's model and records in their final places."""
     trial = output / "records" / "trials" / f"trial-{chosen:03d}"
-    kept = [name for name in ("adapter", "model") if (trial / name).is_dir()]
+    kept = [name for name in WEIGHTS if (trial / name).is_dir()]
     for name in kept:
         if not (output / name).is_dir():
             partial = output / f".{name}.partial"

@@ -121,8 +121,7 @@ def count_use(runs: Path, test_digest: str, model_digest: str, run: str) -> int:
         known = {row["model"] for row in _uses(log) if row["test_digest"] == test_digest}
         if model_digest not in known:
             row = {"test_digest": test_digest, "model": model_digest, "run": run, "time": round(time.time(), 3)}
-            with open(log, "a", encoding="utf-8", newline="\n") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            files.append_line(log, json.dumps(row, ensure_ascii=False))
     return len(known | {model_digest})
 
 

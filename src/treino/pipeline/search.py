@@ -19,6 +19,8 @@ from treino.pipeline.store import CHECKPOINTS
 from treino.recipe import FinetuneSettings
 
 RESULT, JOURNAL = "result.json", "journal.log"
+WEIGHTS = ("adapter", "model")
+"""Folders of a trial that only the chosen one keeps."""
 WORST = -1e3
 """Value of a trial whose loss ran away, or whose figures are undefined."""
 
@@ -77,7 +79,7 @@ def search(
 ) -> tuple[list[dict[str, Any]], int]:
     """Try settings until a trial's gate is passed, or `trials` are spent; returns the rows of all, and the chosen index.
 
-    Chosen is the first that passes, else the one with the highest value. The model of a trial that is behind goes.
+    Chosen is the first that passes, else the one with the highest value. The weights of a trial that is behind go.
     """
     files.make_private(folder)
     ranges = space(settings, vary)
@@ -99,7 +101,8 @@ def search(
         best = _best(rows)
         for other in rows:
             if other["index"] != best:
-                files.remove_folder(folder / f"trial-{other['index']:03d}" / "model")
+                for name in WEIGHTS:
+                    files.remove_folder(folder / f"trial-{other['index']:03d}" / name)
         events.emit("search.judged", trial=index + 1, value=row["value"], passed=row["passed"], gated=bool(row["gate"]))
     _write_journal(folder / JOURNAL, rows, ranges)
     return rows, _best(rows)

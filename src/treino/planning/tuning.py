@@ -17,8 +17,8 @@ ROWS_LOOKED_AT = 64
 """Rows that go through the model together where nothing is learnt from them, and memory does not ask for fewer."""
 
 VARIED_HEAP_SHARE = 0.75
-"""What the allocator keeps back besides, as a share of activations and logits, where our kernels meet rows of other lengths each
-time: 1.0 was measured under adapters, .5 under full fine-tuning, on shape S with five lengths (none where all are alike)."""
+"""What the allocator keeps back besides, as a share of activations and logits, where our kernels meet rows of other lengths
+each time: 1.0 was measured under adapters, .5 under full fine-tuning, on shape S with five lengths (none where all are alike)."""
 
 DISTILLED_BYTES = 5 * WORD
 """Of each number of the vocabulary at each token that is distilled: the old model's logits and probabilities, the new one's

@@ -107,6 +107,7 @@ def _answers(facts: ChatFacts, writer: Writer) -> str:
             escape(row["reference"]),
         )
         for row in facts.get("answers") or []
+        if row["messages"]
     ]
     if not rows:
         return ""

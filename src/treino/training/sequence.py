@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from treino import files
 from treino.models.adapter_folder import load_adapter
 from treino.models.base import LanguageModel
 from treino.models.build import copy_of
@@ -180,7 +179,10 @@ class TaskSequence:
         return Learnt(body, heads, importance)
 
     def learn(self, before: Learnt, number: int, output: Path, phase: int = 0) -> tuple[Learnt, dict[str, Any]]:
-        """Learn a lesson on top of what was learnt `before`, whose weights stay as they are; the new state, and facts."""
+        """Learn a lesson on top of what was learnt `before`, whose weights stay as they are; the new state, and facts.
+
+        A training that was stopped goes on from `output/checkpoints/`, which the caller removes once what came of it is kept.
+        """
         torch.manual_seed(self.seed * 1009 + phase)
         classifier = self._built(before, number)
         counts = classifier.parameter_counts()
@@ -192,7 +194,6 @@ class TaskSequence:
         after = Learnt(classifier.body.eval(), {**before.heads, number: classifier.head.eval()}, before.importance)
         if self.settings.ewc:
             after = self.remember(after, number)
-        files.remove_folder(output / "checkpoints")
         facts = {"steps": steps, "plain_steps": plain, "flops": flops, "train_seconds": progress.seconds}
         return after, facts | {"parameters": counts}
 
