@@ -2,7 +2,7 @@
 
 Every write goes to a temporary name beside the target, is synced, and renamed. Before and after each write and rename
 there is a *fault point* with a name; `TREINO_FAULT=name` kills the process there, so that a test can prove that nothing
-is lost (`tests/pipeline/test_faults.py`, `make proof`).
+is lost (`tests/pipeline/test_restart.py`, `make proof`).
 """
 
 from __future__ import annotations

@@ -111,10 +111,11 @@ class Runner:
 
     def _find(self, stage: Stage, key: str) -> Artefact | None:
         try:
-            return self.store.find(stage.name, key)
+            artefact = self.store.find(stage.name, key)
         except DamagedArtefact as damaged:
             self.store.set_aside(damaged)
             return None
+        return self.store.tidy(artefact) if artefact else None
 
     @contextlib.contextmanager
     def _alone(self, stage: Stage, key: str) -> Iterator[None]:
