@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from treino import events, files
-from treino.errors import DataError, MachineError
+from treino.errors import DataError, MachineError, UsageError
 from treino.messages import Message
 from treino.pipeline.api import Run, run
 from treino.pipeline.facts import settings_of
@@ -184,6 +184,19 @@ def test_a_failing_stage_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
     assert not (tmp_path / "new" / "runs").exists()
 
 
+@pytest.mark.parametrize("key", ["finetune.base", "pretrain.base", "order.model"])
+def test_a_run_that_starts_from_itself_is_refused_and_stays(tmp_path: Path, key: str) -> None:
+    first, _ = go(tmp_path)
+    before = (first.folder / "run.json").read_bytes()
+    table, _, name = key.partition(".")
+    given = {"order": {"difficulty": "loss"}} if table == "order" else {"labels": {"source": "world"}}
+    given[table] = given.get(table, {}) | {name: str(first.folder)}
+    with pytest.raises(UsageError, match=f"{key} is this run's own folder"):
+        run(given, runs=tmp_path / "runs", pipeline=PIPELINE)
+    assert (first.folder / "run.json").read_bytes() == before
+    run(given, overrides=("name=other",), runs=tmp_path / "runs", pipeline=PIPELINE)
+
+
 def hold(runs: str, ready: Any, done: Any) -> None:
     """Child process: sit in a run folder until told to leave."""
     with RunFolder(Path(runs), "quickstart").exclusive():
@@ -224,8 +237,10 @@ def test_decisions_are_taken_once_and_travel_with_the_lock(tmp_path: Path) -> No
     other, heard = go(tmp_path / "elsewhere", pipeline, lock=first.folder / "recipe.lock.toml")
     assert asked == [1]
     assert other.digests == first.digests
-    go(tmp_path / "anew", pipeline, "seed=5", lock=first.folder / "recipe.lock.toml")
-    assert asked == [1, 1], "other settings behind a decision: it is taken anew"
+    for _ in range(2):
+        anew, _ = go(tmp_path / "anew", pipeline, "seed=5", lock=first.folder / "recipe.lock.toml")
+        assert asked == [1, 1], "other settings behind a decision: it is taken anew, once"
+    assert (anew.folder / "recipe.lock.toml").read_text("utf-8").count("value = 2") == 1
 
 
 def test_runs_are_found_by_name_by_path_and_as_the_latest(tmp_path: Path) -> None:
