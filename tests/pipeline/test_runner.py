@@ -23,6 +23,7 @@ from treino.pipeline.lock import DecisionLock
 from treino.pipeline.plan import plan_run
 from treino.pipeline.run_folder import RunFolder, find_run
 from treino.pipeline.stage import Decisions, Pipeline, Stage, Work, insert
+from treino.pipeline.stages import pipeline_of
 from treino.recipe.load import load_recipe
 
 
@@ -98,6 +99,15 @@ def test_only_what_uses_a_setting_runs_again_and_says_why(tmp_path: Path) -> Non
     assert why["values"] == {"name": "minimum_characters", "old": "20", "new": "3"}
     _, heard = go(tmp_path, PIPELINE, "clean.minimum_characters=3", "pretrain.clip=2.0")
     assert ran(heard) == []
+
+
+def test_a_stage_that_draws_records_runs_again_with_any_of_them(tmp_path: Path) -> None:
+    assert pipeline_of(load_recipe().recipe)[-1].records, "the report's card says what each stage counted"
+    told = replace(PIPELINE[2], name="tell", records=True)
+    go(tmp_path, (*PIPELINE, told))
+    _, heard = go(tmp_path, (*PIPELINE, told), "clean.minimum_characters=3")
+    assert ran(heard) == ["upper", "tell"], "the text is what it was, what is known of it may not be"
+    assert heard.of("stage.started")[1]["why"][0]["values"] == {"stages": "upper"}
 
 
 def test_a_new_version_or_seed_runs_again(tmp_path: Path) -> None:

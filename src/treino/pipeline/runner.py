@@ -80,7 +80,7 @@ class Runner:
 
     def _complete(self, stage: Stage, makers: Mapping[str, str]) -> dict[str, Any]:
         """All ingredients of a stage; decisions that are not locked yet are taken (and locked) here."""
-        made_of = ingredients(stage, self.loaded, self._inputs(makers), self.language)
+        made_of = ingredients(stage, self.loaded, self.done, makers, self.language)
         if not stage.decide:
             return made_of
         behind = settings_hash(stage, made_of)
