@@ -13,17 +13,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from treino import events, files
 from treino.errors import DataError, MachineError, UsageError
 from treino.messages import Message
 from treino.pipeline.api import Run, run
 from treino.pipeline.facts import settings_of
+from treino.pipeline.inspect import show_run
 from treino.pipeline.lock import DecisionLock
 from treino.pipeline.plan import plan_run
+from treino.pipeline.prune import prune, sizes
 from treino.pipeline.run_folder import RunFolder, find_run
 from treino.pipeline.stage import Decisions, Pipeline, Stage, Work, insert
 from treino.pipeline.stages import pipeline_of
+from treino.pipeline.store import Store
 from treino.recipe.load import load_recipe
 
 
@@ -264,6 +268,47 @@ def test_runs_are_found_by_name_by_path_and_as_the_latest(tmp_path: Path) -> Non
         find_run(tmp_path / "runs", "nenhum")
     with pytest.raises(DataError, match="treino run"):
         find_run(tmp_path / "nothing")
+
+
+def test_the_latest_run_is_one_that_has_finished(tmp_path: Path) -> None:
+    def stop(event: events.Event) -> None:
+        if event.kind == "stage.started" and event.values["stage"] == "count":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(None, runs=tmp_path / "runs", pipeline=PIPELINE, overrides=("name=new", "seed=2"), listener=stop)
+    assert find_run(tmp_path / "runs").name == "new", "none has finished"
+    first, _ = go(tmp_path)
+    os.utime(first.folder / "run.json", (1, 1))
+    assert find_run(tmp_path / "runs").name == "quickstart"
+
+
+def test_what_a_damaged_run_uses_is_not_known_and_not_removed(tmp_path: Path) -> None:
+    first, _ = go(tmp_path)
+    for content in ("", "{}"):
+        (first.folder / "run.json").write_text(content, encoding="utf-8")
+        for look in (lambda: prune(tmp_path / "runs"), lambda: show_run("quickstart", tmp_path / "runs")):
+            with pytest.raises(DataError, match=r"run\.json.*run the recipe again"):
+                look()
+    again, heard = go(tmp_path)
+    assert ran(heard) == []
+    assert again.digests == first.digests
+    assert prune(tmp_path / "runs") == []
+
+
+def test_what_a_run_is_making_is_not_pruned(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folders = [store.partial(name, "k" * 64) for name in ("now", "interrupted")]
+    for folder in folders:
+        files.make_private(folder / "checkpoints")
+    with FileLock(store.lock_file("now", "k" * 64)):
+        assert {row["folder"]: row["running"] for row in sizes(tmp_path)} == {
+            folder.name: folder is folders[0] for folder in folders
+        }
+        assert prune(tmp_path) == [folders[1].name]
+    assert folders[0].is_dir()
+    assert prune(tmp_path) == [folders[0].name]
+    assert not list(store.folder.iterdir())
 
 
 @pytest.mark.parametrize("examples", [True, False])

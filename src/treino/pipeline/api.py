@@ -254,7 +254,7 @@ def _write_cards(artefacts: Mapping[str, Artefact]) -> None:
 
 
 def open_run(run: str | Path | None = None, *, runs: str | Path | None = None) -> Run:
-    """A finished run by path, by name, or (None) the latest."""
+    """A finished run by path, by name, or (None) the one that finished last."""
     folder = find_run(Path(runs) if runs else environment.runs_folder(), run)
     return Run(folder.name, folder.folder, folder.artefacts())
 
@@ -295,7 +295,7 @@ def load_classifier(run: str | Path | None = None, *, runs: str | Path | None = 
 
 
 def _has_classifier(run: RunFolder) -> bool:
-    stages = {row["name"] for row in run.read()["stages"]}
+    stages = {row["name"] for row in run.look()["stages"]}
     return "finetune" in stages and bool(MADE_MODEL & stages)
 
 

@@ -21,6 +21,11 @@ from treino.recipe.load import LoadedRecipe
 
 SCHEMA = 1
 RUN, EVENTS, RECIPE = "run.json", "events.jsonl", "recipe.toml"
+RUN_AGAIN = N_("run the recipe again: treino run")
+
+
+class DamagedRun(DataError):
+    """A `run.json` that is not there, or not whole."""
 
 
 class RunFolder:
@@ -67,11 +72,14 @@ class RunFolder:
                         folder.rmdir()
 
     def read(self) -> dict[str, Any]:
-        """`run.json`, or an empty record where there is none or it is damaged (it is only a view of the store)."""
+        """`run.json`; `DamagedRun` where it is missing or damaged."""
+        path = self.folder / RUN
         try:
-            content = files.read_json(self.folder / RUN)
-        except DataError:
-            return {"stages": []}
+            content = files.read_json(path)
+        except DataError as error:
+            raise DamagedRun(error.message.text, fix=RUN_AGAIN, **error.message.values) from None
+        if not isinstance(content, dict) or not {"stages", "settings", "origins", "finished"} <= content.keys():
+            raise DamagedRun(N_("{name} is incomplete"), where=str(path), fix=RUN_AGAIN, name=RUN)
         if content.get("schema", 0) > SCHEMA:
             raise DataError(
                 N_("the run {name} was made by a newer version of treino"),
@@ -80,9 +88,16 @@ class RunFolder:
             )
         return content
 
+    def look(self) -> dict[str, Any]:
+        """`run.json`, or the record of a run that did nothing yet: it is only a view of the store."""
+        try:
+            return self.read()
+        except DamagedRun:
+            return {"stages": [], "finished": None}
+
     def before(self) -> dict[str, Any]:
         """Ingredients of the last run by stage name."""
-        return {stage["name"]: stage["ingredients"] for stage in self.read()["stages"]}
+        return {stage["name"]: stage["ingredients"] for stage in self.look()["stages"]}
 
     def start(self, loaded: LoadedRecipe) -> None:
         """The point from which on this run leaves traces: its recipe and the events so far."""
@@ -130,7 +145,7 @@ class RunFolder:
             except DamagedArtefact as damaged:
                 raise DataError(
                     N_("the result of {stage} is missing or damaged: {reason}"),
-                    fix=N_("run the recipe again: treino run"),
+                    fix=RUN_AGAIN,
                     stage=stage["name"],
                     reason=damaged.reason,
                 ) from None
@@ -147,7 +162,7 @@ def brought_model(name: str | Path) -> Path | None:
 
 
 def find_run(runs: Path, run: str | Path | None = None) -> RunFolder:
-    """A run by path, by name, or (None) the one that finished last."""
+    """A run by path, by name, or (None) the one that finished last; the latest where none has finished yet."""
     if run is not None:
         for folder in (Path(run), runs / str(run)):
             if (folder / RUN).is_file():
@@ -165,7 +180,8 @@ def find_run(runs: Path, run: str | Path | None = None) -> RunFolder:
     known = all_runs(runs)
     if not known:
         raise DataError(N_("there is no run in {runs} yet"), fix=N_("start with: treino run"), runs=str(runs))
-    return max(known, key=lambda item: (item.folder / RUN).stat().st_mtime)
+    known.sort(key=lambda item: (item.folder / RUN).stat().st_mtime, reverse=True)
+    return next((item for item in known if item.look()["finished"]), known[0])
 
 
 def language_model(artefacts: Mapping[str, Artefact]) -> Path:
