@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import stat
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +181,9 @@ def test_folders_are_private_and_a_run_records_its_recipe(tmp_path: Path) -> Non
     assert kinds == [event.kind for event in heard if event.kind != "progress"]
     assert "# --set seed=3" in (finished.folder / "recipe.toml").read_text(encoding="utf-8")
     assert (finished.folder / "recipe.lock.toml").exists()
+    given = {"name": "given", "seed": 4, "labels": {"rows": [["bom", "sim"], ["ruim", "não"]]}}
+    other = run(given, runs=tmp_path / "runs", pipeline=PIPELINE)
+    assert tomllib.loads((other.folder / "recipe.toml").read_text(encoding="utf-8")) == given
 
 
 def test_a_failing_stage_leaves_the_folder_as_it_was(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from treino.errors import DataError, MachineError
 from treino.messages import N_
 from treino.pipeline.lock import NAME as LOCK_NAME
 from treino.pipeline.store import Artefact, DamagedArtefact, Store, read_record
-from treino.recipe.load import LoadedRecipe
+from treino.recipe.load import LoadedRecipe, setting_rows
+from treino.recipe.new import to_toml
 
 SCHEMA = 1
 RUN, EVENTS, RECIPE = "run.json", "events.jsonl", "recipe.toml"
@@ -105,7 +106,7 @@ class RunFolder:
             return
         self._started = True
         header = "".join(f"# --set {override}\n" for override in loaded.overrides)
-        files.write_text(self.folder / RECIPE, header + loaded.text)
+        files.write_text(self.folder / RECIPE, header + (loaded.text or _given(loaded)))
         self._append()
 
     def write(self, loaded: LoadedRecipe, stages: list[dict[str, Any]], *, finished: bool) -> None:
@@ -150,6 +151,19 @@ class RunFolder:
                     reason=damaged.reason,
                 ) from None
         return found
+
+
+def _given(loaded: LoadedRecipe) -> str:
+    """What was given of a recipe that stands in no file, as TOML."""
+    lines, table = list[str](), ""
+    for row in setting_rows(loaded.recipe.model_dump(mode="json", by_alias=True), loaded.origins):
+        where, _, key = row["where"].rpartition(".")
+        if row["origin"] != "file":
+            continue
+        if where != table:
+            lines += ["", f"[{where}]"]
+        lines, table = [*lines, f"{key} = {to_toml(row['value'])}"], where
+    return "\n".join([*lines, ""])
 
 
 def brought_model(name: str | Path) -> Path | None:
