@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from test_finetuning import recipe
 
 import treino
+from treino.errors import MachineError
 from treino.events import Event
 from treino.pipeline.store import Store
 from treino.planning.fit import Arrangement
@@ -51,23 +54,29 @@ def test_little_memory_changes_how_steps_are_taken_and_not_what_is_learnt(
 def test_a_finished_training_that_could_not_be_sealed_is_not_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The disk refuses the last rename (Windows does while another program looks into the folder); a kill behind it."""
     content = recipe()
     del content["labels"], content["finetune"]
     whole = treino.run(content, runs=tmp_path / "whole")
-    publish, steps = Store.publish, list[int]()
+    replace, steps = os.replace, list[int]()
 
-    def cut(self: Store, partial: Path, final: Path, record: dict[str, Any]) -> Any:
-        if record["stage"] == "pretrain":
-            raise KeyboardInterrupt
-        return publish(self, partial, final, record)
+    def refuse(source: str | Path, target: str | Path) -> None:
+        if Path(target).name.startswith("pretrain-"):
+            raise PermissionError(errno.EACCES, "Access is denied")
+        replace(source, target)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Store, "publish", cut)
+    with monkeypatch.context() as patched, pytest.raises(MachineError, match="no permission"):
+        patched.setattr(os, "replace", refuse)
         treino.run(content, runs=tmp_path / "cut")
 
     def listen(event: Event) -> None:
         steps.extend([event.values["step"]] if event.kind == "train.resumed" else [])
 
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "tidy", lambda _, artefact: artefact)
+        treino.run(content, runs=tmp_path / "cut", listener=listen)
+    assert steps == [20]
+    assert list((tmp_path / "cut").rglob("checkpoints"))
     again = treino.run(content, runs=tmp_path / "cut", listener=listen)
     assert steps == [20]
     assert not list((tmp_path / "cut").rglob("checkpoints"))

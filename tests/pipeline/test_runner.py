@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import stat
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +14,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from treino import events, files
-from treino.errors import DataError, MachineError
+from treino.errors import DataError, MachineError, UsageError
 from treino.messages import Message
 from treino.pipeline.api import Run, run
 from treino.pipeline.facts import settings_of
+from treino.pipeline.inspect import show_run
 from treino.pipeline.lock import DecisionLock
 from treino.pipeline.plan import plan_run
+from treino.pipeline.prune import prune, sizes
 from treino.pipeline.run_folder import RunFolder, find_run
 from treino.pipeline.stage import Decisions, Pipeline, Stage, Work, insert
+from treino.pipeline.stages import pipeline_of
+from treino.pipeline.store import Store
 from treino.recipe.load import load_recipe
 
 
@@ -100,6 +106,15 @@ def test_only_what_uses_a_setting_runs_again_and_says_why(tmp_path: Path) -> Non
     assert ran(heard) == []
 
 
+def test_a_stage_that_draws_records_runs_again_with_any_of_them(tmp_path: Path) -> None:
+    assert pipeline_of(load_recipe().recipe)[-1].records, "the report's card says what each stage counted"
+    told = replace(PIPELINE[2], name="tell", records=True)
+    go(tmp_path, (*PIPELINE, told))
+    _, heard = go(tmp_path, (*PIPELINE, told), "clean.minimum_characters=3")
+    assert ran(heard) == ["upper", "tell"], "the text is what it was, what is known of it may not be"
+    assert heard.of("stage.started")[1]["why"][0]["values"] == {"stages": "upper"}
+
+
 def test_a_new_version_or_seed_runs_again(tmp_path: Path) -> None:
     go(tmp_path)
     newer = (PIPELINE[0], replace(PIPELINE[1], version=2), PIPELINE[2])
@@ -166,6 +181,9 @@ def test_folders_are_private_and_a_run_records_its_recipe(tmp_path: Path) -> Non
     assert kinds == [event.kind for event in heard if event.kind != "progress"]
     assert "# --set seed=3" in (finished.folder / "recipe.toml").read_text(encoding="utf-8")
     assert (finished.folder / "recipe.lock.toml").exists()
+    given = {"name": "given", "seed": 4, "labels": {"rows": [["bom", "sim"], ["ruim", "não"]]}}
+    other = run(given, runs=tmp_path / "runs", pipeline=PIPELINE)
+    assert tomllib.loads((other.folder / "recipe.toml").read_text(encoding="utf-8")) == given
 
 
 def test_a_failing_stage_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
@@ -182,6 +200,19 @@ def test_a_failing_stage_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         go(tmp_path / "new", (replace(PIPELINE[0], run=fail),))
     assert not (tmp_path / "new" / "runs").exists()
+
+
+@pytest.mark.parametrize("key", ["finetune.base", "pretrain.base", "order.model"])
+def test_a_run_that_starts_from_itself_is_refused_and_stays(tmp_path: Path, key: str) -> None:
+    first, _ = go(tmp_path)
+    before = (first.folder / "run.json").read_bytes()
+    table, _, name = key.partition(".")
+    given = {"order": {"difficulty": "loss"}} if table == "order" else {"labels": {"source": "world"}}
+    given[table] = given.get(table, {}) | {name: str(first.folder)}
+    with pytest.raises(UsageError, match=f"{key} is this run's own folder"):
+        run(given, runs=tmp_path / "runs", pipeline=PIPELINE)
+    assert (first.folder / "run.json").read_bytes() == before
+    run(given, overrides=("name=other",), runs=tmp_path / "runs", pipeline=PIPELINE)
 
 
 def hold(runs: str, ready: Any, done: Any) -> None:
@@ -224,8 +255,10 @@ def test_decisions_are_taken_once_and_travel_with_the_lock(tmp_path: Path) -> No
     other, heard = go(tmp_path / "elsewhere", pipeline, lock=first.folder / "recipe.lock.toml")
     assert asked == [1]
     assert other.digests == first.digests
-    go(tmp_path / "anew", pipeline, "seed=5", lock=first.folder / "recipe.lock.toml")
-    assert asked == [1, 1], "other settings behind a decision: it is taken anew"
+    for _ in range(2):
+        anew, _ = go(tmp_path / "anew", pipeline, "seed=5", lock=first.folder / "recipe.lock.toml")
+        assert asked == [1, 1], "other settings behind a decision: it is taken anew, once"
+    assert (anew.folder / "recipe.lock.toml").read_text("utf-8").count("value = 2") == 1
 
 
 def test_runs_are_found_by_name_by_path_and_as_the_latest(tmp_path: Path) -> None:
@@ -239,6 +272,47 @@ def test_runs_are_found_by_name_by_path_and_as_the_latest(tmp_path: Path) -> Non
         find_run(tmp_path / "runs", "nenhum")
     with pytest.raises(DataError, match="treino run"):
         find_run(tmp_path / "nothing")
+
+
+def test_the_latest_run_is_one_that_has_finished(tmp_path: Path) -> None:
+    def stop(event: events.Event) -> None:
+        if event.kind == "stage.started" and event.values["stage"] == "count":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(None, runs=tmp_path / "runs", pipeline=PIPELINE, overrides=("name=new", "seed=2"), listener=stop)
+    assert find_run(tmp_path / "runs").name == "new", "none has finished"
+    first, _ = go(tmp_path)
+    os.utime(first.folder / "run.json", (1, 1))
+    assert find_run(tmp_path / "runs").name == "quickstart"
+
+
+def test_what_a_damaged_run_uses_is_not_known_and_not_removed(tmp_path: Path) -> None:
+    first, _ = go(tmp_path)
+    for content in ("", "{}"):
+        (first.folder / "run.json").write_text(content, encoding="utf-8")
+        for look in (lambda: prune(tmp_path / "runs"), lambda: show_run("quickstart", tmp_path / "runs")):
+            with pytest.raises(DataError, match=r"run\.json.*run the recipe again"):
+                look()
+    again, heard = go(tmp_path)
+    assert ran(heard) == []
+    assert again.digests == first.digests
+    assert prune(tmp_path / "runs") == []
+
+
+def test_what_a_run_is_making_is_not_pruned(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folders = [store.partial(name, "k" * 64) for name in ("now", "interrupted")]
+    for folder in folders:
+        files.make_private(folder / "checkpoints")
+    with FileLock(store.lock_file("now", "k" * 64)):
+        assert {row["folder"]: row["running"] for row in sizes(tmp_path)} == {
+            folder.name: folder is folders[0] for folder in folders
+        }
+        assert prune(tmp_path) == [folders[1].name]
+    assert folders[0].is_dir()
+    assert prune(tmp_path) == [folders[0].name]
+    assert not list(store.folder.iterdir())
 
 
 @pytest.mark.parametrize("examples", [True, False])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import tomllib
 from pathlib import Path
 from typing import get_args
 
@@ -99,7 +101,10 @@ def test_every_value_has_an_origin() -> None:
         ("meus livros.toml", "", "meus livros", "derived"),
         ("casa/recipe.toml", "", "casa", "derived"),
         ("a.toml", "name = 'b'", "b", "{path}:1"),
-        (".toml.toml", "", "quickstart", "default"),
+        (".toml.toml", "", "toml", "derived"),
+        ("receita (1).toml", "", "receita -1-", "derived"),
+        ("receita.txt", "", "receita", "derived"),
+        ("(!).toml", "", "x", "derived"),
     ],
 )
 def test_a_run_without_a_name_is_called_like_its_file(
@@ -110,6 +115,17 @@ def test_a_run_without_a_name_is_called_like_its_file(
     path.write_text(text, encoding="utf-8")
     loaded = load_recipe(path)
     assert (loaded.recipe.name, loaded.origins["name"]) == (name, origin.format(path=path))
+
+
+@pytest.mark.parametrize("named", ["meu", "meu/recipe.toml"])
+def test_a_run_is_not_taken_for_its_recipe(tmp_path: Path, named: str) -> None:
+    """Its overrides are comments there, and paths would start from the run's folder."""
+    (tmp_path / "meu").mkdir()
+    (tmp_path / "meu" / "recipe.toml").write_text("# --set seed=3\nseed = 1\n", encoding="utf-8")
+    assert load_recipe(tmp_path / named).recipe.name == "meu"
+    (tmp_path / "meu" / "run.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UsageError, match="meu is a run"):
+        load_recipe(tmp_path / named)
 
 
 def test_a_ready_recipe_misspelt_is_guessed() -> None:
@@ -195,6 +211,31 @@ def test_budgets(text: str, amount: float, unit: str) -> None:
 def test_lines_inside_multi_line_values_are_not_keys() -> None:
     text = 'name = """\n[model]\nwidth = 3\n"""\n[model]\nlayers = 2\n'
     assert key_lines(text) == {"name": 1, "model": 5, "model.layers": 6}
+    tricky = [
+        r'a = "[ \" # {"  # [[',
+        "b = ['# [', '''",
+        "c = 1",
+        "''''', { d = ']' },",
+        "[1], # ]",
+        "]",
+        r'e = """\"""',
+        "[y]",
+        '"""""',
+        "[z]",
+        "f = ''",
+        '["g"]',
+        "h = 1",
+    ]
+    assert tomllib.loads("\n".join(tricky))["g"] == {"h": 1}
+    found = {"a": 1, "b": 2, "e": 7, "z": 10, "z.f": 11, "g": 12, "g.h": 13}
+    assert key_lines("\n".join(tricky)) == key_lines("\r\n".join(tricky)) == found
+
+
+def test_lines_are_found_in_a_time_that_grows_with_the_text() -> None:
+    rows = "".join(f'  ["o filme {number} foi bom", "positivo"],\n' for number in range(5000))
+    before = time.process_time()
+    assert key_lines(f"[labels]\nrows = [\n{rows}]\nseed = 1\n") == {"labels": 1, "labels.rows": 2, "labels.seed": 5004}
+    assert time.process_time() - before < 1.0  # quadratic: most of a minute
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x80abc"])

@@ -55,7 +55,7 @@ def command(
     from treino.messages import N_
     from treino.models.hub import is_hub_name
     from treino.pipeline.run_folder import find_run
-    from treino.recipe.load import load_recipe
+    from treino.recipe.load import load_recipe, plain_name
 
     if chat and given["label"]:
         raise UsageError(N_("--chat has no use for --label: conversations have no classes"), fix=N_("leave it out"))
@@ -68,7 +68,7 @@ def command(
         folder = find_run(runs or environment.runs_folder(), base).folder.resolve()
     source = data if data == "world" else str(Path(data).resolve())
     recipe: dict[str, Any] = {
-        "name": name or f"{_plain(folder.name)}-{_plain(Path(data).stem)}",
+        "name": name or f"{plain_name(folder.name, 38)}-{plain_name(Path(data).stem, 38)}",
         "chat" if chat else "labels": {"source": source} | _given(text=given["column"], label=given["label"]),
         "finetune": {"base": base if hub else str(folder)} | _given(method=given["method"], epochs=given["epochs"]),
         "search": _given(trials=given["trials"]),
@@ -79,8 +79,3 @@ def command(
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _plain(name: str) -> str:
-    """A file's name as a part of a run's: letters, digits, spaces, dots, - and _ alone."""
-    return "".join(sign if sign.isalnum() or sign in " .-_" else "-" for sign in name)[:38].lstrip(" .-") or "x"

@@ -14,7 +14,8 @@ from treino.cli.text import _, translator
     "prune",
     cls=Command,
     help=_(
-        "List what the store holds and how large it is; remove what no run uses with --yes.\n\n"
+        "List what the store holds and how large it is; remove what no run uses with --yes: what was interrupted, too, so "
+        "that its training begins anew.\n\n"
         "\b\nExamples:\n  treino prune\n  treino prune --yes"
     ),
     short_help=_("Sizes and removal of old results."),
@@ -31,10 +32,11 @@ def command(yes: bool, runs: Path | None, as_json: bool) -> None:
         echo_json({"items": rows, "removed": removed})
         return
     for row in rows:
-        users = ", ".join(row["used_by"]) or _("unused")
+        users = ", ".join(row["used_by"]) or (_("being made") if row["running"] else _("unused"))
         click.echo(f"{translator().bytes(row['bytes']):>10}  {row['folder']:<40} {users}")
-    unused = sum(row["bytes"] for row in rows if not row["used_by"])
     if yes:
-        click.echo(_("removed {count} folders, {size:bytes}", count=len(removed), size=unused))
+        size = sum(row["bytes"] for row in rows if row["folder"] in removed)
+        click.echo(_("removed {count} folders, {size:bytes}", count=len(removed), size=size))
     else:
+        unused = sum(row["bytes"] for row in rows if not (row["used_by"] or row["running"]))
         click.echo(_("{size:bytes} are used by no run; remove them with: treino prune --yes", size=unused))

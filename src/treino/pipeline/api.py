@@ -198,6 +198,7 @@ def run(
         from treino.corpus.engine import use_ray
 
         use_ray(cluster.address)
+    _check_bases(loaded, folder)
     with started_together(ranks) as place:
         _check_place(place, pipeline, loaded)
         with interruption.catching(), folder.exclusive(), contextlib.ExitStack() as hearing:
@@ -208,6 +209,24 @@ def run(
             artefacts = Runner(pipeline, loaded, folder, decisions, language or environment.language(), place).run()
             _write_cards(artefacts)
     return Run(folder.name, folder.folder, artefacts)
+
+
+def _check_bases(loaded: LoadedRecipe, folder: RunFolder) -> None:
+    """Refuse a run that starts from itself: its record is written anew before the model that stands in it is asked for."""
+    recipe, own = loaded.recipe, folder.folder
+    bases = {
+        "finetune.base": recipe.finetune.base,
+        "pretrain.base": recipe.pretrain.base,
+        "order.model": recipe.order.model,
+    }
+    for key, base in bases.items():
+        if base and own.is_dir() and (loaded.base / base).is_dir() and own.samefile(loaded.base / base):
+            raise UsageError(
+                N_("{key} is this run's own folder, which the run would write over"),
+                where=loaded.title,
+                fix=N_("give this run another name: --set name=..."),
+                key=key,
+            )
 
 
 def _check_place(place: Place, pipeline: Pipeline, loaded: LoadedRecipe) -> None:
@@ -235,7 +254,7 @@ def _write_cards(artefacts: Mapping[str, Artefact]) -> None:
 
 
 def open_run(run: str | Path | None = None, *, runs: str | Path | None = None) -> Run:
-    """A finished run by path, by name, or (None) the latest."""
+    """A finished run by path, by name, or (None) the one that finished last."""
     folder = find_run(Path(runs) if runs else environment.runs_folder(), run)
     return Run(folder.name, folder.folder, folder.artefacts())
 
@@ -276,7 +295,7 @@ def load_classifier(run: str | Path | None = None, *, runs: str | Path | None = 
 
 
 def _has_classifier(run: RunFolder) -> bool:
-    stages = {row["name"] for row in run.read()["stages"]}
+    stages = {row["name"] for row in run.look()["stages"]}
     return "finetune" in stages and bool(MADE_MODEL & stages)
 
 

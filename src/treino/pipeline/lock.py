@@ -19,27 +19,24 @@ NAME = "recipe.lock.toml"
 
 
 class DecisionLock:
-    """Decisions by name. One is valid while the hash of the settings that it was decided from is the same. `ranks`: processes
-    of a training, of which the machine is one part more.
+    """Decisions by name. One is valid while the hash of the settings that it was decided from is the same: the `given` lock's
+    where it fits, else the run's own. `ranks`: processes of a training, of which the machine is one part more.
     """
 
     def __init__(self, path: Path, given: Path | None = None, ranks: int = 1) -> None:
         self.path, self.ranks = path, ranks
         self.entries: dict[str, dict[str, Any]] = {}
-        self.machine: dict[str, Any] = {}
+        self.machine: dict[str, Any] = {}  # on which the decisions last asked for were taken
         if path.exists():
             self._take_own()
-        if given:
-            self._take(_read(given))
-
-    def _take(self, content: dict[str, Any]) -> None:
-        self.entries |= content["decisions"]
-        self.machine = content["machine"]
+        self.own_machine = self.machine
+        self.given = _read(given) if given else {"decisions": {}, "machine": {}}
 
     def _take_own(self) -> None:
         """The run's own lock; a damaged one is set aside and its decisions are taken anew."""
         try:
-            self._take(_read(self.path))
+            content = _read(self.path)
+            self.entries, self.machine = content["decisions"], content["machine"]
         except UsageError as error:
             aside = self.path.with_name(f"damaged-{NAME}")
             os.replace(self.path, aside)
@@ -47,10 +44,12 @@ class DecisionLock:
 
     def valid(self, names: tuple[str, ...], settings: str) -> dict[str, Any] | None:
         """Values of the named decisions, if all were taken from settings of this hash."""
-        entries = [self.entries.get(name) for name in names]
-        if any(entry is None or entry["settings"] != settings for entry in entries):
-            return None
-        return {name: self.entries[name]["value"] for name in names}
+        for entries, taken_on in ((self.given["decisions"], self.given["machine"]), (self.entries, self.own_machine)):
+            if all(entries.get(name, {}).get("settings") == settings for name in names):
+                self.entries |= {name: entries[name] for name in names}
+                self.machine = taken_on
+                return {name: entries[name]["value"] for name in names}
+        return None
 
     def add(self, decisions: Decisions, settings: str) -> None:
         """Record new decisions and write the file at once."""
@@ -59,7 +58,7 @@ class DecisionLock:
                 "figures": json.dumps(figures)
             }
             events.emit("decision", where=name, value=value, reason=why)
-        self.machine = machine(self.ranks)
+        self.machine = self.own_machine = machine(self.ranks)
         self.write()
 
     def write(self) -> None:

@@ -13,6 +13,8 @@ from treino.pipeline.stage import Pipeline, Stage, producer
 from treino.pipeline.store import Artefact, DamagedArtefact, Store
 from treino.recipe.load import LoadedRecipe
 
+_MADE_AGAIN = N_("its input is made again by {stages}")
+
 
 @dataclass(frozen=True)
 class PlannedStage:
@@ -24,16 +26,21 @@ class PlannedStage:
     artefact: Artefact | None = None
 
 
-def ingredients(stage: Stage, loaded: LoadedRecipe, inputs: Mapping[str, Artefact], language: str) -> dict[str, Any]:
-    """Everything that decides a stage's output, but for the locked decisions."""
-    return {
+def ingredients(
+    stage: Stage, loaded: LoadedRecipe, done: Mapping[str, Artefact], makers: Mapping[str, str], language: str
+) -> dict[str, Any]:
+    """Everything that decides a stage's output, but for the locked decisions. `done`: what the stages before it made."""
+    made_of = {
         "stage": stage.name,
         "version": stage.version,
         "settings": stage.settings(loaded, language),
-        "inputs": {kind: artefact.digest for kind, artefact in inputs.items()},
+        "inputs": {kind: done[maker].digest for kind, maker in makers.items()},
         "reads": stage.reads(loaded) if stage.reads else None,
         "seed": loaded.recipe.seed,
     }
+    # A record holds more than the output that a digest is of: counts, and digests of the user's files.
+    keys = {name: artefact.record["key"] for name, artefact in done.items()}
+    return made_of | ({"records": keys} if stage.records else {})
 
 
 def settings_hash(stage: Stage, made_of: Mapping[str, Any]) -> str:
@@ -54,12 +61,13 @@ def plan_run(
     done: dict[str, Artefact] = {}
     for position, stage in enumerate(pipeline):
         makers = {kind: producer(pipeline, position, kind).name for kind in stage.consumes}
-        waiting = sorted({maker for maker in makers.values() if maker not in done})
+        needed = [earlier.name for earlier in pipeline[:position]] if stage.records else makers.values()
+        waiting = sorted({maker for maker in needed if maker not in done})
         if waiting:
-            why = Message(N_("its input is made again by {stages}"), {"stages": ", ".join(waiting)})
+            why = Message(_MADE_AGAIN, {"stages": ", ".join(waiting)})
             planned.append(PlannedStage(stage, "will run", (why,)))
             continue
-        made_of = ingredients(stage, loaded, {kind: done[maker] for kind, maker in makers.items()}, language)
+        made_of = ingredients(stage, loaded, done, makers, language)
         item = _plan_stage(stage, made_of, makers, store, lock, before.get(stage.name))
         if item.artefact:
             done[stage.name] = item.artefact
@@ -121,6 +129,10 @@ def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any], makers
     if names:
         shown = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
         reasons.append(Message(N_("files that it reads changed: {names}"), {"names": shown}))
+    old, new = _flat(before.get("records")), _flat(now.get("records"))
+    names = [name for name in new if old.get(name) != new[name]]
+    if names and not reasons:
+        reasons.append(Message(_MADE_AGAIN, {"stages": ", ".join(names)}))
     return reasons or [Message(N_("its earlier result is no longer in the store"))]
 
 

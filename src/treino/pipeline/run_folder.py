@@ -17,10 +17,16 @@ from treino.errors import DataError, MachineError
 from treino.messages import N_
 from treino.pipeline.lock import NAME as LOCK_NAME
 from treino.pipeline.store import Artefact, DamagedArtefact, Store, read_record
-from treino.recipe.load import LoadedRecipe
+from treino.recipe.load import LoadedRecipe, setting_rows
+from treino.recipe.new import to_toml
 
 SCHEMA = 1
 RUN, EVENTS, RECIPE = "run.json", "events.jsonl", "recipe.toml"
+RUN_AGAIN = N_("run the recipe again: treino run")
+
+
+class DamagedRun(DataError):
+    """A `run.json` that is not there, or not whole."""
 
 
 class RunFolder:
@@ -67,11 +73,14 @@ class RunFolder:
                         folder.rmdir()
 
     def read(self) -> dict[str, Any]:
-        """`run.json`, or an empty record where there is none or it is damaged (it is only a view of the store)."""
+        """`run.json`; `DamagedRun` where it is missing or damaged."""
+        path = self.folder / RUN
         try:
-            content = files.read_json(self.folder / RUN)
-        except DataError:
-            return {"stages": []}
+            content = files.read_json(path)
+        except DataError as error:
+            raise DamagedRun(error.message.text, fix=RUN_AGAIN, **error.message.values) from None
+        if not isinstance(content, dict) or not {"stages", "settings", "origins", "finished"} <= content.keys():
+            raise DamagedRun(N_("{name} is incomplete"), where=str(path), fix=RUN_AGAIN, name=RUN)
         if content.get("schema", 0) > SCHEMA:
             raise DataError(
                 N_("the run {name} was made by a newer version of treino"),
@@ -80,9 +89,16 @@ class RunFolder:
             )
         return content
 
+    def look(self) -> dict[str, Any]:
+        """`run.json`, or the record of a run that did nothing yet: it is only a view of the store."""
+        try:
+            return self.read()
+        except DamagedRun:
+            return {"stages": [], "finished": None}
+
     def before(self) -> dict[str, Any]:
         """Ingredients of the last run by stage name."""
-        return {stage["name"]: stage["ingredients"] for stage in self.read()["stages"]}
+        return {stage["name"]: stage["ingredients"] for stage in self.look()["stages"]}
 
     def start(self, loaded: LoadedRecipe) -> None:
         """The point from which on this run leaves traces: its recipe and the events so far."""
@@ -90,7 +106,7 @@ class RunFolder:
             return
         self._started = True
         header = "".join(f"# --set {override}\n" for override in loaded.overrides)
-        files.write_text(self.folder / RECIPE, header + loaded.text)
+        files.write_text(self.folder / RECIPE, header + (loaded.text or _given(loaded)))
         self._append()
 
     def write(self, loaded: LoadedRecipe, stages: list[dict[str, Any]], *, finished: bool) -> None:
@@ -130,11 +146,24 @@ class RunFolder:
             except DamagedArtefact as damaged:
                 raise DataError(
                     N_("the result of {stage} is missing or damaged: {reason}"),
-                    fix=N_("run the recipe again: treino run"),
+                    fix=RUN_AGAIN,
                     stage=stage["name"],
                     reason=damaged.reason,
                 ) from None
         return found
+
+
+def _given(loaded: LoadedRecipe) -> str:
+    """What was given of a recipe that stands in no file, as TOML."""
+    lines, table = list[str](), ""
+    for row in setting_rows(loaded.recipe.model_dump(mode="json", by_alias=True), loaded.origins):
+        where, _, key = row["where"].rpartition(".")
+        if row["origin"] != "file":
+            continue
+        if where != table:
+            lines += ["", f"[{where}]"]
+        lines, table = [*lines, f"{key} = {to_toml(row['value'])}"], where
+    return "\n".join([*lines, ""])
 
 
 def brought_model(name: str | Path) -> Path | None:
@@ -147,7 +176,7 @@ def brought_model(name: str | Path) -> Path | None:
 
 
 def find_run(runs: Path, run: str | Path | None = None) -> RunFolder:
-    """A run by path, by name, or (None) the one that finished last."""
+    """A run by path, by name, or (None) the one that finished last; the latest where none has finished yet."""
     if run is not None:
         for folder in (Path(run), runs / str(run)):
             if (folder / RUN).is_file():
@@ -165,7 +194,8 @@ def find_run(runs: Path, run: str | Path | None = None) -> RunFolder:
     known = all_runs(runs)
     if not known:
         raise DataError(N_("there is no run in {runs} yet"), fix=N_("start with: treino run"), runs=str(runs))
-    return max(known, key=lambda item: (item.folder / RUN).stat().st_mtime)
+    known.sort(key=lambda item: (item.folder / RUN).stat().st_mtime, reverse=True)
+    return next((item for item in known if item.look()["finished"]), known[0])
 
 
 def language_model(artefacts: Mapping[str, Artefact]) -> Path:

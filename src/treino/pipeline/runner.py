@@ -80,7 +80,7 @@ class Runner:
 
     def _complete(self, stage: Stage, makers: Mapping[str, str]) -> dict[str, Any]:
         """All ingredients of a stage; decisions that are not locked yet are taken (and locked) here."""
-        made_of = ingredients(stage, self.loaded, self._inputs(makers), self.language)
+        made_of = ingredients(stage, self.loaded, self.done, makers, self.language)
         if not stage.decide:
             return made_of
         behind = settings_hash(stage, made_of)
@@ -111,10 +111,11 @@ class Runner:
 
     def _find(self, stage: Stage, key: str) -> Artefact | None:
         try:
-            return self.store.find(stage.name, key)
+            artefact = self.store.find(stage.name, key)
         except DamagedArtefact as damaged:
             self.store.set_aside(damaged)
             return None
+        return self.store.tidy(artefact) if artefact else None
 
     @contextlib.contextmanager
     def _alone(self, stage: Stage, key: str) -> Iterator[None]:

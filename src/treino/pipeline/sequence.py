@@ -271,4 +271,4 @@ def sequence_of(recipe: Recipe, tokens: bool) -> Pipeline:
         "language": language, "name": loaded.recipe.name, "phases": loaded.recipe.sequence.phases,
         "rows": json.dumps([dump(task) for task in loaded.recipe.sequence.tasks]),
     }  # fmt: skip
-    return (*stages, Stage("sequence", 1, (LEARNT,), (SEQUENCE,), concluding, _conclude))
+    return (*stages, Stage("sequence", 1, (LEARNT,), (SEQUENCE,), concluding, _conclude, records=True))

@@ -48,6 +48,7 @@ class Stage:
         decide: measures what must be decided before it can run; taken once, then locked.
         decides: names of those decisions; part of the cache key are their values, save the ones in `informs`.
         informs: decisions that are kept for forecasts but do not change the output.
+        records: whether it draws the records of all stages before it, whose keys are then part of its own.
         resumes: pattern of files in the partial output that make it worth keeping when a run is interrupted.
     """
 
@@ -61,6 +62,7 @@ class Stage:
     decide: Callable[[Work], Decisions] | None = None
     decides: tuple[str, ...] = ()
     informs: tuple[str, ...] = ()
+    records: bool = False
     resumes: str = ""
 
 

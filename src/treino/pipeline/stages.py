@@ -328,7 +328,7 @@ PROMPTING: Pipeline = (
 
 
 def _reporting(*kinds: str) -> Pipeline:
-    return (Stage("report", 5, kinds, (REPORT,), _report_settings, _report),)
+    return (Stage("report", 6, kinds, (REPORT,), _report_settings, _report, records=True),)
 
 
 def pipeline_of(recipe: Recipe) -> Pipeline:

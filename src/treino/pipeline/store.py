@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,9 @@ class Store:
         events.emit("warning.damaged", path=str(damaged.folder), reason=damaged.reason, aside=aside.name)
 
     def publish(self, partial: Path, final: Path, record: dict[str, Any]) -> Artefact:
-        """Seal a finished partial folder with its record and give it its final name; what it would go on from goes last."""
+        """Seal a finished partial folder with its record and give it its final name; what it would go on from goes after
+        that, for the disk may still refuse the name.
+        """
         names = [
             name for name in files.list_files(partial) if name != RECORD and not name.startswith(f"{CHECKPOINTS}/")
         ]
@@ -79,15 +82,13 @@ class Store:
         record = record | {"schema": SCHEMA, "files": listed, "digest": files.digest(tracked)}
         files.write_json(partial / RECORD, record | {"seal": files.digest(record)})
         with interruption.deferring():
-            files.remove_folder(partial / CHECKPOINTS)
             files.publish_folder(partial, final)
-        return Artefact(final, record)
+            return self.tidy(Artefact(final, record))
 
-    def artefacts(self) -> list[Path]:
-        """Every finished artefact's folder."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(path.parent for path in self.folder.glob(f"*/{RECORD}") if not path.parent.name.startswith("."))
+    def tidy(self, artefact: Artefact) -> Artefact:
+        """Remove the checkpoints of a finished artefact, if a kill left them; what cannot be removed does no harm."""
+        shutil.rmtree(artefact.folder / CHECKPOINTS, ignore_errors=True)
+        return artefact
 
     def rate(self, stage: str) -> float | None:
         """Seconds per byte of its input that the stage took when it ran last, if it ever did."""

@@ -18,7 +18,7 @@ ROWS_LOOKED_AT = 64
 
 VARIED_HEAP_SHARE = 0.75
 """What the allocator keeps back besides, as a share of activations and logits, where our kernels meet rows of other lengths
-each time: 1.0 was measured under adapters, .5 under full fine-tuning, on shape S with five lengths (none where all are alike)."""
+each time: 1.0 was measured under adapters, .5 under full fine-tuning, on shape S with five lengths (alike, none)."""
 
 DISTILLED_BYTES = 5 * WORD
 """Of each number of the vocabulary at each token that is distilled: the old model's logits and probabilities, the new one's

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from treino.errors import UsageError, reason_of
 from treino.messages import N_
 from treino.recipe.derive import derive
 from treino.recipe.mistakes import Place, from_validation
-from treino.recipe.recipe import NAME_PATTERN, Recipe, setting_paths
+from treino.recipe.recipe import Recipe, setting_paths
 from treino.recipe.source_lines import key_lines, syntax_error_line, syntax_reason
 
 READY_FOLDER = Path(__file__).parent / "ready"
@@ -53,14 +53,14 @@ def load_recipe(source: str | Path | Mapping[str, Any] | None = None, overrides:
     """
     overrides = tuple(overrides)
     if isinstance(source, Mapping):
-        values, text, title, base = _lists_to_tuples(dict(source)), "", "dict", Path()
+        values, text, title, base, name = _lists_to_tuples(dict(source)), "", "dict", Path(), ""
     else:
         path, title, base = _find(source)
-        text = _read(path)
+        text, name = _read(path), _name_of(path)
         values = _parse(text, title)
     lines = key_lines(text)
     origins = {path: f"{title}:{line}" if line else "file" for path, line in _paths_of(values, lines)}
-    if "name" not in values and (name := _name_of(title)):
+    if name and "name" not in values:
         values["name"], origins["name"] = name, "derived"
     for override in overrides:
         origins[_apply(values, override)] = "flag"
@@ -95,14 +95,24 @@ def _find(source: str | Path | None) -> tuple[Path, str, Path]:
     path = Path(source)
     if path.is_dir() and (path / "recipe.toml").is_file():
         path = path / "recipe.toml"
+    if path.name == "recipe.toml" and (path.parent / "run.json").is_file():
+        raise UsageError(
+            N_("{path} is a run, whose recipe.toml tells what it was asked without the options of its command"),
+            fix=N_("name the recipe that it was made from, or give its command again"),
+            path=str(path.parent),
+        )
     return path, str(path), path.parent
 
 
-def _name_of(title: str) -> str | None:
+def _name_of(path: Path) -> str:
     """The name of a run whose recipe gives none: its file's, or its folder's where the file is called recipe.toml."""
-    path = Path(title)
-    stem = path.resolve().parent.name if path.name == "recipe.toml" else path.stem
-    return stem if path.suffix == ".toml" and re.search(NAME_PATTERN, stem) else None
+    return plain_name(path.resolve().parent.name if path.name == "recipe.toml" else path.stem)
+
+
+def plain_name(text: str, most: int = 80) -> str:
+    """A text as (a part of) a run's name: letters, digits, spaces, dots, - and _ alone, of those a letter or digit first."""
+    signs = (sign if sign.isalnum() or sign in " .-_" else "-" for sign in unicodedata.normalize("NFC", text))
+    return "".join(signs).lstrip(" .-")[:most] or "x"
 
 
 def _read(path: Path) -> str:

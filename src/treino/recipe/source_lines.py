@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 
 from treino.messages import N_, Message
 
 _HEADER = re.compile(r"^\s*\[+\s*([^\]]+?)\s*\]+")
 _KEY = re.compile(r"^\s*([\w.\"'-]+)\s*=")
+_SIGNS = re.compile(
+    r'''
+    """ (?: \\. | [^\\] )*? "{3,5} | \'\'\' .*? \'{3,5} | " (?: \\. | [^"\\\n] )* " | \' [^'\n]* \' | \# [^\n]* | [][{}\n]
+    ''',
+    re.VERBOSE | re.DOTALL,
+)
+"""What decides where a statement ends: texts (two quotes may stand before the last three), comments, brackets, lines."""
 _SYNTAX_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 _SYNTAX = {
@@ -37,22 +45,30 @@ _SYNTAX = {
 
 
 def key_lines(text: str) -> dict[str, int]:
-    """Line (from 1) of every table and key by dotted path. Lines inside multi-line values are passed over: a line
-    begins a statement if and only if all that stands before it is valid TOML by itself.
-    """
-    lines = text.splitlines()
+    """Line (from 1) of every table and key of valid TOML by dotted path; what stands inside a value is passed over."""
+    lines = text.split("\n")
     found: dict[str, int] = {}
     table = ""
-    for number, line in enumerate(lines, 1):
-        header, key = _HEADER.match(line), _KEY.match(line)
-        if not (header or key) or not _is_valid("\n".join(lines[: number - 1])):
-            continue
-        if header:
+    for number in _statements(text):
+        line = lines[number - 1]
+        if header := _HEADER.match(line):
             table = _plain(header[1])
             found.setdefault(table, number)
-        elif key:
+        elif key := _KEY.match(line):
             found.setdefault(f"{table}.{_plain(key[1])}".lstrip("."), number)
     return found
+
+
+def _statements(text: str) -> Iterator[int]:
+    """The lines (from 1) that begin inside no text, list or inline table."""
+    number, depth = 1, 0
+    yield number
+    for match in _SIGNS.finditer(text):
+        sign = match[0]
+        depth += (sign in "[{") - (sign in "]}")
+        number += sign.count("\n")
+        if sign == "\n" and not depth:
+            yield number
 
 
 def syntax_error_line(error: tomllib.TOMLDecodeError) -> int | None:
@@ -69,11 +85,3 @@ def syntax_reason(error: tomllib.TOMLDecodeError) -> Message | str:
 
 def _plain(key: str) -> str:
     return ".".join(part.strip().strip("\"'") for part in key.split("."))
-
-
-def _is_valid(text: str) -> bool:
-    try:
-        tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        return False
-    return True
