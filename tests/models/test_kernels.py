@@ -211,6 +211,25 @@ def test_the_head_s_loss_in_chunks_is_the_plain_loss(monkeypatch: pytest.MonkeyP
 
 
 @there
+def test_swiglu_and_its_gradient_up_to_gates_whose_exponential_overflows() -> None:
+    torch.manual_seed(0)
+    gates = [sign * size for size in (0.1, 1, 10, 30, 88, 89, 300, 1e4) for sign in (1, -1)]
+    gate = torch.tensor(gates).expand(3, -1)
+    gate_up, upper = torch.cat((gate, torch.randn_like(gate)), -1).bfloat16(), torch.randn(3, len(gates)).bfloat16()
+    exact = gate_up.double().requires_grad_()
+    g, up = exact.chunk(2, -1)
+    wanted = F.silu(g) * up
+    wanted.backward(upper.double())
+    own = gate_up.requires_grad_()
+    got = ops.SwiGLU.apply(own)
+    got.backward(upper)
+    assert exact.grad is not None and own.grad is not None
+    for mine, theirs in ((got, wanted), (own.grad, exact.grad)):
+        # Far below zero the slope is so small that only its being nothing counts.
+        assert ((mine.detach() - theirs.detach()).abs() <= ROUNDING * theirs.detach().abs() + 1e-30).all()
+
+
+@there
 @pytest.mark.parametrize("vocabulary", [17, 256, 1000])
 def test_cross_entropy_and_its_gradient(vocabulary: int) -> None:
     torch.manual_seed(0)
