@@ -275,18 +275,26 @@ def test_kernels_are_compiled_once_and_a_failure_is_told(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(subprocess, "run", broken)
     assert fresh_build(monkeypatch, tmp_path / "other") == ["kernels.building", "warning.kernels_missing"]
+    assert build.identity() == "", "what cannot be compiled is not there"
     assert [path.suffix for path in (tmp_path / "other" / "kernels").iterdir()] == [".lock"]
+    build.library.cache_clear()
     build._sources.cache_clear()
+
+
+@there
+def test_without_a_cache_that_can_be_written_all_runs_in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fresh_build(monkeypatch, Path(os.devnull)) == ["warning.kernels_missing"]
 
 
 @there
 def test_a_limit_on_the_instruction_set_and_a_missing_compiler_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert build.identity()
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert not build.identity() and fresh_build(monkeypatch, Path(os.devnull)) == []
+    assert fresh_build(monkeypatch, Path(os.devnull)) == [] and not build.identity()
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
-    assert not build.identity() and fresh_build(monkeypatch, Path(os.devnull)) == []
+    assert fresh_build(monkeypatch, Path(os.devnull)) == [] and not build.identity()
+    build.library.cache_clear()
 
 
 @there
