@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import make
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from treino import events
 from treino.models import attention, head, transformer
@@ -175,11 +176,17 @@ def test_frozen_weights_get_no_gradient_and_cost_none() -> None:
     assert isinstance(model, transformer.Transformer)
     last = model.model.layers[-1].mlp.down_proj.weight  # type: ignore[union-attr]
     last.requires_grad_(True)
+    ids = torch.randint(50, (2, 9))
     with torch.autocast("cpu", torch.bfloat16):
-        model.loss(model.hidden(torch.randint(50, (2, 9))), torch.randint(50, (2, 9))).backward()
+        with torch.no_grad(), FlopCounterMode(display=False) as upward:
+            model.loss(model.hidden(ids), ids)
+        with FlopCounterMode(display=False) as both:
+            model.loss(model.hidden(ids), ids).backward()
     assert [name for name, p in model.named_parameters() if p.grad is not None] == [
         "model.layers.1.mlp.down_proj.weight"
     ]
+    # Back through the head to its input, and to the one matrix; nothing else is multiplied.
+    assert both.get_total_flops() - upward.get_total_flops() == 2 * ids.numel() * (50 * 64 + last.numel())
 
 
 @pytest.mark.parametrize("biased", [False, True])
