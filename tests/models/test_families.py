@@ -322,7 +322,7 @@ def test_a_classifier_without_names_has_two_and_one_with_a_gap_is_refused(oracle
     edit_config(tmp_path, id2label=None, label2id=None)
     assert list(load_classifier(tmp_path)[0].labels) == list(theirs.config.id2label.values())
     edit_config(tmp_path, id2label={"0": "não", "2": "sim"})
-    with pytest.raises(DataError, match="config.json is damaged: it does not say id2label"):
+    with pytest.raises(DataError, match="is damaged: it does not say id2label"):
         load_classifier(tmp_path)
 
 

@@ -121,7 +121,14 @@ def test_what_would_fit_at_most_fits_and_a_little_more_does_not() -> None:
         {"model": "LLaMA-65B", "method": "full", "gpu": "RTX-4090"},
         {"model": "Llama-3-70B", "method": "scratch", "gpu": "H100:64", "tokens": "1T"},
         # With what is asked for already, which is not told again, and nothing that this command refuses.
-        {"model": "Llama-2-13B", "method": "full", "gpu": "L4", "precision": "bf16", "recompute": True, "offload": BOTH},
+        {
+            "model": "Llama-2-13B",
+            "method": "full",
+            "gpu": "L4",
+            "precision": "bf16",
+            "recompute": True,
+            "offload": BOTH,
+        },
         {"model": "LLaMA-33B", "method": "full", "gpu": "H100:8", "offload": ["gradients"]},
         {"model": "LLaMA-65B", "method": "full", "gpu": "L4", "recompute": True, "offload": BOTH},
         {"model": "LLaMA-65B", "method": "qlora", "gpu": "RTX-4090"},

@@ -44,7 +44,9 @@ def remedies(shape: Architecture, work: Work, room: float) -> tuple[str, ...]:
     one row at a time; none if nothing helps.
     """
     alone = [
-        name for name, change in REMEDIES if _can(name, change, work) and memory(shape, _with(work, change))["total"] <= room
+        name
+        for name, change in REMEDIES
+        if _can(name, change, work) and memory(shape, _with(work, change))["total"] <= room
     ]
     if alone:
         return tuple(alone[:3])
@@ -63,7 +65,9 @@ def remedies(shape: Architecture, work: Work, room: float) -> tuple[str, ...]:
 
 def _with(work: Work, change: dict[str, Any]) -> Work:
     """The work with a change; what is offloaded already stays so."""
-    return replace(work, **{name: work.offload | value if name == "offload" else value for name, value in change.items()})
+    return replace(
+        work, **{name: work.offload | value if name == "offload" else value for name, value in change.items()}
+    )
 
 
 def _can(name: str, change: dict[str, Any], work: Work) -> bool:
