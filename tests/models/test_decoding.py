@@ -88,6 +88,19 @@ def test_the_kernel_follows_the_plain_model(name: str) -> None:
 
 
 @there
+def test_gates_far_below_zero_are_shut() -> None:
+    model, ids = small("heads of 32"), some(1, 20)
+    gate: Any = model.model.layers[0].mlp.gate_proj  # type: ignore[union-attr]
+    with torch.no_grad():
+        gate.weight.mul_(60)
+        least = []
+        gate.register_forward_hook(lambda module, given, found: least.append(float(found.min())))
+        wanted = model(torch.tensor(ids))[0, -1]
+    assert min(least) < -100
+    assert relative(decoder_for(model, 1, 20).read([0], ids)[0], wanted) < 2 * TOLERANCE
+
+
+@there
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_parameter_every_earlier_token_and_its_place_count(name: str) -> None:
     """Each fault is seen: the tolerance of the comparison above is crossed when one of them is changed."""

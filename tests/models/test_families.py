@@ -15,6 +15,7 @@ from people import FAMILIES, edit_config, people_folder, people_model
 from safetensors.torch import load_file, save_file
 from small_models import TEXTS, close
 
+from treino.errors import DataError
 from treino.models import generation, gpt2
 from treino.models.base import LanguageModel
 from treino.models.classifier import build_classifier
@@ -313,6 +314,16 @@ def test_a_classifier_of_each_family_is_that_of_transformers(oracle: Any, tmp_pa
     again, told = type(theirs).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert {kind: list(names) for kind, names in told.items() if names} == {}
     assert torch.equal(torch.cat([logits_of(again.eval(), torch.from_numpy(ids)[None]) for ids in pieces.ids]), alone)
+
+
+def test_a_classifier_without_names_has_two_and_one_with_a_gap_is_refused(oracle: Any, tmp_path: Path) -> None:
+    """transformers leaves names of two classes out that nobody gave."""
+    theirs = people_folder(oracle, "llama", tmp_path, classes=2, pad_token_id=0)
+    edit_config(tmp_path, id2label=None, label2id=None)
+    assert list(load_classifier(tmp_path)[0].labels) == list(theirs.config.id2label.values())
+    edit_config(tmp_path, id2label={"0": "não", "2": "sim"})
+    with pytest.raises(DataError, match="is damaged: it does not say id2label"):
+        load_classifier(tmp_path)
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)

@@ -181,6 +181,7 @@ def test_a_stop_that_never_comes_holds_nothing_back(tokenizer: Tokenizer) -> Non
         {"top_k": 0},
         {"top_p": 0},
         {"top_p": 2},
+        {"seed": 2**64},
         {"precision": "float16"},
     ],
 )

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import make
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from treino import events
 from treino.models import attention, head, transformer
@@ -175,11 +176,17 @@ def test_frozen_weights_get_no_gradient_and_cost_none() -> None:
     assert isinstance(model, transformer.Transformer)
     last = model.model.layers[-1].mlp.down_proj.weight  # type: ignore[union-attr]
     last.requires_grad_(True)
+    ids = torch.randint(50, (2, 9))
     with torch.autocast("cpu", torch.bfloat16):
-        model.loss(model.hidden(torch.randint(50, (2, 9))), torch.randint(50, (2, 9))).backward()
+        with torch.no_grad(), FlopCounterMode(display=False) as upward:
+            model.loss(model.hidden(ids), ids)
+        with FlopCounterMode(display=False) as both:
+            model.loss(model.hidden(ids), ids).backward()
     assert [name for name, p in model.named_parameters() if p.grad is not None] == [
         "model.layers.1.mlp.down_proj.weight"
     ]
+    # Back through the head to its input, and to the one matrix; nothing else is multiplied.
+    assert both.get_total_flops() - upward.get_total_flops() == 2 * ids.numel() * (50 * 64 + last.numel())
 
 
 @pytest.mark.parametrize("biased", [False, True])
@@ -208,6 +215,25 @@ def test_the_head_s_loss_in_chunks_is_the_plain_loss(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(head, "_plain_chunk", without_gradients)
     with torch.no_grad():
         assert float(head_loss(x, weight, bias, targets)) == pytest.approx(float(wanted.detach()), rel=1e-6)
+
+
+@there
+def test_swiglu_and_its_gradient_up_to_gates_whose_exponential_overflows() -> None:
+    torch.manual_seed(0)
+    gates = [sign * size for size in (0.1, 1, 10, 30, 88, 89, 300, 1e4) for sign in (1, -1)]
+    gate = torch.tensor(gates).expand(3, -1)
+    gate_up, upper = torch.cat((gate, torch.randn_like(gate)), -1).bfloat16(), torch.randn(3, len(gates)).bfloat16()
+    exact = gate_up.double().requires_grad_()
+    g, up = exact.chunk(2, -1)
+    wanted = F.silu(g) * up
+    wanted.backward(upper.double())
+    own = gate_up.requires_grad_()
+    got = ops.SwiGLU.apply(own)
+    got.backward(upper)
+    assert exact.grad is not None and own.grad is not None
+    for mine, theirs in ((got, wanted), (own.grad, exact.grad)):
+        # Far below zero the slope is so small that only its being nothing counts.
+        assert ((mine.detach() - theirs.detach()).abs() <= ROUNDING * theirs.detach().abs() + 1e-30).all()
 
 
 @there
@@ -256,18 +282,26 @@ def test_kernels_are_compiled_once_and_a_failure_is_told(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(subprocess, "run", broken)
     assert fresh_build(monkeypatch, tmp_path / "other") == ["kernels.building", "warning.kernels_missing"]
+    assert build.identity() == "", "what cannot be compiled is not there"
     assert [path.suffix for path in (tmp_path / "other" / "kernels").iterdir()] == [".lock"]
+    build.library.cache_clear()
     build._sources.cache_clear()
+
+
+@there
+def test_without_a_cache_that_can_be_written_all_runs_in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fresh_build(monkeypatch, Path(os.devnull)) == ["warning.kernels_missing"]
 
 
 @there
 def test_a_limit_on_the_instruction_set_and_a_missing_compiler_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert build.identity()
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert not build.identity() and fresh_build(monkeypatch, Path(os.devnull)) == []
+    assert fresh_build(monkeypatch, Path(os.devnull)) == [] and not build.identity()
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
-    assert not build.identity() and fresh_build(monkeypatch, Path(os.devnull)) == []
+    assert fresh_build(monkeypatch, Path(os.devnull)) == [] and not build.identity()
+    build.library.cache_clear()
 
 
 @there

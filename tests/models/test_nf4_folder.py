@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_models import close, make
 
 from treino import files
@@ -59,6 +60,23 @@ def test_a_quantised_folder_is_the_model_with_rounded_matrices(
     assert said == "".join(generate(expected, tokenizer, "O gato", tokens=8, greedy=True, precision="float32"))
     stored = sum(path.stat().st_size for path in (tmp_path / "nf4").glob("*.safetensors"))
     assert stored < sum(path.stat().st_size for path in (tmp_path / "base").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_a_model_writes_whatever_format_its_tables_are_stored_in(
+    folder: Path, tokenizer: Tokenizer, kind: torch.dtype, stream: bool
+) -> None:
+    first = folder / "model-00001-of-00003.safetensors"
+    save_file({name: value.to(kind) for name, value in load_file(first).items()}, first, {"format": "pt"})
+    model, _ = load_model(folder, stream=stream)
+    assert next(model.parameters()).dtype == kind
+    ids, asked = tokenizer.prompt("O gato"), {"tokens": 3, "greedy": True}
+    said = "".join(generate(model, tokenizer, ids, **asked))
+    for _ in range(3):
+        with torch.no_grad():
+            ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
+    assert said == tokenizer.decode(ids).removeprefix("O gato")
 
 
 def test_transformers_reads_our_folder(tokenizer: Tokenizer, tmp_path: Path) -> None:

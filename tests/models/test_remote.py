@@ -246,6 +246,20 @@ def test_a_question_is_asked_once(answers: Any, tmp_path: Path) -> None:
         assert len(answers(server.address, instruction="Outra pergunta.").unanswered(TEXTS)) == 4
 
 
+def test_what_was_answered_when_something_stops_the_whole_is_kept(answers: Any) -> None:
+    def stop(count: Any) -> None:
+        time.sleep(0.3)  # the two beside it are answered meanwhile
+        raise UsageError("the limit is reached")
+
+    with serving(by_rule) as server:
+        asking = answers(server.address)
+        asking.watch = stop
+        with pytest.raises(UsageError, match="limit"):
+            asking.predict(TEXTS)
+        assert answers(server.address).unanswered(TEXTS) == TEXTS[3:]
+        assert asking.count.sent == 1 + 3
+
+
 def test_fields_that_a_server_refuses_are_left_out_and_remembered(answers: Any) -> None:
     def poor(body: dict[str, Any]) -> Reply:
         if "temperature" in body:

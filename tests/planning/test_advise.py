@@ -109,6 +109,12 @@ def test_an_answer_is_the_same_every_time(answers: dict[str, Advice]) -> None:
 BASE: dict[str, Any] = {"name": "x", "budget": 1000, "days": 10, "data": {"rows": 1000}}
 
 
+def test_evidence_of_a_user_s_own_may_come_without_a_source(tmp_path: Path) -> None:
+    text = '[[evidence]]\nname = "reference"\nnarrow = [60, 70]\nbroad = [60, 70]\n'
+    (tmp_path / "evidence.toml").write_text(text, encoding="utf-8")
+    assert dict(advise("startup", configuration=tmp_path)[0].evidence)["reference"]["pt_BR"] == ""
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from treino.errors import UsageError
 from treino.planning.configuration import FAMILIES, from_configuration, read_configuration
 from treino.planning.flops import forward_flops_per_token, training_flops_per_token
+from treino.planning.memory import adapter_parameters
 from treino.planning.parameters import active, count
 
 SMALL: dict[str, Any] = {
@@ -91,6 +92,18 @@ def test_parameters_are_exactly_those_of_transformers(family: str, changes: dict
 
 def test_every_family_is_compared() -> None:
     assert {family for family, _ in CONFIGURATIONS} == set(FAMILIES) - {"palm"}
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe", "qwen3"])
+def test_every_expert_has_adapters_of_its_own(family: str) -> None:
+    model, config = built(family, dict(CONFIGURATIONS)[family] | SMALL, "meta")
+    matrices = {name: value.shape for name, value in model.model.layers.named_parameters() if value.ndim > 1}
+    adapted = 0
+    for name, shape in matrices.items():
+        if "proj" in name:  # transformers stacks experts, and the gate on what it gates
+            pairs = 2 if "gate_up" in name else 1
+            adapted += shape[:-2].numel() * (pairs * shape[-1] + shape[-2]) * 5
+    assert adapter_parameters(from_configuration(config), 5) == adapted
 
 
 RUN = [

@@ -26,6 +26,8 @@ from treino.planning.parameters import count
 from treino.planning.plan import plan
 from treino.planning.scaling import BESIROGLU, HOFFMANN, worth
 
+CHIP = '[[chip]]\nname = "x"\ntflops = 1\nmemory_gb = 1\nbandwidth_tb = 1\nwatts = 1\n'
+BOTH = ["optimiser", "gradients"]
 FACTS = Facts()
 MODELS = [row for row in FACTS.rows["model"].values() if "published" in row]
 
@@ -118,17 +120,31 @@ def test_what_would_fit_at_most_fits_and_a_little_more_does_not() -> None:
         {"model": "Llama-2-13B", "method": "lora", "gpu": "RTX-4090", "batch": 4},
         {"model": "LLaMA-65B", "method": "full", "gpu": "RTX-4090"},
         {"model": "Llama-3-70B", "method": "scratch", "gpu": "H100:64", "tokens": "1T"},
+        # With what is asked for already, which is not told again, and nothing that this command refuses.
+        {
+            "model": "Llama-2-13B",
+            "method": "full",
+            "gpu": "L4",
+            "precision": "bf16",
+            "recompute": True,
+            "offload": BOTH,
+        },
+        {"model": "LLaMA-33B", "method": "full", "gpu": "H100:8", "offload": ["gradients"]},
+        {"model": "LLaMA-65B", "method": "full", "gpu": "L4", "recompute": True, "offload": BOTH},
+        {"model": "LLaMA-65B", "method": "qlora", "gpu": "RTX-4090"},
     ],
 )
 def test_what_does_not_fit_is_told_with_changes_that_would(asked: dict[str, Any]) -> None:
     refused = plan(**asked)
     assert not refused.fits and refused.remedies
     for remedy in refused.remedies:
-        words, changes = remedy.split(), dict(asked)
+        words, changes = remedy.split(), asked | {"offload": asked.get("offload", [])}
         while words:
             name = words.pop(0).removeprefix("--")
             value: Any = True if name in ("recompute", "stream") else words.pop(0)
-            changes[name] = int(value) if name == "batch" else [value] if name == "offload" else value
+            value = int(value) if name == "batch" else [*changes[name], value] if name == "offload" else value
+            assert value != changes.get(name) and value not in asked.get("offload", []), "it is there already"
+            changes[name] = value
         assert plan(**changes).fits, remedy
     assert plan("GPT-3", method="scratch", gpu="T4", tokens="1B").remedies == ()
 
@@ -185,7 +201,10 @@ def test_an_old_price_is_flagged_and_a_user_s_own_replaces_it(tmp_path: Path) ->
         ("prices", '[[api]]\nname = "x"\ninput = nan\noutput = 1\ndate = 2026-01-01', "not negative"),
         ("prices", '[[api]]\nname = "x"\ninput = 1\noutput = 1\ndate = "soon"', "written as"),
         ("prices", '[[chip_hour]]\nname = "x"\nlow = 2\ntypical = 1\nhigh = 3\ndate = 2026-01-01', "must rise"),
+        ("hardware", f'{CHIP}aliases = "A1"', "aliases of x must be a list"),
+        ("hardware", f"{CHIP}aliases = [1]", "aliases of x must be a list"),
         ("runs", "[[run", "this is not TOML"),
+        ("runs", '[[run]]\nname = "x"\nparameters = 1\ntokens = 1\nchip = "A100-80"', "x does not say chip_hours"),
         ("models", '[[model]]\nname = "x"\nparameters = "7B"', "parameters of x must be a number above 0"),
         ("evidence", '[[evidence]]\nname = "lora"\nnarrow = [5, 3]', "narrow of lora must be two rising"),
         ("evidence", '[[evidence]]\nname = "lora"\nnarrow = [3, 5]\nbroad = [1, 2]', "control of lora must be"),
@@ -295,6 +314,9 @@ def test_claims_without_sense_are_refused(text: str, said: str, tmp_path: Path) 
         (["--shape", "width=64,heads=4"], "does not say vocabulary, layers"),
         (["--shape", "width=64,heads=5,layers=1,vocabulary=9"], "cannot be shared"),
         (["--model", "1e30"], "number of parameters"),
+        (["--model", "1,5B"], "not '1,5B'"),
+        (["--tokens", "1,5T"], "not '1,5T'"),
+        (["--gpu", "H100:1,5"], "not '1,5'"),
         (["--model", "nada.json"], "cannot read"),
         (["--check", "nada.toml"], "cannot read"),
     ],

@@ -15,7 +15,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from treino import files
-from treino.errors import DataError
+from treino.errors import DataError, reason_of
 from treino.messages import N_
 from treino.models.adapter_folder import load_adapter
 from treino.models.build import build_model
@@ -109,7 +109,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer, dict[str, Any]
     if (folder / ADAPTER).is_dir():
         return _beside_base(config, folder)
     settings, vocabulary, family = read_settings(config | ({"model_type": LSTM_TYPE} if is_lstm else {}), folder)
-    labels = config["labels"] if is_lstm else [config["id2label"][str(n)] for n in range(len(config["id2label"]))]
+    labels = config["labels"] if is_lstm else _labels(config, folder)
     thresholds, tokenizer = _thresholds(config, labels), Tokenizer.load(folder)
     check_vocabulary(tokenizer, vocabulary, folder)
     with open_weights(folder) as weights:
@@ -117,6 +117,20 @@ def load_classifier(folder: Path) -> tuple[Classifier, Tokenizer, dict[str, Any]
         classifier = cast(Classifier, without_weights(build))
         fill(_named(classifier, is_lstm), weights if is_lstm else in_family(weights, family))
     return classifier.eval(), tokenizer, config.get("treino") or {}
+
+
+def _labels(config: dict[str, Any], folder: Path) -> list[str]:
+    """In the order of their numbers. Without names there are two, or as many as are said, named as transformers does.
+
+    Raises:
+        DataError: where a number has no name.
+    """
+    try:
+        named = config.get("id2label") or {str(n): f"LABEL_{n}" for n in range(config.get("num_labels") or 2)}
+        return [named[str(n)] for n in range(len(named))]
+    except (KeyError, TypeError):
+        reason = reason_of(KeyError("id2label"))
+        raise DataError(N_("{path} is damaged: {reason}"), path=str(folder / CONFIG), reason=reason) from None
 
 
 def _thresholds(config: dict[str, Any], labels: list[str]) -> list[float] | None:
@@ -129,7 +143,7 @@ def _thresholds(config: dict[str, Any], labels: list[str]) -> list[float] | None
 def _beside_base(config: dict[str, Any], folder: Path) -> tuple[Classifier, Tokenizer, dict[str, Any]]:
     """A classifier as the base model and its adapter, with the head in the adapter's folder."""
     tokenizer = Tokenizer.load(folder)
-    labels = [config["id2label"][str(n)] for n in range(len(config["id2label"]))]
+    labels = _labels(config, folder)
     classifier = Classifier(load_body(config, folder, tokenizer), labels, thresholds=_thresholds(config, labels))
     load_adapter(classifier.body, folder / ADAPTER, head=classifier.head)
     return classifier.eval(), tokenizer, config.get("treino") or {}

@@ -51,7 +51,7 @@ def generate(
     Raises:
         UsageError: for a value outside its range.
     """
-    _check(tokens, temperature, top_k, top_p, precision)
+    _check(tokens, temperature, top_k, top_p, seed, precision)
     choice = Choice(1, temperature=temperature, top_k=top_k, top_p=top_p, greedy=greedy, seed=seed)
 
     def pieces() -> Iterator[str]:
@@ -92,7 +92,7 @@ def generate_batch(
 
     Continuation i is the one that `generate` gives for prompt i with seed + i, whatever the other prompts are.
     """
-    _check(tokens, temperature, top_k, top_p, precision)
+    _check(tokens, temperature, top_k, top_p, seed, precision)
     choice = Choice(len(prompts), temperature=temperature, top_k=top_k, top_p=top_p, greedy=greedy, seed=seed)
     ids = [tokenizer.prompt(prompt) for prompt in prompts]
     rows = Continuation(model, ids, choice, tokens=tokens, stops=tokenizer.stops, precision=precision)
@@ -262,7 +262,9 @@ class _Speech:
         return held[:sure]
 
 
-def _check(tokens: int, temperature: float, top_k: int | None, top_p: float | None, precision: str) -> None:
+def _check(
+    tokens: int, temperature: float, top_k: int | None, top_p: float | None, seed: int | None, precision: str
+) -> None:
     if tokens < 1:
         raise UsageError(N_("tokens must be at least 1, not {value}"), value=tokens)
     if not temperature > 0:
@@ -275,5 +277,7 @@ def _check(tokens: int, temperature: float, top_k: int | None, top_p: float | No
         raise UsageError(N_("top_k must be at least 1, not {value}"), value=top_k)
     if top_p is not None and not 0 < top_p <= 1:
         raise UsageError(N_("top_p must be more than 0 and at most 1, not {value}"), value=top_p)
+    if seed is not None and not abs(seed) < 2**63:
+        raise UsageError(N_("seed must be a whole number of at most 63 bits, not {value}"), value=str(seed))
     if precision not in get_args(Precision):
         raise UsageError(N_("precision must be auto, float32 or bfloat16, not {value}"), value=precision)

@@ -207,8 +207,8 @@ class Prompted:
             else:
                 yield number, known
         done = len(texts) - len(waiting)
-        with self._pool() as pool:
-            under_way: dict[Future[Answer], int] = {}
+        under_way: dict[Future[Answer], int] = {}
+        with self._paid_for_kept(texts, under_way), self._pool() as pool:
             while waiting or under_way:
                 while waiting and len(under_way) < self.at_once:
                     number = waiting.pop(0)
@@ -217,10 +217,22 @@ class Prompted:
                 for future in ready:
                     number, answer = under_way.pop(future), future.result()
                     self._take(texts[number], answer)
+                    self.watch(self.count)
                     done += 1
                     events.progress("prompt", done, len(texts), N_("answers"))
                     yield number, answer
                 interruption.raise_if_requested()
+
+    @contextlib.contextmanager
+    def _paid_for_kept(self, texts: Sequence[str], under_way: Mapping[Future[Answer], int]) -> Iterator[None]:
+        """Where something stops the whole, what was answered by then beside it is kept."""
+        try:
+            yield
+        except BaseException:
+            for future, number in under_way.items():
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    self._take(texts[number], future.result())
+            raise
 
     @contextlib.contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -253,7 +265,6 @@ class Prompted:
         self.count.add(self._estimated(text, answer), sent=True)
         if not answer.trouble.startswith(("broken", "refused")):
             self.answers.keep(self.prompt.body(text, self.without), answer)
-        self.watch(self.count)
 
     def _ask(self, body: Mapping[str, Any]) -> Answer:
         try:

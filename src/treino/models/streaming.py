@@ -162,7 +162,7 @@ class LayerStream:
             # Above the last layer a pass with gradients turns round; one without begins again.
             self._up = layer == 0 or not torch.is_grad_enabled()
         following = (layer + 1) % (last + 1) if self._up else layer - 1
-        if following != layer:
+        if following != layer and self._slots[1].layer != following:  # where a pass turns round, it is still here
             self._coming = self._reader.submit(self._read, self._slots[1], following)
 
     @property

@@ -320,10 +320,10 @@ class Transformer(LanguageModel):
         return [parameter for parameter in self.model.layers.parameters() if parameter.ndim == 2]
 
     def new_cache(self, rows: int, length: int) -> KeyValueCache:
-        table = self.model.embed_tokens.weight
+        like = self.model.norm.weight  # a token table may be stored in 16 bits, and its vectors come out in 32
         size = head_size(self.settings, self.family)
         shape = (self.settings.layers, rows, self.settings.kv_heads, length, size)
-        return KeyValueCache(table.new_zeros(shape), table.new_zeros(shape))
+        return KeyValueCache(like.new_zeros(shape), like.new_zeros(shape))
 
 
 def head_size(settings: ModelSettings, family: Family) -> int:

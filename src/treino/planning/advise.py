@@ -160,7 +160,8 @@ def _evidence(options: Sequence[Option], facts: Facts) -> Iterator[tuple[str, di
     """For every kind of option where its quality is known from, by language."""
     for kind in dict.fromkeys(["reference", *(evidence_of(option.method, option.base) for option in options)]):
         row = facts.find("evidence", kind)
-        yield kind, {"en": row["source"], "pt_BR": row.get("source_pt_BR", row["source"])}
+        source = str(row.get("source", ""))
+        yield kind, {"en": source, "pt_BR": str(row.get("source_pt_BR", source))}
 
 
 def _dominated(options: Sequence[Option]) -> dict[str, str]:

@@ -113,6 +113,11 @@ class Facts:
         for field in NEEDED.get(kind, ()):
             if field not in row:
                 raise UsageError(N_("{name} does not say {key}"), where=str(file), name=row["name"], key=field)
+        if kind == "run" and not {"chip_hours", "tflops_per_chip"} & row.keys():
+            raise UsageError(N_("{name} does not say {key}"), where=str(file), name=row["name"], key="chip_hours")
+        names = row.get("aliases", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UsageError(N_("the aliases of {name} must be a list of texts"), where=str(file), name=row["name"])
         for key, value in row.items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
             positive = kind in ("chip", "run") or key in SIZES
@@ -196,7 +201,7 @@ class Facts:
         return [self._run(row) for row in self.rows.get("run", {}).values()]
 
     def _run(self, row: Mapping[str, Any]) -> Run:
-        chip = self.chip(row["chip"])
+        chip = self.chip(str(row["chip"]))
         flops = 6 * row["parameters"] * 1e9 * row["tokens"] * 1e9
         if "tflops_per_chip" in row:
             mfu = row["tflops_per_chip"] / chip.tflops
@@ -219,7 +224,7 @@ OF_A_METHOD = ("narrow", "broad", "control", "risk", "setup")
 RANGES = {"reference": OF_A_METHOD[:2], "doubling": OF_A_METHOD[:2], "personal": ("risk",)}
 """What a row of evidence must say, each from and to; of those that are not of a method."""
 
-SIZES = ("parameters", "active")
+SIZES = ("parameters", "active", "chip_hours", "tflops_per_chip")
 """Numbers above 0 in rows of any kind."""
 
 NOT_NUMBERS = ("date", "chip")

@@ -43,30 +43,42 @@ def remedies(shape: Architecture, work: Work, room: float) -> tuple[str, ...]:
     """At most three options, each of which alone makes the training fit; if there is none, the first few that do together,
     one row at a time; none if nothing helps.
     """
-    known = [(name, change) for name, change in REMEDIES if _can(name, change, work)]
-    alone = [name for name, change in known if memory(shape, replace(work, **change))["total"] <= room]
+    alone = [
+        name
+        for name, change in REMEDIES
+        if _can(name, change, work) and memory(shape, _with(work, change))["total"] <= room
+    ]
     if alone:
         return tuple(alone[:3])
     together, names = replace(work, batch=1), [] if work.batch == 1 else ["--batch 1"]
-    for name, change in known:
+    for name, change in REMEDIES:
+        if not _can(name, change, together):
+            continue
         if name.startswith("--method") and names and names[-1].startswith("--method"):
             names.pop()
         names.append(name)
-        together = replace(together, **change)
+        together = _with(together, change)
         if memory(shape, together)["total"] <= room:
             return (" ".join(names),)
     return ()
+
+
+def _with(work: Work, change: dict[str, Any]) -> Work:
+    """The work with a change; what is offloaded already stays so."""
+    return replace(
+        work, **{name: work.offload | value if name == "offload" else value for name, value in change.items()}
+    )
 
 
 def _can(name: str, change: dict[str, Any], work: Work) -> bool:
     """Whether a change makes sense here, and is not there already."""
     if name == "--shard weights" and work.ranks == 1:
         return False
-    if name.startswith("--method") and work.method == "scratch":
+    if name.startswith("--method") and work.method in ("scratch", "qlora"):
         return False
-    if name == "--stream" and work.method == "scratch":
+    if name == "--stream" and work.method not in ("lora", "qlora", "frozen"):
         return False
-    return any(getattr(work, key) != value for key, value in change.items())
+    return _with(work, change) != work
 
 
 def _most(fits: Callable[[int], bool], limit: int) -> int:

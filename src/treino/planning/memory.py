@@ -45,18 +45,23 @@ NF4_CONSTANT_BITS = 8 / 64 + 32 / (64 * 256)
 
 
 def adapter_parameters(model: Architecture, rank: int, targets: str = "all") -> int:
-    """Numbers of LoRA's pairs of matrices: rank · (inputs + outputs) for each adapted matrix of each layer (Hu et al. 2021)."""
-    width, inner = model.width, model.feed_forward * max(1, model.experts)
+    """Numbers of LoRA's pairs of matrices: rank · (inputs + outputs) for each adapted matrix of each layer (Hu et al. 2021).
+    Each expert has its own.
+    """
+    width, layers = model.width, model.layers
+    sparse = layers - model.dense_layers if model.experts else 0
+    inner = (layers - sparse) * (width + (model.dense_width or model.feed_forward))
+    inner += sparse * (model.experts * (width + model.feed_forward) + (width + model.shared if model.shared else 0))
     sizes = {
-        "q": width + model.queries,
-        "k": width + model.keys,
-        "v": width + model.keys,
-        "o": model.queries + width,
-        "gate": (width + inner) * model.gated,
-        "up": width + inner,
-        "down": inner + width,
+        "q": layers * (width + model.queries),
+        "k": layers * (width + model.keys),
+        "v": layers * (width + model.keys),
+        "o": layers * (model.queries + width),
+        "gate": inner * model.gated,
+        "up": inner,
+        "down": inner,
     }
-    return model.layers * rank * sum(sizes[name] for name in TARGETS[targets])
+    return rank * sum(sizes[name] for name in TARGETS[targets])
 
 
 def trained_parameters(model: Architecture, work: Work) -> int:

@@ -119,12 +119,15 @@ def unknown(name: str, names: list[str], text: str, where: str | None = None) ->
 
 
 def amount(text: str, what: Message | str, most: float = 1e30) -> float:
-    """A number above zero as people write it: `7B`, `300e9`, `1.5T`, `50,000`.
+    """A number above zero as people write it: `7B`, `300e9`, `1.5T`, `50,000`. A comma parts thousands: `1,5B`, one and a
+    half to many people, is refused.
 
     Raises:
         UsageError: for anything else, and for more than `most`.
     """
-    found = re.fullmatch(r"([\d.]+(?:e[-+]?\d+)?)\s*([kmbtq]?)", text.strip().lower().replace(",", ""))
+    thousands = r"[1-9]\d{0,2}(,\d{3})+(?![\d,])"
+    plain = re.sub(rf"^{thousands}", lambda found: found[0].replace(",", ""), text.strip().lower())
+    found = re.fullmatch(r"([\d.]+(?:e[-+]?\d+)?)\s*([kmbtq]?)", plain)
     try:
         value = float(found[1]) * UNITS[found[2]] if found else float("nan")
     except ValueError:

@@ -23,6 +23,8 @@ import torch
 from filelock import FileLock
 
 from treino import environment, events, files
+from treino.errors import MachineError
+from treino.messages import Message
 
 FOLDER = Path(__file__).parent
 SOURCES = ("attention.cpp", "decode.cpp", "nf4.cpp", "optimiser.cpp", "pointwise.cpp")
@@ -40,14 +42,14 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         return ctypes.CDLL(str(_built(compiler)))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, subprocess.SubprocessError, MachineError) as error:
         events.emit("warning.kernels_missing", reason=_reason(error))
         return None
 
 
 def identity() -> str:
     """What the kernels are made from, as a short digest; empty where this machine has none. Runs of equal bits share it."""
-    return _sources()[:12] if _processor_can() and _compiler() else ""
+    return "" if library() is None else _sources()[:12]
 
 
 def _processor_can() -> bool:
@@ -117,7 +119,9 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception) -> Message | str:
+    if isinstance(error, MachineError):
+        return error.message
     if isinstance(error, subprocess.CalledProcessError):
         return (error.stderr or "").strip().splitlines()[-1:][0] if error.stderr else str(error)
     return str(error)

@@ -54,9 +54,10 @@ inline __m512 reciprocal(__m512 x) {
   return _mm512_mul_ps(guess, _mm512_fnmadd_ps(x, guess, _mm512_set1_ps(2.0f)));
 }
 
-// 1 / (1 + e⁻ˣ)
+// 1 / (1 + e⁻ˣ), of x ≥ −87: below, e⁻ˣ would become ∞ and its reciprocal 0 · ∞.
 inline __m512 logistic(__m512 x) {
-  return reciprocal(_mm512_add_ps(_mm512_set1_ps(1.0f), exponential(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+  const __m512 less = _mm512_min_ps(_mm512_set1_ps(87.0f), _mm512_sub_ps(_mm512_setzero_ps(), x));
+  return reciprocal(_mm512_add_ps(_mm512_set1_ps(1.0f), exponential(less)));
 }
 
 // Sixteen registers of sixteen 32-bit values: rows become columns.
