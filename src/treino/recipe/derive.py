@@ -103,8 +103,8 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
 
 
 def _is_fresh_transformer(recipe: Recipe) -> bool:
-    """Whether Muon, and warm-up–stable–decay with either optimiser, get the model to a loss sooner (`LOG.md`); an LSTM, and a
-    model that goes on, keep the kind of steps and the schedule that their rates were found with.
+    """Whether Muon, and warm-up–stable–decay with either optimiser, get the model to a loss sooner (`LOG.md`): measured for
+    these alone. A model that goes on keeps the kind of steps and the schedule that its rate was found with.
     """
     return recipe.model.architecture == "transformer" and not recipe.pretrain.base
 
