@@ -12,8 +12,11 @@ import treino
 from treino import events
 from treino.errors import DoesNotFit, UsageError
 from treino.files import read_json
+from treino.models.build import build_model
 from treino.models.folder import load_model
+from treino.recipe import ModelSettings, PretrainSettings
 from treino.recipe.load import load_recipe
+from treino.training.continuing import check_base
 
 THINGS = ("filme", "jogo", "livro", "almoço", "passeio", "dia", "show", "curso")
 
@@ -112,6 +115,17 @@ def test_an_adapter_that_does_not_fit_is_refused(
 def test_ways_that_would_train_nothing_are_refused_by_name(change: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         load_recipe({"pretrain": change})
+
+
+def test_muon_is_refused_where_there_is_no_matrix_for_it() -> None:
+    with pytest.raises(UsageError, match="this model has none"):
+        load_recipe({"pretrain": {"optimiser": "muon"}, "model": {"architecture": "lstm"}})
+    settings = PretrainSettings(optimiser="muon")
+    sizes = {"width": 8, "layers": 1, "embedding": 8, "heads": 2, "kv_heads": 2, "feed_forward": 8, "context": 8}
+    transformer, lstm = (build_model(ModelSettings(architecture=kind, **sizes), 20) for kind in ("transformer", "lstm"))
+    check_base(transformer, settings, 1)
+    with pytest.raises(UsageError, match="this model has none"):
+        check_base(lstm, settings, 1)
 
 
 @pytest.mark.parametrize(

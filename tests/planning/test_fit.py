@@ -35,7 +35,7 @@ LEAST = {"batch": 1, "accumulation": 8, "recompute": 1}
 
 def test_on_a_card_packed_rows_take_no_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     work = {"kernels": False, "precision": "float32", "device": torch.device("cuda")}
-    settings = PretrainSettings(batch=8, precision="float32", optimiser="adamw")
+    settings = PretrainSettings(batch=8, precision="float32", optimiser="adamw", schedule="cosine")
     whole = wish(accelerator=True)
     assert whole.bytes() == wish(accelerator=True, packed=False).bytes() < wish().bytes()
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (whole.bytes(), 0))
@@ -96,7 +96,7 @@ def test_where_the_weights_alone_are_too_much_only_a_smaller_model_is_offered() 
 
 def test_the_refusal_names_need_room_and_fixes(monkeypatch: pytest.MonkeyPatch) -> None:
     def check() -> Arrangement:
-        settings = PretrainSettings(batch=8, precision="float32", optimiser="adamw")
+        settings = PretrainSettings(batch=8, precision="float32", optimiser="adamw", schedule="cosine")
         work = {"packed": True, "kernels": False, "precision": "float32", "device": torch.device("cpu")}
         arrangement, shard = fit.fitted(SHAPE, 16384, settings, 8, **work)
         assert shard == "ddp"
@@ -139,7 +139,9 @@ def among(ranks: Ranks, room: int, monkeypatch: pytest.MonkeyPatch, **settings: 
     """What several processes would do where so much is free on their machine."""
     monkeypatch.setattr(fit, "available_memory", lambda: room)
     work = {"packed": True, "kernels": False, "precision": "float32", "device": torch.device("cpu")}
-    wanted = PretrainSettings(**{"batch": 8, "precision": "float32", "optimiser": "adamw"} | settings)
+    wanted = PretrainSettings(
+        **{"batch": 8, "precision": "float32", "optimiser": "adamw", "schedule": "cosine"} | settings
+    )
     return fit.fitted(SHAPE, 16384, wanted, 8, **work, ranks=ranks)
 
 

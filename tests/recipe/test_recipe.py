@@ -177,21 +177,23 @@ def test_what_is_derived_depends_on_the_dial_and_never_overrides() -> None:
 
 
 @pytest.mark.parametrize(
-    "tables, optimiser, rate",
+    "tables, optimiser, schedule, rate",
     [
-        ({}, "muon", 4e-3),
-        ({"model": {"size": "small"}}, "muon", 4e-3 / 2**0.5),
-        ({"pretrain": {"optimiser": "adamw"}}, "adamw", 4e-3),
-        ({"pretrain": {"learning_rate": 0.1}}, "muon", 0.1),
-        ({"model": {"architecture": "lstm"}}, "adamw", 4e-3),
-        ({"pretrain": {"base": "somewhere"}}, "adamw", 0.0),
+        ({}, "muon", "wsd", 4e-3),
+        ({"model": {"size": "small"}}, "muon", "wsd", 4e-3 / 2**0.5),
+        ({"pretrain": {"optimiser": "adamw"}}, "adamw", "wsd", 4e-3),
+        ({"pretrain": {"learning_rate": 0.1, "schedule": "cosine"}}, "muon", "cosine", 0.1),
+        ({"model": {"architecture": "lstm"}}, "adamw", "cosine", 4e-3),
+        ({"pretrain": {"base": "somewhere"}}, "adamw", "cosine", 0.0),
+        ({"pretrain": {"base": "somewhere", "method": "lora", "schedule": "wsd"}}, "adamw", "wsd", 0.0),
     ],
 )
-def test_muon_is_for_fresh_transformers_and_the_rate_follows_the_width(
-    tables: dict, optimiser: str, rate: float
+def test_muon_and_a_stable_phase_are_for_fresh_transformers_and_the_rate_follows_the_width(
+    tables: dict, optimiser: str, schedule: str, rate: float
 ) -> None:
-    found, _ = derive(Recipe.model_validate(tables))
-    assert found.pretrain.optimiser == optimiser
+    found, names = derive(Recipe.model_validate(tables))
+    assert (found.pretrain.optimiser, found.pretrain.schedule) == (optimiser, schedule)
+    assert ("pretrain.schedule" in names) == ("schedule" not in tables.get("pretrain", {}))
     assert found.pretrain.learning_rate == pytest.approx(rate, abs=1e-6)
 
 

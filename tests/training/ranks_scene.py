@@ -100,15 +100,14 @@ def task(ranks: Ranks) -> Task[Batch]:
 
 
 def first_look(ranks: Ranks) -> float:
-    """The loss of a first step after a model in parts has talked, before anything else was asked of it."""
+    """This process's sum of the loss of a first step, after a model in parts has talked and done nothing else."""
     work = replace(task(ranks), validation=[])
     assert work.sample
     whole = parallel(work.model, work.objective, ranks, "fsdp")
     with whole.talking():
         work.sample()
     whole.rest()
-    (loss,) = whole.sums(work.source.step(0)[0]).values()
-    return float(loss.detach())
+    return sum(float(loss.detach()) for batch in work.source.step(0) for loss in whole.sums(batch).values())
 
 
 def result(progress: Progress, model: torch.nn.Module) -> dict:
@@ -129,7 +128,7 @@ def trained(folder: Path, how: How = "ddp", ranks: Ranks = ALONE, optimiser: Kin
     return result(train(work, plan(how, optimiser=optimiser), folder, ranks=ranks), work.model)
 
 
-def stopped(folder: Path, how: How, ranks: Ranks) -> int:
+def stopped(folder: Path, how: How, ranks: Ranks, optimiser: Kind = "adamw") -> int:
     """A training that a signal to the last process stops after half of its steps; returns the exit code of this one."""
     work = task(ranks)
     steps = [0]
@@ -141,7 +140,7 @@ def stopped(folder: Path, how: How, ranks: Ranks) -> int:
 
     interruption.requested = requested
     try:
-        train(work, plan(how), folder, ranks=ranks)
+        train(work, plan(how, optimiser=optimiser), folder, ranks=ranks)
     except Interrupted as error:
         return error.exit_code
     finally:
@@ -149,10 +148,10 @@ def stopped(folder: Path, how: How, ranks: Ranks) -> int:
     return 0
 
 
-def restored(folder: Path, how: How, ranks: Ranks) -> dict[str, torch.Tensor]:
+def restored(folder: Path, how: How, ranks: Ranks, optimiser: Kind = "adamw") -> dict[str, torch.Tensor]:
     """Weights and optimiser as the newest checkpoint of the folder leaves them, whole."""
     work = task(ranks)
-    stepper = Stepper(work, plan(how), parallel(work.model, work.objective, ranks, how))
+    stepper = Stepper(work, plan(how, optimiser=optimiser), parallel(work.model, work.objective, ranks, how))
     assert load_checkpoint(folder, work.model, stepper.optimiser, ranks) is not None
     return {name: whole(value) for name, value in (model_tensors(work.model) | stepper.optimiser.state()).items()}
 
@@ -167,8 +166,10 @@ def main(folder: Path) -> None:
         found[f"{way} from one"] = trained(folder / f"{way} from one", how, apart)
         found[f"{way} stopped"] = stopped(folder / f"{way} stopped", how, apart)
         found[f"{way} muon"] = trained(folder / f"{way} muon", how, apart, "muon")
-    for name in ("fsdp from half", "fsdp stopped"):
-        tensors = restored(folder / name, "fsdp", ranks)
+    stopped(folder / "fsdp stopped muon", "fsdp", ranks, "muon")
+    kinds: dict[str, Kind] = {"fsdp from half": "adamw", "fsdp stopped": "adamw", "fsdp stopped muon": "muon"}
+    for name, optimiser in kinds.items():
+        tensors = restored(folder / name, "fsdp", ranks, optimiser)
         if ranks.first:
             save_file(tensors, folder / f"{name}.safetensors")
     leave()

@@ -91,7 +91,9 @@ def test_a_run_decides_from_its_own_steps(
     monkeypatch.setattr(calibrate.time, "perf_counter", clock)
     monkeypatch.setattr(calibrate, "Stepper", clock.stepper)
     monkeypatch.setattr(compiling.shutil, "which", lambda name: "/usr/bin/c++")
-    settings = PretrainSettings(budget=f"{steps} steps", batch=2, precision="float32", optimiser="adamw")
+    settings = PretrainSettings(
+        budget=f"{steps} steps", batch=2, precision="float32", optimiser="adamw", schedule="cosine"
+    )
     decided = Pretraining(settings, SHAPE, tokens, seed=0).decide()
     value, reason, _ = decided["pretrain.compile"]
     assert value is wanted and said in reason.english()
@@ -118,9 +120,8 @@ def test_minutes_are_spent_by_the_speed_that_was_decided(tokens: Path, monkeypat
     monkeypatch.setattr(calibrate.time, "perf_counter", clock)
     monkeypatch.setattr(calibrate, "Stepper", clock.stepper)
     monkeypatch.setattr(compiling.shutil, "which", lambda name: "/usr/bin/c++")
-    training = Pretraining(
-        PretrainSettings(budget="30 min", batch=2, precision="float32", optimiser="adamw"), SHAPE, tokens, seed=0
-    )
+    settings = PretrainSettings(budget="30 min", batch=2, precision="float32", optimiser="adamw", schedule="cosine")
+    training = Pretraining(settings, SHAPE, tokens, seed=0)
     decided = training.decide()
     assert decided["pretrain.compile"][0]
     assert decided["pretrain.steps"][0] == pytest.approx(1800 * (1 - RESERVED_SHARE) - 60, abs=5)

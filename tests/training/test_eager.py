@@ -44,7 +44,7 @@ for architecture in ("transformer", "lstm"):
     model = without_weights(lambda: build_model(ModelSettings(architecture=architecture, **SIZES), 30))
     for parameter in model.parameters():
         parameter.data.fill_(0.1)
-    for kind in ("adamw", "muon"):
+    for kind in ("adamw", "muon") if model.matrices() else ("adamw",):
         optimiser = Optimiser(model, kind=kind, weight_decay=0.1, beta2=0.9)
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)

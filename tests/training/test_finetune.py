@@ -241,6 +241,7 @@ def test_class_weights_make_every_class_weigh_the_same() -> None:
     weights = balanced_weights([0] * 8 + [1] * 2 + [2] * 5, 3)
     torch.testing.assert_close(weights, torch.tensor([15 / 24, 15 / 6, 15 / 15]))
     assert float(sum(weights[target] for target in [0] * 8 + [1] * 2 + [2] * 5)) == pytest.approx(15)
+    torch.testing.assert_close(balanced_weights([0, 0, 1], 3), torch.tensor([0.5, 1.0, 1.0]))  # no row of the third
 
 
 def test_a_weighted_step_in_parts_is_the_whole_step(base: Path) -> None:

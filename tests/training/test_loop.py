@@ -21,6 +21,7 @@ from treino.training.plan import TrainingPlan
 from treino.training.schedule import Schedule
 from treino.training.step import accumulate_gradients
 from treino.training.task import Task
+from treino.training.trouble import NotFinite
 
 CLASS_WEIGHTS = torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
 TERM_WEIGHTS = {"classes": 1.0, "value": 0.3}
@@ -243,6 +244,22 @@ def test_a_loss_that_is_no_number_stops_with_a_fix(tmp_path: Path) -> None:
         train(Task(model, TwoTerms(), Source(12, 3)), plan(), tmp_path)
 
 
+def test_a_validation_loss_that_is_no_number_stops_with_the_same_fix(tmp_path: Path) -> None:
+    """A look, and a state to save, come before the line of progress that looks at the steps' losses."""
+    settings = plan(schedule=Schedule(1e200, 12), validate_every=2, log_every=10, checkpoint_seconds=0)
+    task = Task(network(), TwoTerms(), Source(12, 3), validation=Source(12, 3).step(99))
+    with pytest.raises(NotFinite, match="no longer a number"):
+        train(task, settings, tmp_path)
+
+
+def test_a_checkpoint_that_is_damaged_again_is_set_aside_again(tmp_path: Path) -> None:
+    for _ in range(3):
+        train(Task(network(), TwoTerms(), Source(12, 3)), plan(), tmp_path)
+        (newest,) = checkpoints(tmp_path)
+        (newest / "state.json").write_text("{")
+    assert [path.name for path in tmp_path.glob("damaged-*")] == [f"damaged-{newest.name}"]
+
+
 def test_the_schedule_rises_falls_and_ends_where_it_should() -> None:
     schedule = Schedule(1.0, 100, warmup=0.1, final=0.2)
     rates = [schedule(step) for step in range(100)]
@@ -251,3 +268,5 @@ def test_the_schedule_rises_falls_and_ends_where_it_should() -> None:
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert rates[99] == pytest.approx(0.2 + 0.8 * (1 + math.cos(math.pi * 89 / 90)) / 2)
     assert Schedule(1.0, 100, kind="constant")(99) == 1.0
+    with pytest.raises(AssertionError):
+        Schedule(1.0, 100, kind="auto")

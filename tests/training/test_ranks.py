@@ -18,6 +18,7 @@ import ranks_scene as scene
 from treino import environment
 from treino.errors import MachineError, UsageError
 from treino.training.checkpoint import checkpoints
+from treino.training.optimiser import Kind
 from treino.training.ranks import Ranks, check_share, share
 from treino.training.together import can_share, owners
 
@@ -80,7 +81,10 @@ def test_muon_makes_whole_matrices_orthogonal_in_parts_too(
 
 
 def test_a_model_in_parts_may_talk_before_it_learns(found: tuple[Path, dict, list[dict]]) -> None:
-    assert all(rank["first look"] > 0 for rank in found[2])
+    work = scene.task(scene.ALONE)
+    sums = [work.objective.sums(work.model, batch) for batch in work.source.step(0)]
+    alone = sum(float(value.detach()) for some in sums for value in some.values())
+    assert sum(rank["first look"] for rank in found[2]) == pytest.approx(alone, rel=LOSS)
 
 
 @pytest.mark.parametrize("how", scene.WAYS)
@@ -100,8 +104,12 @@ def test_checkpoints_keep_every_bit_from_one_process_to_two(found: tuple[Path, d
     check_equal(load_file(found[0] / "fsdp from half.safetensors"), written)
 
 
-def test_checkpoints_keep_every_bit_from_two_processes_to_one(found: tuple[Path, dict, list[dict]]) -> None:
-    (step,) = checkpoints(found[0] / "fsdp stopped")
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_checkpoints_keep_every_bit_from_two_processes_to_one(
+    found: tuple[Path, dict, list[dict]], optimiser: Kind
+) -> None:
+    name = "fsdp stopped muon" if optimiser == "muon" else "fsdp stopped"
+    (step,) = checkpoints(found[0] / name)
     parts = [[load_file(step / kind / f"part-0000{n}.safetensors") for n in (1, 2)] for kind in ("model", "optimiser")]
     written = {
         name: torch.cat([value, second[name]]) if value.ndim else value
@@ -111,8 +119,9 @@ def test_checkpoints_keep_every_bit_from_two_processes_to_one(found: tuple[Path,
     assert all(
         len(first[name]) and len(value) for first, second in parts for name, value in second.items() if value.ndim
     )
-    check_equal(scene.restored(found[0] / "fsdp stopped", "ddp", scene.ALONE), written)
-    check_equal(load_file(found[0] / "fsdp stopped.safetensors"), written)
+    assert any(key.endswith("|momentum") for key in written) == (optimiser == "muon")
+    check_equal(scene.restored(found[0] / name, "ddp", scene.ALONE, optimiser), written)
+    check_equal(load_file(found[0] / f"{name}.safetensors"), written)
 
 
 def check_equal(got: dict[str, torch.Tensor], written: dict[str, torch.Tensor]) -> None:

@@ -29,6 +29,8 @@ LSTM_SIZES = {
     "large": (1536, 3, 768, 32768, 256, 64),
 }
 
+NO_MATRICES = N_("{key} = muon is for the matrices of a Transformer's layers, and this model has none")
+BY_ADAMW = N_('set pretrain.optimiser = "adamw"')
 
 FINETUNING_ROWS = 16
 CHAT_ROWS = 4
@@ -84,7 +86,9 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     fill("tokens", "vocabulary", vocabulary)
     fill("pretrain", "batch", rows)
     if recipe.pretrain.optimiser == "auto":
-        derived["pretrain"]["optimiser"] = _optimiser(recipe)
+        derived["pretrain"]["optimiser"] = "muon" if _is_fresh_transformer(recipe) else "adamw"
+    if recipe.pretrain.schedule == "auto":
+        derived["pretrain"]["schedule"] = "wsd" if _is_fresh_transformer(recipe) else "cosine"
     if not recipe.pretrain.base:  # else the width stands in its folder, as below
         fill("pretrain", "learning_rate", pretraining_rate(model.width or width))
     fill("finetune", "batch", CHAT_ROWS if recipe.chat.given else FINETUNING_ROWS)
@@ -98,11 +102,11 @@ def derive(recipe: Recipe) -> tuple[Recipe, set[str]]:
     return full, {f"{table}.{name}" for table, values in derived.items() for name in values}
 
 
-def _optimiser(recipe: Recipe) -> str:
-    """Muon gets a fresh Transformer to a loss sooner (`LOG.md`); a model that goes on keeps the kind of steps that its rate was
-    found with.
+def _is_fresh_transformer(recipe: Recipe) -> bool:
+    """Whether Muon, and warm-up–stable–decay with either optimiser, get the model to a loss sooner (`LOG.md`): measured for
+    these alone. A model that goes on keeps the kind of steps and the schedule that its rate was found with.
     """
-    return "muon" if recipe.model.architecture == "transformer" and not recipe.pretrain.base else "adamw"
+    return recipe.model.architecture == "transformer" and not recipe.pretrain.base
 
 
 def _check(recipe: Recipe) -> None:
@@ -139,8 +143,12 @@ def _check_base(recipe: Recipe) -> None:
 
 
 def _check_continuing(recipe: Recipe) -> None:
-    """Refuse ways of pretraining that would train nothing, start anew, or find no model to put an adapter beside."""
+    """Refuse ways of pretraining that would train nothing, start anew, or find no model to put an adapter beside, and the
+    optimiser muon where it finds no matrix.
+    """
     settings = recipe.pretrain
+    if settings.optimiser == "muon" and recipe.model.architecture == "lstm":
+        raise UsageError(NO_MATRICES, fix=BY_ADAMW, key="pretrain.optimiser")
     if settings.method == "full":
         return
     about: dict[str, Any] = {"key": "pretrain.method", "method": settings.method}
@@ -162,7 +170,7 @@ def _check_continuing(recipe: Recipe) -> None:
     if settings.optimiser == "muon":
         raise UsageError(
             N_("{key} = {method} trains adapters, which the optimiser muon is not for"),
-            fix=N_('set pretrain.optimiser = "adamw"'),
+            fix=BY_ADAMW,
             **about,
         )
 

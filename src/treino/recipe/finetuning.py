@@ -178,7 +178,7 @@ class FinetuneSettings(Settings):
     batch: int = setting(DERIVED, N_("rows that are learnt from together"), ge=0, le=65536)
     learning_rate: float = setting(0.0, N_("length of a step (0: from the method and the width)"), ge=0, le=10)
     warmup: float = setting(0.1, N_("share of the steps in which the learning rate rises"), ge=0, lt=1)
-    weight_decay: float = setting(0.01, N_("pull of the matrices towards zero (AdamW)"), ge=0, le=10)
+    weight_decay: float = setting(0.01, N_("pull of the matrices towards zero"), ge=0, le=10)
     dropout: float = setting(0.1, N_("share of the signals switched off at random while training"), ge=0, lt=1)
     patience: int = setting(6, N_("epochs without a better validation loss before it stops (0: never)"), ge=0)
     thresholds: Literal["half", "validation"] = setting(

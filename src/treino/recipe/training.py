@@ -65,8 +65,12 @@ class PretrainSettings(Settings):
     )
     isolate_documents: bool = setting(True, N_("documents packed into one row do not see each other"))
     learning_rate: float = setting(0.0, N_("length of a step (0: from the width)"), beginner=True, ge=0, le=10)
-    schedule: Literal["cosine", "wsd", "constant"] = setting(
-        "wsd", N_("how the learning rate falls after the warm-up (wsd: over the last 40 % of the steps)")
+    schedule: Literal["auto", "cosine", "wsd", "constant"] = setting(
+        "auto",
+        N_(
+            "how the learning rate falls after the warm-up (wsd: over the last 40 % of the steps); auto: wsd for a fresh "
+            "Transformer, else cosine"
+        ),
     )
     optimiser: Literal["auto", "adamw", "muon"] = setting(
         "auto",
@@ -76,7 +80,7 @@ class PretrainSettings(Settings):
     )
     warmup: float = setting(0.05, N_("share of the steps in which the learning rate rises"), ge=0, lt=1)
     final_learning_rate: float = setting(0.05, N_("share of the learning rate left at the end"), ge=0, le=1)
-    weight_decay: float = setting(0.1, N_("pull of the matrices towards zero (AdamW)"), ge=0, le=10)
+    weight_decay: float = setting(0.1, N_("pull of the matrices towards zero"), ge=0, le=10)
     beta2: float = setting(0.95, N_("memory of AdamW for the size of gradients"), gt=0, lt=1)
     clip: float = setting(1.0, N_("longest gradient that is followed as it is (0: no limit)"), ge=0)
     precision: Literal["auto", "float32", "bfloat16"] = setting(

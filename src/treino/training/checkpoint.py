@@ -181,7 +181,9 @@ def _newest(folder: Path) -> Path | None:
             return path
         except (DataError, OSError, KeyError, ValueError) as error:
             events.emit("warning.checkpoint_damaged", checkpoint=path.name, reason=reason_of(error))
-            path.rename(path.with_name(f"damaged-{path.name}"))
+            aside = path.with_name(f"damaged-{path.name}")
+            files.remove_folder(aside)  # of the same step before it was written anew
+            path.rename(aside)
     return None
 
 

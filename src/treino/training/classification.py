@@ -70,9 +70,9 @@ def positive_weights(targets: Sequence[Sequence[int]]) -> Tensor:
 
 
 def balanced_weights(targets: Sequence[int], classes: int) -> Tensor:
-    """w(c) = rows / (classes · rows of c): every class weighs the same in the sum."""
+    """w(c) = rows / (classes · rows of c): every class weighs the same in the sum; 1 where no row has it."""
     counts = torch.bincount(torch.as_tensor(targets), minlength=classes).float()
-    return counts.sum() / (classes * counts)
+    return torch.where(counts > 0, counts.sum() / (classes * counts.clamp(min=1)), torch.ones_like(counts))
 
 
 class PieceSource:

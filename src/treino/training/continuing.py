@@ -22,6 +22,7 @@ from treino.planning.memory import adapter_parameters
 from treino.planning.tuning import TuningWish
 from treino.planning.work import Work
 from treino.recipe import ADAPTED, PretrainSettings, finetuning_rate, pretraining_rate
+from treino.recipe.derive import BY_ADAMW, NO_MATRICES
 from treino.training.fit import base_memory
 from treino.training.foresight import architecture
 from treino.training.methods import adapt
@@ -46,13 +47,17 @@ def rate_of(settings: PretrainSettings, width: int) -> float:
 
 
 def check_base(base: LanguageModel, settings: PretrainSettings, processes: int) -> None:
-    """Refuse (`UsageError`) a model in 4 bits that is to be trained as a whole, and adapters in several processes."""
+    """Refuse (`UsageError`) a model in 4 bits that is to be trained as a whole, one without matrices for Muon, and adapters in
+    several processes.
+    """
     if in_four_bits(base) and settings.method != "qlora":
         raise UsageError(
             N_("{key}: a model in 4 bits cannot be trained as a whole"),
             fix=N_('set pretrain.method = "qlora", or start from the model in 16 or 32 bits'),
             key="pretrain.base",
         )
+    if settings.optimiser == "muon" and not base.matrices():
+        raise UsageError(NO_MATRICES, fix=BY_ADAMW, key="pretrain.optimiser")
     if settings.method in ADAPTED and processes > 1:
         raise UsageError(
             N_("{key} = {method} works in one process, and there are {count:raw}"),

@@ -124,6 +124,8 @@ class _Loop:
         if self.task.validation:
             autocast = autocasting(self.stepper.device, self.plan.precision)
             loss = evaluate_objective(self.parallel, self.task.objective, list(self.task.validation), autocast)
+            if not math.isfinite(loss):
+                raise self.watch.lost(step)
             figures = self.task.measure() if self.task.measure else {}
             self.progress.validation.append({"step": step, "loss": loss, **figures})
             self._keep_best(loss)

@@ -80,7 +80,8 @@ class Muon(Eager):
 
 def orthogonalised(x: Tensor, products: torch.dtype = torch.bfloat16) -> Tensor:
     """The nearest matrix with equal singular values to each of a stack (count, rows, columns), roughly: their spread is
-    about .7 to 1.2 after four Newton–Schulz rounds (what began below .005 of the norm is smaller), in the format of `products`.
+    about .66 to 1.2 after four Newton–Schulz rounds (what began below .005 of the norm is smaller), in the format of
+    `products`.
     """
     a, b, c = COEFFICIENTS
     tall = x.shape[-2] > x.shape[-1]

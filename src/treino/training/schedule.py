@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+
+KINDS = ("cosine", "wsd", "constant")
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,11 @@ class Schedule:
     steps: int
     warmup: float = 0.0
     final: float = 0.0
-    kind: Literal["cosine", "wsd", "constant"] = "cosine"
+    kind: str = "cosine"
     decay: float = 0.4
+
+    def __post_init__(self) -> None:
+        assert self.kind in KINDS, self.kind  # "auto" became one of them with the recipe
 
     def __call__(self, step: int) -> float:
         warm = math.ceil(self.warmup * self.steps)

@@ -57,13 +57,17 @@ class Watch:
                 break
         taken = [loss for loss in losses if math.isfinite(loss)]
         if self.in_a_row >= SKIPPED_IN_A_ROW or (before is None and not taken):
-            raise NotFinite(
-                N_("the loss is no longer a number at step {step:raw}"),
-                fix=N_("lower the learning rate (now {rate:6})"),
-                step=step,
-                rate=self.rate,
-            )
+            raise self.lost(step)
         return sum(taken) / len(taken) if taken else None
+
+    def lost(self, step: int) -> NotFinite:
+        """The error of a training whose loss ran away."""
+        return NotFinite(
+            N_("the loss is no longer a number at step {step:raw}"),
+            fix=N_("lower the learning rate (now {rate:6})"),
+            step=step,
+            rate=self.rate,
+        )
 
     def _keep(self, index: int) -> str:
         """Write the tensors of this process's micro-batches of a step, which its number alone gives back; the file's path,
