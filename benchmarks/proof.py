@@ -66,6 +66,10 @@ class Command:
     err: str
 
 
+class Absent(Exception):
+    """What a proof needs is not on this machine."""
+
+
 def treino(*arguments: str, **environment: str) -> Command:
     """Run `treino` as a user does, its memory watched (children included) twenty times a second."""
     command = [sys.executable, "-m", "treino", *arguments]
@@ -151,10 +155,11 @@ def distinct(folder: Path, _data: Path | None) -> Outcome:
     run = treino(
         "run", "--set", "world.documents=100000", "--set", 'pretrain.budget="1 steps"', *ungated, "--runs", str(folder)
     )
+    assert run.code == 0, run.err
     facts = _result(folder, "quickstart")
     seconds, made = facts["collect"]["stage_seconds"], facts["collect"]["documents_out"]
     share = facts["deduplicate"]["documents_out"] / made
-    met = run.code == 0 and made == 100_000 and seconds < 60 and share >= 0.9
+    met = made == 100_000 and seconds < 60 and share >= 0.9
     return Outcome(f"{made:,} documents in {seconds:.1f} s, {share:.1%} distinct", met)
 
 
@@ -234,6 +239,8 @@ def world(folder: Path, _data: Path | None) -> Outcome:
 def _bits(facts: dict[str, Any]) -> str:
     rows = [("model", facts["bits_per_byte"]["mean"])]
     rows += [(row["name"], row["bits_per_byte"]) for row in facts["baselines"] if row.get("bits_per_byte") is not None]
+    if "generator_bits_per_byte" in facts:
+        rows.append(("generator", facts["generator_bits_per_byte"]))
     return "bits/byte " + ", ".join(f"{name} {value:.3f}" for name, value in rows)
 
 
@@ -295,7 +302,7 @@ def machado_words(_folder: Path, data: Path | None) -> Outcome:
 
 def _with(name: str, data: Path | None) -> Path:
     if data is None or not (data / name).is_dir():
-        raise LookupError(f"needs --data DIR, a folder that holds `{name}`")
+        raise Absent(f"needs --data DIR, a folder that holds `{name}`")
     return data
 
 
@@ -380,7 +387,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="treino-proof-") as folder:
             try:
                 outcome = PROOFS[name](Path(folder), chosen.data)
-            except LookupError as reason:
+            except Absent as reason:
                 print(f"  skipped: {reason}", flush=True)
                 continue
         record(name, outcome)

@@ -15,6 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from treino.cli.main import run_command
+from treino.corpus import shards
 from treino.corpus.documents import read_rows
 from treino.report.data_card import data_card, size_category
 
@@ -134,6 +135,18 @@ def test_a_second_build_makes_nothing_again_and_a_change_makes_its_own_part(
     lines = [json.loads(line) for line in said(capsys, *arguments, "--set", "order.difficulty=length").splitlines()]
     assert [line["stage"] for line in lines if line["kind"] == "stage.started"] == ["order"]
     assert said(capsys, *arguments)
+
+
+def test_a_corpus_that_is_large_enough_for_a_forecast_is_built(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shards, "WORTH_A_FORECAST", 0)
+    assert (
+        run_command(["corpus", "build", "--recipe", str(place / "corpus.toml"), "--out", str(tmp_path / "c"), "--json"])
+        == 0
+    )
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["stage"] for line in told if line["kind"] == "stage.forecast"} >= {"clean", "filter"}
 
 
 def test_show_counts_what_each_step_did(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,11 +15,12 @@ Beside = dict[str, dict[str, float | None]]
 
 
 def beside(folder: Path, facts: Mapping[str, Any], peak_memory: int | None) -> Beside | None:
-    """Rows of `treino.planning.forecast.compare` for a stage that trained; None for one without a forecast.
+    """Rows of `treino.planning.forecast.compare` for a stage that trained; None for one without a forecast, or with one of
+    documents (`treino.corpus.shards`).
 
     Early stopping leaves steps out: the seconds forecast for those that were taken stand beside the measured.
     """
-    if not (folder / FORECAST).exists():
+    if facts.get("train_seconds") is None or not (folder / FORECAST).exists():
         return None
     forecast = files.read_json(folder / FORECAST)
     parameters = facts["parameters"]
