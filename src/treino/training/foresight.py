@@ -215,7 +215,7 @@ def seconds_per_token(task: Task[Any], plan: TrainingPlan, load: Load) -> float:
     """Measured on a few typical steps of a model that is thrown away, without penalties, which take next to nothing."""
     chosen = typical_steps(load.tokens)
     few = replace(task, source=_Chosen(task.source, chosen))
-    speed = measure_speed(few, plan, steps=STEPS, warm_up=1, throw_away=True)
+    speed = measure_speed(few, plan, steps=STEPS, warm_up=STEPS, throw_away=True)
     return speed.seconds_per_step / (sum(load.tokens[step] for step in chosen) / len(chosen))
 
 
