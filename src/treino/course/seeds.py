@@ -38,9 +38,13 @@ def repeat(work: Callable[[Job], Found], jobs: Sequence[Job], seconds: float) ->
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, spawn, initializer=_alone) as pool:
         waiting = [pool.submit(work, job) for job in jobs]
-        for done, _ in enumerate(concurrent.futures.as_completed(waiting), 1):
-            events.progress("lab", done, len(jobs), N_("seeds"))
-        return [future.result() for future in waiting]
+        try:
+            for done, future in enumerate(concurrent.futures.as_completed(waiting), 1):
+                future.result()
+                events.progress("lab", done, len(jobs), N_("seeds"))
+            return [future.result() for future in waiting]
+        finally:  # after Ctrl-C or a failure no further job begins
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextlib.contextmanager
